@@ -1,0 +1,271 @@
+"""The ports: everything outside that Volery changes or looks at.
+
+All are *level-triggered and non-blocking*: `observe()` returns at once what is known now, commands
+are idempotent wishes that return at once and are carried out in the background, and a `wake`
+callback says that looking again is worthwhile. So the controller is one synchronous function of
+what it sees, can be killed between any two calls, and runs unchanged in the deterministic
+simulation. A lost wake-up costs time, never correctness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from volery.model.application import Health, Need, Resources, Stop
+from volery.model.state import Event, Release, SlotName
+
+# --- engine ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """Everything an engine needs to run one instance. `environment` may hold secrets: never store,
+    log or show it. The engine adds PORT and HOST."""
+
+    id: str
+    service: str
+    release: str
+    command: tuple[str, ...]
+    directory: str
+    environment: Mapping[str, str]
+    protocol: Literal["http", "http2", "grpc", "tcp"]
+    health: Health
+    resources: Resources
+    stop: Stop
+    volume: str | None = None
+    secrets: frozenset[str] = frozenset()
+    """Values to mask wherever output of the instance is shown."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended: exactly one of code and signal, unless neither is known."""
+
+    code: int | None = None
+    signal: str | None = None
+    out_of_memory: bool = False
+    at: float = 0.0
+
+    def __str__(self) -> str:
+        if self.out_of_memory:
+            return "killed: out of memory"
+        if self.signal:
+            return f"killed by {self.signal}"
+        return "exit code unknown" if self.code is None else f"exit code {self.code}"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What an engine knows of one instance now.
+
+    `state`: *starting* (runs or is being restarted, not ready since), *ready*, *unready* (was
+    ready, its readiness probe fails now), *stopping* (a stop is under way), *exited* (nothing of it
+    runs and nothing will restart it).
+    """
+
+    id: str
+    state: Literal["starting", "ready", "unready", "stopping", "exited"]
+    address: str | None = None
+    """host:port that the data plane should use."""
+    pid: int | None = None
+    started_at: float = 0.0
+    restarts: int = 0
+    alive: bool = True
+    """False once the liveness probe failed as often as `health.failures` allows."""
+    detail: str = ""
+    """In a few words why it is not ready: the last probe's answer, or how it ended."""
+    exit: Exit | None = None
+    """The latest exit, also of an earlier process of the same instance."""
+    enforced: Mapping[str, str] = field(default_factory=dict)
+    """Which limit is enforced by what: {"memory": "cgroup v1", "cpu": "not enforced"}."""
+
+
+class Engine(Protocol):
+    """Runs instances."""
+
+    def observe(self) -> Mapping[str, Observation]:
+        """Every instance it knows of, by id."""
+
+    def start(self, spec: InstanceSpec) -> None:
+        """Run this instance; nothing happens if it is already known."""
+
+    def settle(self, instance: str) -> None:
+        """From now on restart the instance by itself when it exits: its release is proven."""
+
+    def stop(self, instance: str) -> None:
+        """SIGTERM, grace, SIGKILL of the whole tree; ends in *exited*. Repeating it is harmless."""
+
+    def forget(self, instance: str) -> None:
+        """Drop an *exited* instance; its log is kept for a while."""
+
+    def tail(self, instance: str, lines: int = 20) -> Sequence[str]:
+        """The last lines it wrote, secrets masked; also after `forget`, while they are kept."""
+
+
+# --- traffic --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, order=True)
+class Endpoint:
+    """One address of a group; a *draining* one gets no new request but finishes its old ones."""
+
+    instance: str
+    address: str
+    draining: bool = False
+
+
+@dataclass(frozen=True)
+class GroupTraffic:
+    """One slot of a service: its share of requests (0 to 100) and where they may go."""
+
+    weight: int = 0
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServiceTraffic:
+    """One service as the data plane sees it; always both slots."""
+
+    protocol: Literal["http", "http2", "grpc", "tcp"]
+    slots: Mapping[SlotName, GroupTraffic]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One caller group's connection to one need, on its own loopback port."""
+
+    caller: str
+    slot: SlotName
+    need: str
+    port: int
+    policy: Need
+
+
+@dataclass(frozen=True)
+class GatewayRoute:
+    """One route of the gateway; `strip` is removed from the front of the path."""
+
+    path: str
+    service: str
+    host: str | None = None
+    strip: str | None = None
+
+
+@dataclass(frozen=True)
+class GatewayTraffic:
+    """Where users come in."""
+
+    host: str
+    port: int
+    routes: tuple[GatewayRoute, ...]
+
+
+@dataclass(frozen=True)
+class TrafficConfig:
+    """The whole wish for the data plane. Compared by value: equal means nothing to do."""
+
+    gateway: GatewayTraffic | None = None
+    services: Mapping[str, ServiceTraffic] = field(default_factory=dict)
+    edges: tuple[Edge, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrafficStatus:
+    """What the data plane is known to do.
+
+    `acknowledged` is the highest generation that *every* live proxy has accepted in full.
+    `in_flight` counts requests (connections for tcp) per instance, summed over proxies, sampled
+    while generation `sampled` was already in force everywhere; an instance with none is absent.
+    """
+
+    acknowledged: int = 0
+    rejected: str | None = None
+    """The proxy's own words about the newest generation, if it refused it."""
+    in_flight: Mapping[str, int] = field(default_factory=dict)
+    sampled: int = 0
+    sampled_at: float = 0.0
+    """Monotonic seconds of the sample."""
+    proxies: tuple[int, ...] = ()
+    """Process ids of the proxies."""
+    ready: bool = False
+    """At least one proxy serves what was acknowledged."""
+
+
+class Traffic(Protocol):
+    """Routes requests."""
+
+    def apply(self, config: TrafficConfig, generation: int) -> None:
+        """Make this the configuration. Generations only grow; an older one is ignored."""
+
+    def observe(self) -> TrafficStatus:
+        """What is acknowledged and in flight now."""
+
+    def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
+        """The loopback port of an edge: chosen once, the same for ever in this environment."""
+
+
+# --- build ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BuildStatus:
+    """How building and testing one release goes."""
+
+    phase: Literal["building", "testing", "built", "failed"]
+    failed_in: Literal["build", "test"] | None = None
+    reason: str = ""
+    tail: tuple[str, ...] = ()
+    build_seconds: float = 0.0
+    test_seconds: float = 0.0
+
+
+class Builder(Protocol):
+    """Builds and tests releases."""
+
+    def request(self, release: Release, skip_tests: bool) -> None:
+        """Build and test this release; at once done if its artifact exists and passed."""
+
+    def observe(self) -> Mapping[str, BuildStatus]:
+        """By release id, those asked for since start."""
+
+    def cancel(self, release: str) -> None:
+        """Stop working on it and drop its status."""
+
+
+# --- store and clock ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Change:
+    """One document to write, or to delete where `document` is None."""
+
+    kind: Literal["environment", "service", "instance", "release", "rollout"]
+    key: str
+    document: object | None
+
+
+class Store(Protocol):
+    """Remembers documents and events, durably and in one transaction."""
+
+    def commit(self, changes: Sequence[Change], events: Sequence[Event]) -> Sequence[Event]:
+        """All or nothing, on disk when it returns; events come back with their sequence numbers."""
+
+    def documents(self, kind: str) -> Mapping[str, object]:
+        """Every document of a kind, by key."""
+
+    def events(
+        self, after: int = 0, limit: int = 1000, service: str | None = None
+    ) -> Sequence[Event]:
+        """Events with a sequence number above `after`, oldest first."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Unix seconds; may jump."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""

@@ -1,0 +1,183 @@
+"""What Volery remembers: the desired state of an environment, as immutable documents.
+
+The store keeps these as JSON, one document per (kind, key), changed together with the events that
+explain the change. Controllers compare them with what engine and traffic observe.
+
+Terms: a *slot* ("a" or "b") is one of the two permanent places of a service in the data plane; a
+*group* is the instances in a slot; the *active* slot holds the release that is live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from volery.model.application import Application, Service
+
+SlotName = Literal["a", "b"]
+SLOTS: tuple[SlotName, SlotName] = ("a", "b")
+
+
+def other(slot: SlotName) -> SlotName:
+    """The other one of the two slots."""
+    return "b" if slot == "a" else "a"
+
+
+class Track(StrEnum):
+    """What a group is for."""
+
+    STABLE = "stable"
+    CANARY = "canary"
+    BASELINE = "baseline"
+    BLUE = "blue"
+    GREEN = "green"
+
+
+class Phase(StrEnum):
+    """Where a rollout is. See `decide.rollout.TRANSITIONS` for what may follow what."""
+
+    BUILDING = "building"
+    TESTING = "testing"
+    STARTING = "starting"
+    SHIFTING = "shifting"
+    ANALYSING = "analysing"
+    PAUSED = "paused"
+    PROMOTING = "promoting"
+    ROLLING_BACK = "rolling_back"
+    DONE = "done"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+
+
+ENDED = frozenset({Phase.DONE, Phase.ROLLED_BACK, Phase.FAILED})
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the ledger: what happened, to what, and because of what. `at` is Unix seconds."""
+
+    at: float
+    kind: str
+    text: str
+    service: str | None = None
+    release: str | None = None
+    instance: str | None = None
+    cause: str | None = None
+    data: dict[str, object] = field(default_factory=dict)
+    seq: int = 0
+
+
+@dataclass(frozen=True)
+class Release:
+    """An immutable result of building one service: artifact and the configuration it runs with.
+
+    `state`: *new* (not yet built), *built* (and tested), *live*, *kept* (was live, can come back),
+    *refused* (tests, health or analysis said no), *failed* (could not be built), *gone* (artifact
+    deleted).
+    """
+
+    id: str
+    service: str
+    artifact: str
+    spec: Service
+    created_at: float
+    by: str = ""
+    commit: str = ""
+    secret_versions: dict[str, int] = field(default_factory=dict)
+    state: Literal["new", "built", "live", "kept", "refused", "failed", "gone"] = "new"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A group that should exist: which release, how many instances, which share of requests."""
+
+    release: str
+    track: Track
+    count: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """Desired state of one service. `scale` is how many instances the active group should have."""
+
+    name: str
+    config: Service
+    scale: int
+    slots: dict[SlotName, Slot | None] = field(default_factory=lambda: {"a": None, "b": None})
+    active: SlotName = "a"
+    warm_until: float | None = None
+    removing: bool = False
+    start_failures: int = 0
+    start_not_before: float = 0.0
+
+    @property
+    def live(self) -> Slot | None:
+        """The group that serves, if there is one."""
+        return self.slots[self.active]
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance that should run, be drained or be stopped, `since` when."""
+
+    id: str
+    service: str
+    slot: SlotName
+    release: str
+    intent: Literal["run", "drain", "stop"]
+    since: float
+    created_at: float
+    proven: bool = False
+    condemned: str = ""
+    because: str = ""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The durable, step-by-step change of one service from one release to another."""
+
+    id: str
+    service: str
+    to_release: str
+    strategy: Literal["canary", "blue-green", "rolling", "recreate"]
+    slot: SlotName
+    group: str
+    created_at: float
+    since: float
+    from_release: str | None = None
+    cause: Literal["up", "deploy", "rollback", "restart"] = "deploy"
+    phase: Phase = Phase.BUILDING
+    resume_to: Phase | None = None
+    waits_for: tuple[str, ...] = ()
+    skip_tests: bool = False
+    weight: int = 0
+    step: int = 0
+    steps: int = 1
+    verdict: Literal["promote", "continue", "abort", "inconclusive"] | None = None
+    reason: str = ""
+    tail: tuple[str, ...] = ()
+    stalled_since: float | None = None
+    finished_at: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    by: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.phase in ENDED
+
+
+@dataclass(frozen=True)
+class EnvironmentState:
+    """One environment of an application: its manifest as last applied; should it run?"""
+
+    application: Application
+    name: str
+    root: str
+    """Folder of the manifest; sources are relative to it."""
+    running: bool = True
+    base_env: dict[str, str] = field(default_factory=dict)
+    """The five variables of the caller that services may see: PATH, HOME, LANG, TZ, TMPDIR."""
