@@ -1,0 +1,1 @@
+"""The loop: observe, decide, record, do. Everything that acts goes through here."""

@@ -7,7 +7,10 @@ bytes, fractions. The JSON Schema of `volery schema` is generated from these cla
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,9 +19,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from volery.model.units import (
     Condition,
@@ -30,21 +37,75 @@ from volery.model.units import (
 
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"})
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
+PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
+CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
+WRITTEN = {"written": True}
+"""Validation context of a manifest: a bare number has no unit there and is a mistake. Without it,
+plain numbers are values of ours coming back as JSON."""
 
 
-def _text_unit(parse: Any) -> Any:
-    def read(value: object) -> object:
-        if isinstance(value, bool) or value is None:
-            raise ValueError(f"must be text with a unit, got {value!r}")
-        if isinstance(value, int | float):  # already plain: a value of ours coming back as JSON
+class Short:
+    """Says in the JSON Schema that a field may also be written in a shorter form."""
+
+    def __init__(self, *forms: dict[str, Any], description: str = "") -> None:
+        self.forms = forms
+        self.description = description
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The short forms or the long one."""
+        said = {"description": self.description} if self.description else {}
+        return {"anyOf": [*self.forms, handler(core_schema)], **said}
+
+
+def _schema(kind: str, pattern: str, example: str, description: str) -> Any:
+    return WithJsonSchema(
+        {"type": kind, "pattern": pattern, "examples": [example], "description": description}
+    )
+
+
+def _text_unit(parse: Callable[[str], object], phrase: str) -> BeforeValidator:
+    def read(value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str):
+            return parse(value)
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        if plain and not (info.context or {}).get("written"):
             return value
-        return parse(str(value))
+        raise ValueError(f"must be {phrase}")
 
-    return read
+    return BeforeValidator(read)
 
 
-def _condition(value: object) -> object:
-    return parse_condition(value) if isinstance(value, str) else value
+def _matching(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Text of one form: `phrase` says which, the JSON Schema gets the pattern."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if compiled.fullmatch(value) is None or "\n" in value:
+            raise ValueError(f"must be {phrase}, got {value!r}")
+        return value
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+def _condition(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str):
+        return parse_condition(value)
+    if (info.context or {}).get("written"):
+        raise ValueError("must be a condition such as '< 1%' or '<= 300ms'")
+    return value
+
+
+def _upper_limit(unit: str, example: str) -> AfterValidator:
+    def check(value: Condition) -> Condition:
+        if value.unit != unit or value.operator not in ("<", "<="):
+            raise ValueError(f"must be an upper limit such as '{example}'")
+        return value
+
+    return AfterValidator(check)
 
 
 def _command(value: object) -> object:
@@ -54,8 +115,9 @@ def _command(value: object) -> object:
     try:
         words = shlex.split(value)
     except ValueError as error:
-        raise ValueError(f"cannot be split into words: {error}") from None
-    if not words:
+        reason = str(error).lower()
+        raise ValueError(f"cannot be split into words: {reason} in {value!r}") from None
+    if not words or not words[0]:
         raise ValueError("must be a command, got nothing")
     found = next((word for word in words if word in SHELL_WORDS), None)
     if found:
@@ -80,46 +142,98 @@ def _scalar_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _schema(kind: str, example: str, description: str) -> Any:
-    return WithJsonSchema({"type": kind, "examples": [example], "description": description})
+def _address(value: str) -> str:
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ValueError(
+            f"must be an IP address such as 127.0.0.1 or 0.0.0.0, got {value!r}"
+        ) from None
+    return value
 
 
-Name = Annotated[str, Field(pattern=NAME)]
+def _ascending(steps: tuple[float, ...]) -> tuple[float, ...]:
+    before = 0.0
+    for step in steps:
+        if step <= before:
+            raise ValueError(f"must ascend, got {step * 100:g}% after {before * 100:g}%")
+        before = step
+    return steps
+
+
+def _needs(value: object) -> object:
+    """`[a, b]` and `{a: }` are short for `{a: {}, b: {}}`."""
+    if isinstance(value, list):
+        wrong = next((need for need in value if not isinstance(need, str)), None)
+        if wrong is not None or None in value:
+            raise ValueError("must be a list of service names, or a mapping of them to policies")
+        twice = next((need for need in value if value.count(need) > 1), None)
+        if twice:
+            raise ValueError(f"must name each service once, got {twice!r} twice")
+        return {need: {} for need in value}
+    if isinstance(value, dict):
+        return {need: {} if policy is None else policy for need, policy in value.items()}
+    return value
+
+
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, AfterValidator(_no_nul)]
-EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-EnvValue = Annotated[Text, BeforeValidator(_scalar_text)]
+Name = Annotated[
+    str,
+    *_matching(NAME, "a name of lower-case letters, digits and '-' (at most 40, a letter first)"),
+]
+EnvName = Annotated[
+    str, *_matching(r"^[A-Za-z_][A-Za-z0-9_]*$", "a variable name such as LOG_LEVEL")
+]
+UrlPath = Annotated[str, *_matching(r"^/[^\s?#]*$", "a path such as /api")]
+ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
+HostName = Annotated[str, *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com")]
+Address = Annotated[
+    str,
+    AfterValidator(_address),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1", "0.0.0.0"]}),
+]
+EnvValue = Annotated[
+    Text,
+    BeforeValidator(_scalar_text),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
 Duration = Annotated[
     float,
-    BeforeValidator(_text_unit(parse_duration)),
+    _text_unit(parse_duration, "a duration such as 300ms, 2s, 10m or 1h"),
     Field(ge=0, le=30 * 86400),
-    _schema("string", "10s", "A duration: 300ms, 2s, 10m, 1h"),
+    _schema("string", DURATION_PATTERN, "10s", "A duration: 300ms, 2s, 10m, 1h"),
 ]
+LongDuration = Annotated[Duration, Field(gt=0)]
 Size = Annotated[
     int,
-    BeforeValidator(_text_unit(parse_size)),
+    _text_unit(parse_size, "a size such as 256Mi or 1Gi"),
     Field(gt=0),
-    _schema("string", "256Mi", "A size: 256Mi, 1Gi"),
+    _schema("string", SIZE_PATTERN, "256Mi", "A size: 256Mi, 1Gi"),
 ]
 Percent = Annotated[
     float,
-    BeforeValidator(_text_unit(parse_percent)),
+    _text_unit(parse_percent, "a percentage such as 5%"),
     Field(ge=0, le=1),
-    _schema("string", "5%", "A percentage: 5%"),
+    _schema("string", PERCENT_PATTERN, "5%", "A percentage: 5%"),
 ]
 Limit = Annotated[
     Condition,
     BeforeValidator(_condition),
-    _schema("string", "< 1%", "A condition: < 1%, <= 300ms, >= 99.9%"),
+    _schema("string", CONDITION_PATTERN, "< 1%", "A condition: < 1%, <= 300ms, >= 99.9%"),
 ]
+ErrorLimit = Annotated[Limit, _upper_limit("fraction", "< 1%")]
+LatencyLimit = Annotated[Limit, _upper_limit("seconds", "< 300ms")]
+_WORDS = {"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1}
+_ONE = {"anyOf": [{"type": "string"}, _WORDS]}
 Command = Annotated[
     tuple[Text, ...],
     BeforeValidator(_command),
     Field(min_length=1),
     WithJsonSchema(
-        {
-            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-            "description": "A command: split like a shell would, run without a shell",
-        }
+        _ONE | {"description": "A command: split like a shell would, run without a shell"}
     ),
 ]
 Commands = Annotated[
@@ -127,7 +241,7 @@ Commands = Annotated[
     BeforeValidator(_commands),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "anyOf": [{"type": "string"}, {"type": "array", "items": _ONE}],
             "description": "One command, or a list of commands run one after the other",
         }
     ),
@@ -143,20 +257,20 @@ class Model(BaseModel):
 class Route(Model):
     """Requests whose path starts with `path` (and whose host is `host`) go to `service`."""
 
-    path: Annotated[str, Field(pattern=r"^/[^\s?#]*$")] = "/"
+    path: UrlPath = "/"
     """Path prefix on whole segments; the longest one wins."""
     service: Name
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.*-]+$")] | None = None
+    host: HostName | None = None
     """Only for this host name."""
-    strip: Annotated[str, Field(pattern=r"^/[^\s?#]*$")] | None = None
+    strip: UrlPath | None = None
     """A prefix of `path` that the service does not see."""
 
 
 class Gateway(Model):
     """Where users' requests come in."""
 
-    port: Annotated[int, Field(ge=1, le=65535)] = 8080
-    host: Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+$")] = "127.0.0.1"
+    port: Annotated[Whole, Field(ge=1, le=65535)] = 8080
+    host: Address = "127.0.0.1"
     """Address to listen on; 0.0.0.0 opens it to the network."""
     routes: tuple[Route, ...] = ()
 
@@ -170,8 +284,10 @@ class Backoff(Model):
     @model_validator(mode="before")
     @classmethod
     def _range(cls, value: object) -> object:
-        if not isinstance(value, str):
+        if isinstance(value, dict | cls):
             return value
+        if not isinstance(value, str):
+            raise ValueError("must be a range such as 25ms..250ms")
         base, dots, cap = value.partition("..")
         return {"base": base, "cap": cap} if dots else {"base": base, "cap": base}
 
@@ -179,12 +295,16 @@ class Backoff(Model):
 class Retry(Model):
     """How often and when a call is tried again."""
 
-    attempts: Annotated[int, Field(ge=1, le=10)] = 2
+    attempts: Annotated[Whole, Field(ge=1, le=10)] = 2
     """Tries in all, the first one included."""
     per_try: Duration | None = None
-    backoff: Annotated[Backoff, _schema("string", "25ms..250ms", "First wait .. longest wait")] = (
-        Backoff()
-    )
+    backoff: Annotated[
+        Backoff,
+        Short(
+            {"type": "string", "examples": ["25ms..250ms"]},
+            description="First wait .. longest wait",
+        ),
+    ] = Backoff()
     on: tuple[Literal["connect", "reset", "5xx", "timeout", "gateway-error"], ...] = ("connect",)
     budget: Percent = 0.2
     """Retries may be at most this share of the calls under way."""
@@ -199,16 +319,28 @@ class Need(Model):
     importance: Literal["critical", "degradable", "unknown"] = "unknown"
 
 
+Needs = Annotated[
+    dict[Name, Annotated[Need, Short({"type": "null"})]],
+    BeforeValidator(_needs),
+    Short(
+        {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+        description="Edges to other services: a list of names, or a mapping of names to policies",
+    ),
+]
+
+
 class Probe(Model):
     """One check of an instance: an HTTP path, a TCP connection, or a command that exits 0."""
 
-    path: Annotated[str, Field(pattern=r"^/[^\s#]*$")] | None = None
+    path: ProbePath | None = None
     tcp: Literal[True] | None = None
     command: Command | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: object) -> object:
+        if not isinstance(value, str | dict | cls):
+            raise ValueError("must be a path such as /healthz, {tcp: true} or {command: ...}")
         return {"path": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -218,35 +350,40 @@ class Probe(Model):
         return self
 
 
+ProbeForm = Annotated[Probe, Short({"type": "string", "pattern": "^/", "examples": ["/healthz"]})]
+
+
 class Health(Model):
     """How Volery knows that an instance may serve (`ready`) and that it still lives (`live`)."""
 
-    ready: Probe | None = None
-    live: Probe | None = None
-    every: Annotated[Duration, Field(gt=0)] = 1.0
-    timeout: Annotated[Duration, Field(gt=0)] = 1.0
-    failures: Annotated[int, Field(ge=1, le=100)] = 3
-    startup: Annotated[Duration, Field(gt=0)] = 30.0
+    ready: ProbeForm | None = None
+    live: ProbeForm | None = None
+    every: LongDuration = 1.0
+    timeout: LongDuration = 1.0
+    failures: Annotated[Whole, Field(ge=1, le=100)] = 3
+    startup: LongDuration = 30.0
 
 
 class Target(Model):
     """What the autoscaler aims at."""
 
-    concurrency: Annotated[float, Field(gt=0)]
+    concurrency: Annotated[Number, Field(gt=0)]
 
 
 class Scale(Model):
     """How many instances."""
 
-    min: Annotated[int, Field(ge=0, le=1000)] = 1
-    max: Annotated[int, Field(ge=1, le=1000)] = 1
+    min: Annotated[Whole, Field(ge=0, le=1000)] = 1
+    max: Annotated[Whole, Field(ge=1, le=1000)] = 1
     target: Target | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, dict | cls):
             return value
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError("must be a number of instances or {min, max, target}")
         if value < 1:
             raise ValueError(f"must be at least 1, got {value}")
         return {"min": value, "max": value}
@@ -258,36 +395,45 @@ class Scale(Model):
         return self
 
 
+ScaleForm = Annotated[
+    Scale,
+    Short(
+        {"type": "integer", "minimum": 1},
+        description="A number of instances, or {min, max, target}",
+    ),
+]
+
+
 class Resources(Model):
     """Limits of one instance."""
 
-    cpu: Annotated[float, Field(gt=0, le=1024)] | None = None
+    cpu: Annotated[Number, Field(gt=0, le=1024)] | None = None
     """Cores."""
     memory: Size | None = None
-    pids: Annotated[int, Field(ge=1)] | None = None
+    pids: Annotated[Whole, Field(ge=1)] | None = None
     """Processes and threads."""
-    files: Annotated[int, Field(ge=16)] | None = None
+    files: Annotated[Whole, Field(ge=16)] | None = None
     """Open files."""
 
 
 class SteadyState(Model):
     """The promise a service is held to."""
 
-    errors: Limit | None = None
-    latency: dict[Literal["p50", "p90", "p95", "p99", "p999"], Limit] = {}
+    errors: ErrorLimit | None = None
+    latency: dict[Literal["p50", "p90", "p95", "p99", "p999"], LatencyLimit] = {}
 
 
 class Deploy(Model):
     """How a new release replaces the old one."""
 
     strategy: Literal["canary", "blue-green", "rolling", "recreate"] = "rolling"
-    steps: tuple[Percent, ...] = (0.01, 0.05, 0.25, 0.5)
+    steps: Annotated[tuple[Percent, ...], AfterValidator(_ascending)] = (0.01, 0.05, 0.25, 0.5)
     at_most: Duration = 600.0
     on_inconclusive: Literal["promote", "rollback", "pause"] = "pause"
-    approve: bool = False
-    surge: Annotated[int, Field(ge=0, le=1000)] = 1
+    approve: Flag = False
+    surge: Annotated[Whole, Field(ge=0, le=1000)] = 1
     """rolling: how many instances more than `scale` may exist at once."""
-    unavailable: Annotated[int, Field(ge=0, le=1000)] = 0
+    unavailable: Annotated[Whole, Field(ge=0, le=1000)] = 0
     """rolling: how many instances fewer than `scale` may be ready at once."""
     warm: Duration = 600.0
     """blue-green: how long the old group stays ready to take over again."""
@@ -326,17 +472,9 @@ class Service(Model):
     protocol: Literal["http", "http2", "grpc", "tcp"] = "http"
     env: dict[EnvName, EnvValue] = {}
     secrets: tuple[EnvName, ...] = ()
-    needs: dict[Name, Need] = {}
+    needs: Needs = {}
     health: Health = Health()
-    scale: Annotated[
-        Scale,
-        WithJsonSchema(
-            {
-                "anyOf": [{"type": "integer", "minimum": 1}, {"$ref": "#/$defs/ScaleRange"}],
-                "description": "A number of instances, or {min, max, target}",
-            }
-        ),
-    ] = Scale()
+    scale: ScaleForm = Scale()
     resources: Resources = Resources()
     steady_state: SteadyState | None = None
     deploy: Deploy = Deploy()
@@ -345,23 +483,11 @@ class Service(Model):
     build_timeout: Duration = 600.0
     test_timeout: Duration = 600.0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        needs = value.get("needs")
-        if isinstance(needs, list) and all(isinstance(need, str) for need in needs):
-            return value | {"needs": {need: {} for need in needs}}
-        if isinstance(needs, dict):
-            return value | {"needs": {k: {} if v is None else v for k, v in needs.items()}}
-        return value
-
 
 class Override(Model):
     """What an environment says differently about a service."""
 
-    scale: Scale | None = None
+    scale: ScaleForm | None = None
     env: dict[EnvName, EnvValue] = {}
     resources: Resources | None = None
     deploy: Deploy | None = None

@@ -131,6 +131,7 @@ class Instance:
     since: float
     created_at: float
     proven: bool = False
+    restarts: int = 0
     condemned: str = ""
     because: str = ""
 

@@ -1,0 +1,228 @@
+"""The controller: one synchronous function of what is remembered and what is observed.
+
+`tick` looks once, decides (all in `decide`), commits documents and events in one transaction, and
+only then wishes: a new configuration for the data plane, instances started, stopped, forgotten.
+It can be killed between any two lines; the next tick of the next process goes on from the
+documents. It never waits and never raises for what the world does; the daemon calls it when
+something woke it, and by timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from volery.control.draft import Draft
+from volery.control.rollouts import BUILT, RolloutDriver, record
+from volery.control.watch import Ages, Generations
+from volery.decide.group import Conditions, Operation, reconcile
+from volery.decide.rollout import abort
+from volery.decide.routes import traffic_config
+from volery.decide.upkeep import is_leaving, upkeep
+from volery.decide.world import World
+from volery.model.ports import (
+    Builder,
+    Clock,
+    Engine,
+    InstanceSpec,
+    Store,
+    Traffic,
+    TrafficStatus,
+)
+from volery.model.state import EnvironmentState, Instance, Phase, ServiceState
+
+SpecOf = Callable[[World, Instance], InstanceSpec]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything outside that a controller changes or looks at."""
+
+    store: Store
+    engine: Engine
+    traffic: Traffic
+    builder: Builder
+    clock: Clock
+
+
+class Controller:
+    """Drives one environment to what its documents wish."""
+
+    def __init__(self, ports: Ports, spec_of: SpecOf) -> None:
+        self.ports = ports
+        self._spec_of = spec_of
+        self._ages = Ages()
+        self._generations = Generations()
+        self._driver = RolloutDriver(ports.engine, self._ages)
+        self._settled: set[str] = set()
+
+    def draft(self) -> Draft:
+        """A look at everything now, to be edited and committed."""
+        return Draft(
+            self.ports.store,
+            self.ports.clock.now(),
+            dict(self.ports.engine.observe()),
+            dict(self.ports.builder.observe()),
+        )
+
+    def tick(self) -> bool:
+        """Look, decide, record, do. True if it changed something and should be called again."""
+        draft = self.draft()
+        status = self.ports.traffic.observe()
+        monotonic = self.ports.clock.monotonic()
+        if draft.world.environment is not None:
+            self._decide(draft, status, monotonic)
+        changed = draft.commit()
+        self._route(draft.world)
+        self._carry_out(draft.world, status)
+        self._ages.sweep()
+        return changed
+
+    def _decide(self, draft: Draft, status: TrafficStatus, monotonic: float) -> None:
+        config = traffic_config(draft.world, self.ports.traffic.edge_port)
+        settled = self._generations.in_force(config, status)
+        self._give_up_rollouts_of_leaving(draft)
+        self._driver.drive(draft, settled, status.rejected, monotonic)
+        for name in sorted(draft.world.services):
+            self._reconcile(draft, draft.world.services[name], status, monotonic)
+        self._note_exits(draft)
+
+    def _reconcile(
+        self, draft: Draft, service: ServiceState, status: TrafficStatus, monotonic: float
+    ) -> None:
+        world = draft.world
+        rolling = world.rollout_of(service.name) is not None
+        if not rolling:
+            service = upkeep(world, service, draft.now)
+        given = Conditions(
+            now=draft.now,
+            drained=lambda item: self._generations.drained(item.id, status),
+            age=lambda item: self._ages.of((item.id, item.intent), monotonic),
+            may_start=self._may_start(service.name, status),
+            in_rollout=rolling,
+        )
+        service, operations = reconcile(world, service, given)
+        for operation in operations:
+            _apply(draft, operation)
+        draft.put("service", service.name, service)
+        if service.removing and not rolling and not world.instances_of(service.name):
+            draft.drop("service", service.name)
+            draft.event("service.removed", f"{service.name} is gone", service=service.name)
+
+    def _may_start(self, service: str, status: TrafficStatus) -> bool:
+        """New instances call their needs at once, so their edges must be there first."""
+        applied = self._generations.applied
+        if applied is None:
+            return False
+        edges = [edge for edge in applied.edges if edge.caller == service]
+        return self._generations.edges_in_force(edges, status)
+
+    def _give_up_rollouts_of_leaving(self, draft: Draft) -> None:
+        for rollout in list(draft.world.active_rollouts()):
+            service = draft.world.services.get(rollout.service)
+            if service is not None and is_leaving(draft.world, service):
+                ended = replace(
+                    rollout,
+                    phase=Phase.FAILED,
+                    reason="the service is being taken down",
+                    finished_at=draft.now,
+                    since=draft.now,
+                )
+                self.ports.builder.cancel(rollout.to_release)
+                record(draft, rollout, ended)
+
+    def _note_exits(self, draft: Draft) -> None:
+        """Restarts that happened since the last look, also while no control plane was there."""
+        for item in list(draft.world.instances.values()):
+            seen = draft.world.observed.get(item.id)
+            if seen is None or seen.restarts <= item.restarts:
+                continue
+            draft.put("instance", item.id, replace(item, restarts=seen.restarts))
+            draft.event(
+                "instance.restarted",
+                f"{item.id} ended ({seen.exit or 'unknown'}) and was restarted",
+                service=item.service,
+                release=item.release,
+                instance=item.id,
+                cause=str(seen.exit or "unknown"),
+                data={"restarts": seen.restarts},
+            )
+
+    def _route(self, world: World) -> None:
+        config = traffic_config(world, self.ports.traffic.edge_port)
+        if self._generations.send(config, world.instances.values()):
+            self.ports.traffic.apply(config, self._generations.current)
+
+    def _carry_out(self, world: World, status: TrafficStatus) -> None:
+        """Wishes, each idempotent, for whatever the documents say and the world does not show."""
+        engine = self.ports.engine
+        for item in world.instances.values():
+            seen = world.observed.get(item.id)
+            if item.intent == "run" and seen is None and self._may_start(item.service, status):
+                engine.start(self._spec_of(world, item))
+            elif item.intent == "run" and item.proven and item.id not in self._settled:
+                engine.settle(item.id)
+                self._settled.add(item.id)
+            elif item.intent == "stop" and seen is not None and seen.state != "exited":
+                engine.stop(item.id)
+        for identity, seen in world.observed.items():
+            if identity in world.instances:
+                continue
+            self._settled.discard(identity)
+            if seen.state == "exited":
+                engine.forget(identity)
+            else:
+                engine.stop(identity)
+        self._ask_for_builds(world)
+
+    def _ask_for_builds(self, world: World) -> None:
+        for rollout in world.active_rollouts():
+            release = world.releases[rollout.to_release]
+            if rollout.phase in (Phase.BUILDING, Phase.TESTING) and release.state not in BUILT:
+                self.ports.builder.request(release, rollout.skip_tests)
+
+    def abort_rollout(self, service: str, reason: str) -> None:
+        """Turn the rollout of a service round, by hand."""
+        draft = self.draft()
+        rollout = draft.world.rollout_of(service)
+        if rollout is None or rollout.phase is Phase.ROLLING_BACK:
+            return
+        after, state = abort(rollout, draft.world.services[service], reason, draft.now)
+        draft.put("service", service, state)
+        record(draft, rollout, after)
+        draft.commit()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the environment was taken down and nothing of it is left."""
+        draft = self.draft()
+        environment = draft.world.environment
+        down = isinstance(environment, EnvironmentState) and not environment.running
+        return down and not draft.world.instances and not draft.world.observed
+
+
+_SAID = {
+    "start": ("instance.started", "starts"),
+    "prove": ("instance.ready", "is ready"),
+    "condemn": ("instance.condemned", "will be replaced"),
+    "drain": ("instance.draining", "is taken out of rotation"),
+    "stop": ("instance.stopping", "is being stopped"),
+    "forget": ("instance.gone", "is gone"),
+}
+
+
+def _apply(draft: Draft, operation: Operation) -> None:
+    item = operation.instance
+    if operation.verb == "forget":
+        draft.drop("instance", item.id)
+    else:
+        draft.put("instance", item.id, item)
+    kind, text = _SAID[operation.verb]
+    draft.event(
+        kind,
+        f"{item.id} {text}: {operation.because}",
+        service=item.service,
+        release=item.release,
+        instance=item.id,
+        cause=operation.because,
+    )

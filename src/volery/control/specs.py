@@ -1,0 +1,76 @@
+"""Documents -> what an engine needs to run one instance: command, folder, environment, secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from volery.decide.world import World, number_of
+from volery.model.application import Service
+from volery.model.ports import InstanceSpec
+from volery.model.state import Instance, SlotName
+
+INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+"""The only variables of the caller that reach a service."""
+
+EdgePort = Callable[[str, SlotName, str], int]
+SecretValues = Callable[[tuple[str, ...]], Mapping[str, str]]
+
+
+def env_name(need: str) -> str:
+    """The variable that holds a need's address: orders-db -> ORDERS_DB_URL."""
+    return need.upper().replace("-", "_") + "_URL"
+
+
+def instance_spec(
+    world: World, instance: Instance, home: Path, edge_port: EdgePort, secrets: SecretValues
+) -> InstanceSpec:
+    """Everything needed to run this instance."""
+    release = world.releases[instance.release]
+    spec = release.spec
+    volume = _volume(home, instance, spec)
+    values = secrets(spec.secrets)
+    return InstanceSpec(
+        id=instance.id,
+        service=instance.service,
+        release=instance.release,
+        command=spec.run,
+        directory=str(home / "artifacts" / instance.service / release.artifact / "src"),
+        environment=_environment(world, instance, spec, edge_port, volume) | dict(values),
+        protocol=spec.protocol,
+        health=spec.health,
+        resources=spec.resources,
+        stop=spec.stop,
+        volume=volume,
+        secrets=frozenset(values.values()),
+    )
+
+
+def _volume(home: Path, instance: Instance, spec: Service) -> str | None:
+    if spec.state is None:
+        return None
+    folder = f"{spec.state.volume}-{number_of(instance.id)}"
+    return str(home / "volumes" / instance.service / folder)
+
+
+def _environment(
+    world: World, instance: Instance, spec: Service, edge_port: EdgePort, volume: str | None
+) -> dict[str, str]:
+    environment = world.environment
+    assert environment is not None
+    found = {key: environment.base_env[key] for key in INHERITED if key in environment.base_env}
+    for need in spec.needs:
+        callee = world.services.get(need)
+        scheme = "tcp" if callee and callee.config.protocol == "tcp" else "http"
+        port = edge_port(instance.service, instance.slot, need)
+        found[env_name(need)] = f"{scheme}://127.0.0.1:{port}"
+    found |= {
+        "VOLERY_APP": environment.application.app,
+        "VOLERY_ENVIRONMENT": environment.name,
+        "VOLERY_SERVICE": instance.service,
+        "VOLERY_RELEASE": instance.release,
+        "VOLERY_INSTANCE": instance.id,
+    }
+    if volume:
+        found["VOLERY_VOLUME"] = volume
+    return found | spec.env

@@ -1,0 +1,75 @@
+"""What a controller remembers between two looks, none of it needed to be correct after a crash.
+
+Ages are measured on the monotonic clock from when this control plane first saw something, so that
+a jump of the wall clock cuts no drain short; after a restart they begin again, which only waits
+longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from volery.model.ports import Edge, TrafficConfig, TrafficStatus
+from volery.model.state import Instance
+
+
+class Ages:
+    """How long something has been so: `of(key)` is 0 the first time it is asked."""
+
+    def __init__(self) -> None:
+        self._first: dict[Hashable, float] = {}
+        self._asked: set[Hashable] = set()
+
+    def of(self, key: Hashable, monotonic: float) -> float:
+        """Seconds since this key was first asked for without a gap."""
+        self._asked.add(key)
+        return monotonic - self._first.setdefault(key, monotonic)
+
+    def sweep(self) -> None:
+        """Forget what was not asked for since the last sweep."""
+        self._first = {key: at for key, at in self._first.items() if key in self._asked}
+        self._asked.clear()
+
+
+class Generations:
+    """Numbers the configurations sent to the data plane and knows which wish is in force."""
+
+    def __init__(self) -> None:
+        self.current = 0
+        self.applied: TrafficConfig | None = None
+        self._edges: dict[Edge, int] = {}
+        self._draining: dict[str, int] = {}
+
+    def send(self, config: TrafficConfig, instances: Iterable[Instance]) -> bool:
+        """Take note of what is sent now; true if it differs from what was sent before."""
+        changed = config != self.applied
+        if changed:
+            self.current += 1
+            self.applied = config
+        self._edges = {edge: self._edges.get(edge, self.current) for edge in config.edges}
+        self._draining = {
+            item.id: self._draining.get(item.id, self.current)
+            for item in instances
+            if item.intent == "drain"
+        }
+        return changed
+
+    def in_force(self, config: TrafficConfig, status: TrafficStatus) -> bool:
+        """Whether every proxy has accepted exactly this configuration."""
+        return config == self.applied and status.acknowledged >= self.current > 0
+
+    def edges_in_force(self, edges: Iterable[Edge], status: TrafficStatus) -> bool:
+        """Whether every proxy listens on these edges."""
+        return all(
+            edge in self._edges and self._edges[edge] <= status.acknowledged for edge in edges
+        )
+
+    def drained(self, instance: str, status: TrafficStatus) -> bool:
+        """Whether an instance gets no request any more and none is in flight."""
+        since = self._draining.get(instance)
+        return (
+            since is not None
+            and status.acknowledged >= since
+            and status.sampled >= since
+            and status.in_flight.get(instance, 0) == 0
+        )

@@ -1,0 +1,120 @@
+"""Manifest x what runs -> what `up` or `deploy` would change, in order, each with a *because*.
+
+The same plan is printed by `volery plan`, carried out by `submit`, and compared in golden tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from volery.decide.order import start_order
+from volery.decide.world import World
+from volery.model.application import Application, Service
+
+Verb = Literal["start", "replace", "scale", "configure", "remove", "keep"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One service's part of a plan. `wave` counts from 1; steps of a wave go together."""
+
+    wave: int
+    verb: Verb
+    service: str
+    because: str
+    release: str = ""
+    replaces: str = ""
+    strategy: str = ""
+    blast_radius: str = ""
+
+    def __str__(self) -> str:
+        arrow = f" {self.replaces} ->" if self.replaces else ""
+        target = f" {self.release}" if self.release else ""
+        how = f" ({self.strategy})" if self.strategy else ""
+        return f"[{self.wave}] {self.verb} {self.service}:{arrow}{target}{how}, {self.because}"
+
+
+def make_plan(
+    world: World,
+    application: Application,
+    releases: Mapping[str, str],
+    only: Collection[str] | None = None,
+) -> tuple[Step, ...]:
+    """What has to change so that the environment is as the manifest and these releases say.
+
+    `releases` maps each service to the release id its present source and configuration make. With
+    `only`, other services are left as they are and none is removed (that is `deploy`).
+    """
+    steps = [
+        _step(world, wave, name, application, releases[name], only)
+        for wave, names in enumerate(start_order(application.services), start=1)
+        for name in names
+        if only is None or name in only
+    ]
+    if only is None:
+        steps += _removals(world, application, len(steps) + 1)
+    return tuple(steps)
+
+
+def _step(
+    world: World,
+    wave: int,
+    name: str,
+    application: Application,
+    release: str,
+    only: Collection[str] | None,
+) -> Step:
+    service = application.services[name]
+    state = world.services.get(name)
+    live = state.live if state else None
+    strategy = effective_strategy(service)
+    if state is None or live is None or live.count == 0:
+        return Step(wave, "start", name, "it does not run yet", release)
+    if live.release != release:
+        because = _difference(world, live.release, release)
+        radius = _blast_radius(application, name, service)
+        return Step(wave, "replace", name, because, release, live.release, strategy, radius)
+    if only is None and state.scale != service.scale.min:
+        because = f"{state.scale} instances run, {service.scale.min} wanted"
+        return Step(wave, "scale", name, because, release)
+    if state.config != service:
+        return Step(wave, "configure", name, "its deploy policy changed", release)
+    return Step(wave, "keep", name, "nothing changed", release)
+
+
+def _difference(world: World, old: str, new: str) -> str:
+    before, after = world.releases.get(old), world.releases.get(new)
+    if before is None or after is None:
+        return "its source or configuration changed"
+    if before.artifact != after.artifact:
+        return "its source changed"
+    fields = [
+        key
+        for key in type(before.spec).model_fields
+        if getattr(before.spec, key) != getattr(after.spec, key)
+    ]
+    return f"its {', '.join(fields) or 'secrets'} changed"
+
+
+def _blast_radius(application: Application, name: str, service: Service) -> str:
+    dependants = sorted(other for other, item in application.services.items() if name in item.needs)
+    routed = [route.path for route in application.gateway.routes if route.service == name]
+    parts = [f"users of {', '.join(routed)}"] if routed else []
+    parts += [f"callers {', '.join(dependants)}"] if dependants else []
+    parts.append(f"{service.scale.min} instances")
+    return "; ".join(parts)
+
+
+def effective_strategy(service: Service) -> str:
+    """Canary is not active yet: until then such a service is deployed rolling."""
+    return "rolling" if service.deploy.strategy == "canary" else service.deploy.strategy
+
+
+def _removals(world: World, application: Application, wave: int) -> list[Step]:
+    return [
+        Step(wave, "remove", name, "it is not in the manifest any more")
+        for name, state in sorted(world.services.items())
+        if name not in application.services and not state.removing
+    ]

@@ -1,0 +1,167 @@
+"""How a new group takes over from an old one: rolling, blue-green, recreate.
+
+Each strategy is two pure functions on the slots of a service: how it *begins* and how it
+*advances*. Add before remove: rolling never has fewer ready instances than `scale - unavailable`,
+and never more in all than `scale + surge`; blue-green moves all requests in one acknowledged
+update; recreate is for what cannot run twice and accepts the gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from volery.model.state import Rollout, ServiceState, Slot, SlotName, Track, other
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is there of one group now."""
+
+    ready: int = 0
+    """Instances that should run and are ready."""
+    existing: int = 0
+    """Instances of which anything is left, also those on their way out."""
+    failure: str = ""
+    """Why the group cannot become what it should; only looked at for a new group."""
+    tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """What a strategy may know. `in_phase` is seconds since the phase began, on a steady clock."""
+
+    now: float
+    old: Group
+    new: Group
+    settled: bool
+    in_phase: float = 0.0
+    rejected: str | None = None
+    surge: int = 1
+    unavailable: int = 0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a strategy decided: the service's slots, and how far the rollout is. `begun` is false
+    while the slot is still being emptied of an older release's warm group."""
+
+    service: ServiceState
+    weight: int = 0
+    step: int = 0
+    steps: int = 1
+    shifting: bool = False
+    complete: bool = False
+    begun: bool = True
+
+
+def begin(rollout: Rollout, service: ServiceState, view: View) -> Moved:
+    """Make the new group, without requests while an old one serves."""
+    there = service.slots[rollout.slot]
+    if there is not None and there.release != rollout.to_release:
+        if view.new.existing > 0:
+            emptied = replace(there, count=0, weight=0)
+            return Moved(_put(service, rollout.slot, emptied), begun=False)
+        there = None
+    old = service.slots[other(rollout.slot)]
+    if old is None:
+        group = Slot(rollout.to_release, Track.STABLE, service.scale, 100)
+        return Moved(_put(service, rollout.slot, group))
+    if rollout.strategy == "rolling":
+        count = min(view.surge, service.scale)
+        steps = service.scale
+    elif rollout.strategy == "recreate":
+        count, steps = 0, 1
+    else:
+        count, steps = service.scale, 1
+    track = Track.GREEN if rollout.strategy == "blue-green" else Track.STABLE
+    group = Slot(rollout.to_release, track, max(count, there.count if there else 0), 0)
+    return Moved(_put(service, rollout.slot, group), steps=steps)
+
+
+def advance(rollout: Rollout, service: ServiceState, view: View) -> Moved:
+    """The next move, or the same slots again while something is awaited."""
+    new = service.slots[rollout.slot]
+    old = service.slots[other(rollout.slot)]
+    assert new is not None
+    if old is None:
+        ready = view.new.ready >= service.scale and view.settled
+        return Moved(service, weight=100, complete=ready)
+    if rollout.strategy == "rolling":
+        return _rolling(rollout, service, view, old, new)
+    if rollout.strategy == "recreate":
+        return _recreate(rollout, service, view, old, new)
+    return _blue_green(rollout, service, view, old, new)
+
+
+def _rolling(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:
+    scale = service.scale
+    here = Moved(service, new.weight, new.count, scale, shifting=new.weight > 0)
+    if not view.settled or view.new.ready < new.count:
+        return here
+    if new.count >= scale and old.count == 0:
+        return replace(here, complete=view.old.existing == 0)
+    room = scale + view.surge - (new.count + view.old.existing)
+    grown = new.count + max(0, min(room, scale - new.count))
+    spare = view.new.ready + view.old.ready - (scale - view.unavailable)
+    unready = max(0, old.count - view.old.ready)
+    shrunk = old.count - min(old.count, unready + max(0, spare))
+    if (grown, shrunk) == (new.count, old.count):
+        return here
+    serving = view.new.ready + shrunk
+    weight = round(100 * view.new.ready / serving) if serving else 100
+    service = _put(service, rollout.slot, replace(new, count=grown, weight=weight))
+    service = _put(service, other(rollout.slot), replace(old, count=shrunk, weight=100 - weight))
+    return Moved(service, weight, view.new.ready, scale, shifting=weight > 0 or shrunk < old.count)
+
+
+def _blue_green(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:
+    if new.weight == 100:
+        return Moved(service, 100, 1, shifting=True, complete=view.settled)
+    if view.new.ready < service.scale or not view.settled:
+        return Moved(service)
+    service = _put(service, rollout.slot, replace(new, weight=100))
+    service = _put(service, other(rollout.slot), replace(old, weight=0))
+    return Moved(service, 100, 1, shifting=True)
+
+
+def _recreate(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:
+    if old.count > 0:
+        return Moved(_put(service, other(rollout.slot), replace(old, count=0)))
+    if view.old.existing > 0:
+        return Moved(service)
+    if new.count < service.scale:
+        service = _put(service, rollout.slot, replace(new, count=service.scale, weight=100))
+        service = _put(service, other(rollout.slot), replace(old, weight=0))
+        return Moved(service, 100, shifting=True)
+    ready = view.new.ready >= service.scale and view.settled
+    return Moved(service, 100, 1, shifting=True, complete=ready)
+
+
+def turn_round(rollout: Rollout, service: ServiceState) -> ServiceState:
+    """All requests to the old group, and the old group as large as it was (unless recreate)."""
+    new, old = service.slots[rollout.slot], service.slots[other(rollout.slot)]
+    if new is not None and old is not None:
+        service = _put(service, rollout.slot, replace(new, weight=0))
+    if old is not None:
+        count = old.count if rollout.strategy == "recreate" else service.scale
+        back = replace(old, weight=100, count=count, track=Track.STABLE)
+        service = _put(service, other(rollout.slot), back)
+    return service
+
+
+def may_remove_new(rollout: Rollout, service: ServiceState, view: View) -> bool:
+    """Whether the new group can go without taking away what users still need."""
+    alone = service.slots[other(rollout.slot)] is None
+    return rollout.strategy == "recreate" or (view.settled and (alone or view.old.ready > 0))
+
+
+def restore_old(rollout: Rollout, service: ServiceState) -> ServiceState:
+    """After recreate the old group comes back only when the new one is gone."""
+    old = service.slots[other(rollout.slot)]
+    if old is None or old.count == service.scale:
+        return service
+    return _put(service, other(rollout.slot), replace(old, count=service.scale))
+
+
+def _put(service: ServiceState, slot: SlotName, group: Slot | None) -> ServiceState:
+    return replace(service, slots=dict(service.slots) | {slot: group})

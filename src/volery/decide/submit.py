@@ -1,0 +1,255 @@
+"""Turns a plan or a wish of a person into documents: services, releases and rollouts.
+
+Everything is refused before anything is changed; a refusal says what runs and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from volery.decide.order import waits_for
+from volery.decide.plan import Step, effective_strategy
+from volery.decide.world import World
+from volery.model.application import Application
+from volery.model.errors import Code, VoleryError
+from volery.model.state import Phase, Release, Rollout, ServiceState, SlotName, other
+
+
+@dataclass(frozen=True)
+class Order:
+    """Who asked for what: the words that rollouts and events carry along."""
+
+    cause: str
+    by: str
+    now: float
+    strategy: str | None = None
+    skip_tests: bool = False
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Documents to write. `rollouts` are in the order they will run."""
+
+    services: tuple[ServiceState, ...] = ()
+    releases: tuple[Release, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
+    removed: tuple[str, ...] = field(default=())
+
+
+def submit(
+    world: World,
+    application: Application,
+    plan: Sequence[Step],
+    releases: Mapping[str, Release],
+    order: Order,
+) -> Submission:
+    """The documents that carry out a plan.
+
+    Raises:
+        VoleryError: CONFLICT if one of the services has another rollout under way.
+    """
+    changing = [step for step in plan if step.verb in ("start", "replace")]
+    waiting = {
+        step.service: waits_for(
+            step.service, application.services, {item.service for item in changing}
+        )
+        for step in changing
+    }
+    ids = {step.service: _next_id(world, step.service) for step in changing}
+    group = ids[changing[0].service] if changing else ""
+    rollouts = []
+    for step in changing:
+        _refuse_second_rollout(world, step.service)
+        behind = tuple(ids[name] for name in waiting[step.service])
+        rollouts.append(_rollout(world, application, step, ids[step.service], group, behind, order))
+    new = [releases[step.service] for step in changing]
+    return Submission(
+        services=tuple(_services(world, application, plan)),
+        releases=tuple(item for item in new if item.id not in world.releases)
+        + tuple(_again(world, new)),
+        rollouts=tuple(rollouts),
+        removed=tuple(step.service for step in plan if step.verb == "remove"),
+    )
+
+
+def _again(world: World, releases: Sequence[Release]) -> list[Release]:
+    """A release that failed or was refused before is tried again when it is asked for again."""
+    return [
+        replace(world.releases[item.id], state="new", reason="")
+        for item in releases
+        if item.id in world.releases
+        and world.releases[item.id].state in ("failed", "refused", "gone")
+    ]
+
+
+def _services(world: World, application: Application, plan: Sequence[Step]) -> list[ServiceState]:
+    found = []
+    for step in plan:
+        state = world.services.get(step.service)
+        if step.verb == "remove":
+            assert state is not None
+            found.append(replace(state, removing=True))
+            continue
+        config = application.services[step.service]
+        if state is None:
+            found.append(ServiceState(step.service, config, config.scale.min))
+        else:
+            scale = config.scale.min if step.verb in ("scale", "start") else state.scale
+            found.append(replace(state, config=config, scale=scale, removing=False))
+    return found
+
+
+def _rollout(
+    world: World,
+    application: Application,
+    step: Step,
+    identity: str,
+    group: str,
+    behind: tuple[str, ...],
+    order: Order,
+) -> Rollout:
+    state = world.services.get(step.service)
+    live = state.live if state else None
+    slot: SlotName = "a" if state is None else state.active if live is None else other(state.active)
+    strategy = order.strategy or effective_strategy(application.services[step.service])
+    return Rollout(
+        id=identity,
+        service=step.service,
+        to_release=step.release,
+        from_release=live.release if live and live.count else None,
+        strategy=strategy,  # type: ignore[arg-type]
+        slot=slot,
+        group=group,
+        cause=order.cause,  # type: ignore[arg-type]
+        waits_for=behind,
+        skip_tests=order.skip_tests,
+        created_at=order.now,
+        since=order.now,
+        by=order.by,
+    )
+
+
+def rollback(world: World, service: str, to: str | None, order: Order) -> Rollout:
+    """The rollout that brings an earlier release back: to the one asked for, or the previous one.
+
+    Raises:
+        VoleryError: NOT_FOUND without such a release; CONFLICT during another rollout.
+    """
+    state = known(world, service)
+    _refuse_second_rollout(world, service)
+    if state.live is None:
+        raise VoleryError(f"{service} does not run", code=Code.CONFLICT, hint="volery up")
+    release = _previous(world, state, to)
+    warm = state.slots[other(state.active)]
+    quick = warm is not None and warm.release == release.id and state.warm_until is not None
+    strategy = "blue-green" if quick else effective_strategy(release.spec)
+    return _to_release(world, state, release.id, strategy, order)
+
+
+def restart(world: World, service: str, order: Order) -> Rollout:
+    """A rollout from the live release to itself: every instance is replaced, none is missed."""
+    state = known(world, service)
+    _refuse_second_rollout(world, service)
+    if state.live is None:
+        raise VoleryError(f"{service} does not run", code=Code.CONFLICT, hint="volery up")
+    strategy = "recreate" if state.config.deploy.strategy == "recreate" else "rolling"
+    return _to_release(world, state, state.live.release, strategy, order)
+
+
+def _to_release(
+    world: World, state: ServiceState, release: str, strategy: str, order: Order
+) -> Rollout:
+    assert state.live is not None
+    identity = _next_id(world, state.name)
+    return Rollout(
+        id=identity,
+        service=state.name,
+        to_release=release,
+        from_release=state.live.release,
+        strategy=strategy,  # type: ignore[arg-type]
+        slot=other(state.active),
+        group=identity,
+        cause=order.cause,  # type: ignore[arg-type]
+        created_at=order.now,
+        since=order.now,
+        by=order.by,
+    )
+
+
+def _previous(world: World, state: ServiceState, to: str | None) -> Release:
+    assert state.live is not None
+    mine = [item for item in world.releases.values() if item.service == state.name]
+    if to is not None:
+        wanted = to if "@" in to else f"{state.name}@{to}"
+        found = [item for item in mine if item.id.startswith(wanted)]
+        usable = [item for item in found if item.state in ("live", "kept", "built")]
+        if len(usable) == 1:
+            return usable[0]
+        problem = f"{to} is {found[0].state}" if found else f"no release {to} of {state.name}"
+        raise VoleryError(problem, code=Code.NOT_FOUND, hint=f"volery releases {state.name}")
+    ended = sorted(
+        (r for r in world.rollouts.values() if r.service == state.name and r.phase is Phase.DONE),
+        key=lambda item: item.finished_at or 0.0,
+        reverse=True,
+    )
+    for rollout in ended:
+        earlier = world.releases.get(rollout.from_release or "")
+        if earlier and earlier.id != state.live.release and earlier.state in ("kept", "live"):
+            return earlier
+    raise VoleryError(
+        f"{state.name} has no earlier release to go back to",
+        code=Code.NOT_FOUND,
+        hint=f"volery releases {state.name}",
+    )
+
+
+def scale(world: World, service: str, count: int) -> ServiceState:
+    """The service with another number of instances.
+
+    Raises:
+        VoleryError: NOT_FOUND, CONFLICT during a rollout, INVALID out of bounds.
+    """
+    state = known(world, service)
+    _refuse_second_rollout(world, service)
+    if not 0 <= count <= 1000:
+        raise VoleryError(f"scale must be 0 to 1000, got {count}", code=Code.INVALID)
+    return replace(state, scale=count)
+
+
+def known(world: World, service: str) -> ServiceState:
+    """The service's state. Raises VoleryError NOT_FOUND with the nearest known name."""
+    state = world.services.get(service)
+    if state is not None and not state.removing:
+        return state
+    raise unknown_service(service, world.services)
+
+
+def unknown_service(service: str, names: Collection[str]) -> VoleryError:
+    """The error for a service nobody knows, with the nearest name that exists."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(service, list(names), 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names)) or 'none'}"
+    return VoleryError(f"no service {service!r}", code=Code.NOT_FOUND, hint=hint)
+
+
+def _refuse_second_rollout(world: World, service: str) -> None:
+    running = world.rollout_of(service)
+    if running is not None:
+        raise VoleryError(
+            f"{service} has a rollout under way: {running.id} to {running.to_release}"
+            f" ({running.phase})",
+            code=Code.CONFLICT,
+            hint=f"wait for it (volery rollout {service} --watch) or volery abort {service}",
+        )
+
+
+def _next_id(world: World, service: str) -> str:
+    prefix = f"{service}-r"
+    numbers = [
+        int(identity.removeprefix(prefix))
+        for identity, rollout in world.rollouts.items()
+        if rollout.service == service
+    ]
+    return f"{prefix}{max(numbers, default=0) + 1}"

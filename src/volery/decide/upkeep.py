@@ -1,0 +1,62 @@
+"""Standing goals of a service that no rollout is needed for: its size, its warm group, its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from volery.decide.order import callers, waits_for
+from volery.decide.world import World
+from volery.model.state import ServiceState, other
+
+
+def upkeep(world: World, service: ServiceState, now: float) -> ServiceState:
+    """The slots as they should be while no rollout of this service is under way."""
+    if is_leaving(world, service):
+        return _emptied(service) if _no_caller_left(world, service) else service
+    return _sized(_cooled(service, now))
+
+
+def is_leaving(world: World, service: ServiceState) -> bool:
+    """Whether the service was removed from the manifest, or the environment goes down."""
+    environment = world.environment
+    return service.removing or environment is None or not environment.running
+
+
+def _no_caller_left(world: World, service: ServiceState) -> bool:
+    """Stop in reverse order: a need goes when nobody is left who could call it. Services that
+    need each other in a circle (through degradable edges) go in the order they would start."""
+    configs = {name: state.config for name, state in world.services.items()}
+    return not any(
+        world.instances_of(caller)
+        for caller in callers(service.name, configs)
+        if not waits_for(service.name, configs, {caller})
+    )
+
+
+def _emptied(service: ServiceState) -> ServiceState:
+    slots = {
+        name: replace(slot, count=0) if slot and slot.count else slot
+        for name, slot in service.slots.items()
+    }
+    return service if slots == service.slots else replace(service, slots=slots, warm_until=None)
+
+
+def _cooled(service: ServiceState, now: float) -> ServiceState:
+    """The old group of a blue-green switch goes when its time is over."""
+    warm = service.slots[other(service.active)]
+    left = 0.0 if service.warm_until is None else service.warm_until - now
+    # More left than it ever had: the wall clock was set back.
+    if service.warm_until is None or 0 < left <= service.config.deploy.warm:
+        return service
+    slots = dict(service.slots)
+    slots[other(service.active)] = replace(warm, count=0) if warm else None
+    return replace(service, slots=slots, warm_until=None)
+
+
+def _sized(service: ServiceState) -> ServiceState:
+    slots = dict(service.slots)
+    for name, slot in service.slots.items():
+        wanted = name == service.active or service.warm_until is not None
+        if slot and wanted and slot.count != service.scale:
+            slots[name] = replace(slot, count=service.scale)
+    return service if slots == service.slots else replace(service, slots=slots)

@@ -1,0 +1,374 @@
+"""The simulated adapters of the ports: one virtual machine room on virtual time.
+
+Everything is driven by one heap of events and one seeded random source, so a history replays exactly.
+Users are simulated too: every proxy sends requests by the configuration *it* has accepted, and a request
+is lost when its instance goes away on purpose or was never ready.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from volery.model.errors import VoleryError
+from volery.model.ports import (
+    BuildStatus,
+    Exit,
+    InstanceSpec,
+    Observation,
+    TrafficConfig,
+    TrafficStatus,
+)
+from volery.model.state import Release, SlotName
+
+
+class Violation(AssertionError):
+    """An invariant did not hold."""
+
+
+class Crash(Exception):
+    """The control plane dies here."""
+
+
+class Timeline:
+    """Virtual time. Wall clock may jump; monotonic does not."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.time = 0.0
+        self.jump = 0.0
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (self.time + seconds, self._count, act))
+
+    def run_next(self) -> None:
+        self.time, _, act = heapq.heappop(self._heap)
+        act()
+
+    def now(self) -> float:
+        return 1_800_000_000.0 + self.time + self.jump
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+@dataclass
+class Behaviour:
+    """How instances of a release behave."""
+
+    kind: str = "good"  # good | crash | never-ready | dies-later
+    start_seconds: float = 0.3
+
+
+@dataclass
+class Process:
+    spec: InstanceSpec
+    seen: Observation
+    settled: bool = False
+    epoch: int = 0
+    stopping: bool = False
+    crashed: bool = False
+
+
+class SimEngine:
+    """Instances that start slowly, crash, hang, and stop when told."""
+
+    def __init__(self, line: Timeline, behaviour: Callable[[str], Behaviour]) -> None:
+        self.line = line
+        self.behaviour = behaviour
+        self.processes: dict[str, Process] = {}
+        self.wake: Callable[[], None] = lambda: None
+        self.on_stop: Callable[[str], None] = lambda _: None
+        self.started: Counter[str] = Counter()
+        self._addresses = 20000
+
+    def observe(self) -> Mapping[str, Observation]:
+        return {key: process.seen for key, process in self.processes.items()}
+
+    def start(self, spec: InstanceSpec) -> None:
+        if spec.id in self.processes:
+            return
+        self._exclusive_volume(spec)
+        self._addresses += 1
+        self.started[spec.id] += 1
+        address = f"127.0.0.1:{self._addresses}"
+        seen = Observation(spec.id, "starting", address, started_at=self.line.now())
+        self.processes[spec.id] = Process(spec, seen)
+        self._boot(spec.id)
+
+    def _exclusive_volume(self, spec: InstanceSpec) -> None:
+        for other in self.processes.values():
+            if spec.volume and other.spec.volume == spec.volume and other.seen.state != "exited":
+                raise Violation(f"{spec.id} and {other.spec.id} write one volume")
+
+    def _boot(self, identity: str) -> None:
+        process = self.processes[identity]
+        process.epoch += 1
+        epoch, behaviour = process.epoch, self.behaviour(process.spec.release)
+        delay = behaviour.start_seconds * self.line.random.uniform(0.5, 2)
+
+        def finish() -> None:
+            if self.processes.get(identity) is not process or process.epoch != epoch:
+                return
+            if behaviour.kind == "crash":
+                self.exit(identity, 1)
+            elif behaviour.kind != "never-ready":
+                self._set(identity, state="ready")
+                if behaviour.kind == "dies-later":
+                    self.line.after(
+                        self.line.random.uniform(0.1, 3), lambda: self._die(identity, epoch)
+                    )
+
+        self.line.after(delay, finish)
+
+    def _die(self, identity: str, epoch: int) -> None:
+        process = self.processes.get(identity)
+        if process and process.epoch == epoch and not process.stopping:
+            self.exit(identity, 1)
+
+    def exit(self, identity: str, code: int) -> None:
+        """The process ends by itself; the shim restarts it if it is settled."""
+        process = self.processes[identity]
+        process.epoch += 1
+        process.crashed = True
+        ended = Exit(code=code, at=self.line.now())
+        if process.settled and not process.stopping:
+            seen = process.seen
+            self._set(identity, state="starting", restarts=seen.restarts + 1, exit=ended)
+            wait = min(10.0, 0.1 * 2 ** min(seen.restarts, 8))
+            self.line.after(wait, lambda: self._reboot(identity))
+        else:
+            self._set(identity, state="exited", exit=ended)
+
+    def _reboot(self, identity: str) -> None:
+        process = self.processes.get(identity)
+        if process and process.seen.state == "starting" and not process.stopping:
+            process.crashed = False
+            self._boot(identity)
+
+    def _set(self, identity: str, **changes: object) -> None:
+        process = self.processes[identity]
+        process.seen = replace(process.seen, **changes)  # type: ignore[arg-type]
+        self.wake()
+
+    def hang(self, identity: str) -> None:
+        self._set(identity, alive=False, detail="liveness probe timed out")
+
+    def settle(self, instance: str) -> None:
+        if instance in self.processes:
+            self.processes[instance].settled = True
+
+    def stop(self, instance: str) -> None:
+        process = self.processes.get(instance)
+        if process is None or process.stopping or process.seen.state == "exited":
+            return
+        self.on_stop(instance)
+        process.stopping = True
+        process.epoch += 1
+        self._set(instance, state="stopping")
+        delay = self.line.random.uniform(0.05, 1.5)
+        self.line.after(delay, lambda: self._stopped(instance, process))
+
+    def _stopped(self, identity: str, process: Process) -> None:
+        if self.processes.get(identity) is process:
+            self._set(identity, state="exited", exit=Exit(signal="SIGTERM", at=self.line.now()))
+
+    def forget(self, instance: str) -> None:
+        if instance in self.processes and self.processes[instance].seen.state == "exited":
+            del self.processes[instance]
+
+    def tail(self, instance: str, lines: int = 20) -> Sequence[str]:
+        return [f"last words of {instance}"]
+
+
+@dataclass
+class Proxy:
+    """One Envoy: the configuration it accepted and the requests it has under way."""
+
+    pid: int
+    generation: int = 0
+    config: TrafficConfig = field(default_factory=TrafficConfig)
+
+
+class SimTraffic:
+    """Proxies that accept configurations a little later, and users behind them."""
+
+    def __init__(self, line: Timeline, engine: SimEngine) -> None:
+        self.line = line
+        self.engine = engine
+        self.wake: Callable[[], None] = lambda: None
+        self.proxies = [Proxy(1)]
+        self.wanted: tuple[int, TrafficConfig] = (0, TrafficConfig())
+        self.in_flight: Counter[str] = Counter()
+        self.lost: list[str] = []
+        self.served = 0
+        self._sampled = (0, dict[str, int](), 0.0)
+        self._ports: dict[tuple[str, SlotName, str], int] = {}
+
+    def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
+        return self._ports.setdefault((caller, slot, need), 30000 + len(self._ports))
+
+    def apply(self, config: TrafficConfig, generation: int) -> None:
+        # A new control plane counts from the start again; the stream is new as well.
+        self.wanted = (generation, config)
+        self._sampled = (0, {}, self.line.time)
+        for proxy in self.proxies:
+            self._send(proxy)
+
+    def _send(self, proxy: Proxy) -> None:
+        generation, config = self.wanted
+
+        def accept() -> None:
+            if proxy in self.proxies and self.wanted[0] == generation and self.wanted[1] is config:
+                proxy.generation, proxy.config = generation, config
+                self.wake()
+                self.line.after(0.1, self._sample)
+
+        self.line.after(self.line.random.uniform(0.002, 0.1), accept)
+
+    def _sample(self) -> None:
+        acknowledged = min((proxy.generation for proxy in self.proxies), default=0)
+        busy = {key: count for key, count in self.in_flight.items() if count}
+        before = self._sampled
+        self._sampled = (acknowledged, busy, self.line.time)
+        if before[:2] != self._sampled[:2]:
+            self.wake()
+        if busy:
+            self.line.after(0.1, self._sample)
+
+    def new_control_plane(self) -> None:
+        """Nothing is known to be acknowledged until the new one has sent something."""
+        self.wanted = (0, TrafficConfig())
+        for proxy in self.proxies:
+            proxy.generation = 0
+        self._sampled = (0, {}, self.line.time)
+
+    def restart_proxy(self) -> None:
+        """Envoy is killed: requests it had are lost (nobody's fault), a new one starts empty."""
+        self.proxies = [Proxy(self.proxies[0].pid + 1, 0, self.proxies[0].config)]
+        self.in_flight.clear()
+        self.line.after(0.2, lambda: self._send(self.proxies[0]))
+
+    def observe(self) -> TrafficStatus:
+        generation, busy, at = self._sampled
+        return TrafficStatus(
+            acknowledged=min((proxy.generation for proxy in self.proxies), default=0),
+            in_flight=busy,
+            sampled=generation,
+            sampled_at=at,
+            ready=True,
+        )
+
+    def request(self, service: str) -> None:
+        """One user's request, by the configuration of a proxy."""
+        proxy = self.line.random.choice(self.proxies)
+        routed = proxy.config.services.get(service)
+        if routed is None:
+            return
+        choices = [
+            (endpoint, group.weight / max(1, sum(not e.draining for e in group.endpoints)))
+            for group in routed.slots.values()
+            for endpoint in group.endpoints
+            if not endpoint.draining and group.weight > 0
+        ]
+        if not choices:
+            return
+        endpoints, weights = zip(*choices, strict=True)
+        target = self.line.random.choices(endpoints, weights)[0].instance
+        process = self.engine.processes.get(target)
+        if process is None or process.stopping:
+            self.lost.append(f"{target} was stopped while requests still went to it")
+            return
+        if process.seen.state not in ("ready", "unready"):
+            return  # it crashed a moment ago: not our doing
+        self.in_flight[target] += 1
+        pid = proxy.pid
+        slow = self.line.random.random() < 0.05
+        seconds = self.line.random.uniform(0.5, 4) if slow else self.line.random.uniform(0, 0.1)
+        self.line.after(seconds, lambda: self._answered(target, pid, process))
+
+    def _answered(self, target: str, pid: int, process: Process) -> None:
+        if pid != self.proxies[0].pid:
+            return
+        self.in_flight[target] -= 1
+        self.served += 1
+
+
+class SimBuilder:
+    """Builds that take a while and sometimes fail."""
+
+    def __init__(self, line: Timeline, bad: Callable[[str], str]) -> None:
+        self.line = line
+        self.bad = bad
+        self.wake: Callable[[], None] = lambda: None
+        self.builds: dict[str, BuildStatus] = {}
+
+    def observe(self) -> Mapping[str, BuildStatus]:
+        return dict(self.builds)
+
+    def request(self, release: Release, skip_tests: bool) -> None:
+        if release.id in self.builds:
+            return
+        self.builds[release.id] = BuildStatus("building")
+        self.line.after(self.line.random.uniform(0.1, 2), lambda: self._finish(release.id))
+
+    def _finish(self, release: str) -> None:
+        if release not in self.builds:
+            return
+        failed = self.bad(release)
+        if failed:
+            where = "test" if failed == "tests" else "build"
+            self.builds[release] = BuildStatus("failed", where, f"{where} failed")  # type: ignore[arg-type]
+        else:
+            self.builds[release] = BuildStatus("built", build_seconds=0.5)
+        self.wake()
+
+    def cancel(self, release: str) -> None:
+        self.builds.pop(release, None)
+
+    def forget(self) -> None:
+        """The control plane died and its builds with it."""
+        self.builds.clear()
+
+
+class Fuse:
+    """Makes the control plane die, or the disk be full, at a chosen call."""
+
+    def __init__(self) -> None:
+        self.crash_in: int | None = None
+        self.disk_full = False
+
+    def burn(self) -> None:
+        if self.crash_in is not None:
+            self.crash_in -= 1
+            if self.crash_in <= 0:
+                self.crash_in = None
+                raise Crash
+
+
+class Fused:
+    """A port whose commands may be the last thing the control plane does."""
+
+    def __init__(self, inner: object, fuse: Fuse, commands: frozenset[str]) -> None:
+        self._inner, self._fuse, self._commands = inner, fuse, commands
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._inner, name)
+        if name not in self._commands:
+            return found
+
+        def call(*args: object) -> object:
+            if name == "commit" and self._fuse.disk_full:
+                raise VoleryError("the disk is full")
+            self._fuse.burn()
+            result = found(*args)
+            self._fuse.burn()
+            return result
+
+        return call

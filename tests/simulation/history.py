@@ -1,0 +1,405 @@
+"""One seeded history: people and faults at random, invariants at every step, and convergence at last.
+
+`play(seed)` raises `Violation` with the seed and the last lines of the story. A history lasts a few
+virtual minutes; at its end all faults stop and everything must come to rest as the documents say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from simulation.adapters import (
+    Behaviour,
+    Crash,
+    Fuse,
+    Fused,
+    SimBuilder,
+    SimEngine,
+    SimTraffic,
+    Timeline,
+    Violation,
+)
+from volery.control.controller import Controller, Ports
+from volery.control.specs import instance_spec
+from volery.decide import submit
+from volery.decide.plan import make_plan
+from volery.decide.submit import Order
+from volery.decide.world import World
+from volery.model.application import Application
+from volery.model.errors import VoleryError
+from volery.model.ports import InstanceSpec, Store
+from volery.model.state import (
+    EnvironmentState,
+    Instance,
+    Phase,
+    Release,
+    ServiceState,
+)
+from volery.store.memory import MemoryStore
+
+HOME = Path("/sim")
+STORE = frozenset({"commit"})
+ENGINE = frozenset({"start", "stop", "settle", "forget"})
+TRAFFIC = frozenset({"apply"})
+STRATEGIES = ("rolling", "rolling", "blue-green", "recreate")
+
+
+class History:
+    """The machine room, a controller in it, and what people do to both."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.line = Timeline(seed)
+        self.random = self.line.random
+        self.kinds: dict[str, str] = {}
+        self.engine = SimEngine(self.line, self._behaviour)
+        self.traffic = SimTraffic(self.line, self.engine)
+        self.builder = SimBuilder(self.line, lambda release: self._build_kind(release))
+        self.memory = MemoryStore()
+        self.fuse = Fuse()
+        self.story: list[str] = []
+        self.application = self._application()
+        self.version = dict.fromkeys(self.application.services, 0)
+        self.faults_until = self.random.uniform(20, 60)
+        self.calm = self.random.random() < 0.4  # no instance faults: capacity must hold exactly
+        self._woken = False
+        self.controller = self._new_controller()
+        for port in (self.engine, self.traffic, self.builder):
+            port.wake = self._wake
+        self.engine.on_stop = self._check_stop
+
+    # --- what there is ----------------------------------------------------------------------------
+
+    def _application(self) -> Application:
+        names = ["shop", "catalog", "store"][: self.random.randint(1, 3)]
+        services = {}
+        for index, name in enumerate(names):
+            strategy = self.random.choice(STRATEGIES)
+            services[name] = {
+                "run": "serve",
+                "scale": self.random.randint(1, 4),
+                "needs": names[index + 1 : index + 2],
+                "deploy": {"strategy": strategy, "warm": "20s", "surge": self.random.randint(1, 2)},
+                "stop": {"drain": "5s", "grace": "2s"},
+                "health": {"startup": "8s"},
+            }
+        if self.random.random() < 0.3:
+            services[names[-1]]["state"] = {"volume": "data"}
+            services[names[-1]]["deploy"] = {
+                "strategy": self.random.choice(["rolling", "recreate"])
+            }
+        routes = [{"path": "/", "service": names[0]}]
+        return Application.model_validate(
+            {"app": "sim", "services": services, "gateway": {"routes": routes}}
+        )
+
+    def _behaviour(self, release: str) -> Behaviour:
+        kind = self.kinds.get(release, "good")
+        slow = self.random.random() < 0.1
+        return Behaviour(kind, 4.0 if slow and not self.calm else 0.3)
+
+    def _build_kind(self, release: str) -> str:
+        kind = self.kinds.get(release, "good")
+        return kind if kind in ("tests", "build") else ""
+
+    def _new_controller(self) -> Controller:
+        ports = Ports(
+            store=Fused(self.memory, self.fuse, STORE),  # type: ignore[arg-type]
+            engine=Fused(self.engine, self.fuse, ENGINE),  # type: ignore[arg-type]
+            traffic=Fused(self.traffic, self.fuse, TRAFFIC),  # type: ignore[arg-type]
+            builder=self.builder,
+            clock=self.line,
+        )
+        return Controller(ports, self._spec)
+
+    def _spec(self, world: World, instance: Instance) -> InstanceSpec:
+        return instance_spec(world, instance, HOME, self.traffic.edge_port, lambda _: {})
+
+    @property
+    def store(self) -> Store:
+        return self.memory
+
+    def world(self) -> World:
+        return self.controller.draft().world
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if not self._woken and self.random.random() > 0.05:  # some wake-ups are lost
+            self._woken = True
+            self.line.after(0.001, self._tick)
+
+    def _timer(self) -> None:
+        self._tick()
+        self.line.after(1.0, self._timer)
+
+    def _tick(self) -> None:
+        self._woken = False
+        try:
+            for _ in range(50):
+                if not self.controller.tick():
+                    break
+            else:
+                raise Violation("the controller does not come to rest")
+        except Crash:
+            self._tell("control plane died")
+            self.restart_control_plane()
+        except VoleryError as error:
+            self._tell(f"tick failed: {error.message}")
+        self.check()
+
+    def restart_control_plane(self) -> None:
+        self.builder.forget()
+        self.traffic.new_control_plane()
+        self.controller = self._new_controller()
+        self.line.after(self.random.uniform(0.05, 3), self._wake)
+
+    def _tell(self, text: str) -> None:
+        self.story.append(f"{self.line.time:8.3f} {text}")
+
+    # --- people -----------------------------------------------------------------------------------
+
+    def _release(self, name: str) -> Release:
+        identity = f"{name}@{self.version[name]:08x}"
+        spec = self.application.services[name]
+        return Release(identity, name, identity[-8:], spec, self.line.now())
+
+    def submit(self, only: set[str] | None, cause: str) -> None:
+        draft = self.controller.draft()
+        releases = {name: self._release(name) for name in self.application.services}
+        ids = {name: release.id for name, release in releases.items()}
+        plan = make_plan(draft.world, self.application, ids, only)
+        order = Order(cause, "sim", draft.now)
+        found = submit.submit(draft.world, self.application, plan, releases, order)
+        environment = EnvironmentState(self.application, "dev", "/src")
+        draft.put("environment", "environment", environment)
+        for release in found.releases:
+            self.builder.cancel(release.id)
+            draft.put("release", release.id, release)
+        for service in found.services:
+            draft.put("service", service.name, service)
+        for rollout in found.rollouts:
+            draft.put("rollout", rollout.id, rollout)
+        draft.commit()
+
+    def person(self) -> None:
+        """Somebody does something, sensible or not; a refusal is fine."""
+        names = sorted(self.application.services)
+        some = self.random.sample(names, self.random.randint(1, len(names)))
+        one = self.random.choice(names)
+        act = self.random.choice(["deploy"] * 5 + ["up", "rollback", "restart", "scale", "abort"])
+        try:
+            self._do(act, some, one)
+            self._tell(f"{act} {some if act == 'deploy' else one}")
+        except VoleryError as error:
+            self._tell(f"{act} {one} refused: {error.message}")
+        except Crash:
+            self._tell(f"control plane died during {act}")
+            self.restart_control_plane()
+        self._wake()
+        if self.line.time < self.faults_until:
+            self.line.after(self.random.uniform(1, 15), self.person)
+
+    def _do(self, act: str, some: list[str], one: str) -> None:
+        draft = self.controller.draft()
+        order = Order("rollback" if act == "rollback" else "restart", "sim", draft.now)
+        if act == "deploy":
+            for name in some:
+                self.version[name] += 1
+                kind = self.random.choice(["good"] * 4 + list(BAD))
+                self.kinds[f"{name}@{self.version[name]:08x}"] = kind
+            self.submit(set(some), "deploy")
+        elif act == "up":
+            self.submit(None, "up")
+        elif act == "abort":
+            self.controller.abort_rollout(one, "aborted by hand")
+        elif act == "scale":
+            changed = submit.scale(draft.world, one, self.random.randint(1, 4))
+            draft.put("service", one, changed)
+            draft.commit()
+        else:
+            world = draft.world
+            if act == "rollback":
+                rollout = submit.rollback(world, one, None, order)
+            else:
+                rollout = submit.restart(world, one, order)
+            draft.put("rollout", rollout.id, rollout)
+            draft.commit()
+
+    # --- faults -----------------------------------------------------------------------------------
+
+    def fault(self) -> None:
+        kinds: list[Callable[[], None]] = [self._crash_soon, self._crash_soon, self._disk_full]
+        if not self.calm:
+            kinds += [self._kill, self._kill, self._hang, self.traffic.restart_proxy, self._jump]
+        self.random.choice(kinds)()
+        if self.line.time < self.faults_until:
+            self.line.after(self.random.uniform(0.5, 12), self.fault)
+
+    def _crash_soon(self) -> None:
+        self.fuse.crash_in = self.random.randint(1, 12)
+
+    def _disk_full(self) -> None:
+        self.fuse.disk_full = True
+        self.line.after(self.random.uniform(0.5, 5), self._disk_free)
+
+    def _disk_free(self) -> None:
+        self.fuse.disk_full = False
+
+    def _alive(self) -> list[str]:
+        return sorted(
+            key
+            for key, process in self.engine.processes.items()
+            if process.seen.state in ("ready", "starting") and not process.stopping
+        )
+
+    def _kill(self) -> None:
+        if alive := self._alive():
+            victim = self.random.choice(alive)
+            self._tell(f"{victim} was killed")
+            self.engine.exit(victim, 137)
+
+    def _hang(self) -> None:
+        if alive := self._alive():
+            self.engine.hang(self.random.choice(alive))
+
+    def _jump(self) -> None:
+        self.line.jump += self.random.choice([-3600.0, 3600.0, 86400.0])
+        self._tell("the clock jumped")
+
+    def _users(self) -> None:
+        for name in self.application.services:
+            self.traffic.request(name)
+        self.line.after(0.1, self._users)
+
+    # --- invariants -------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """What must hold at every step."""
+        if self.traffic.lost:
+            raise Violation(self.traffic.lost[0])
+        world = World(
+            services=self.memory.documents("service"),  # type: ignore[arg-type]
+            instances=self.memory.documents("instance"),  # type: ignore[arg-type]
+            rollouts=self.memory.documents("rollout"),  # type: ignore[arg-type]
+            releases=self.memory.documents("release"),  # type: ignore[arg-type]
+            observed=self.engine.observe(),
+        )
+        for name, service in world.services.items():
+            running = [r for r in world.active_rollouts() if r.service == name]
+            if len(running) > 1:
+                raise Violation(f"{name} has {len(running)} rollouts at once")
+            self._check_capacity(world, service)
+
+    def _check_capacity(self, world: World, service: ServiceState) -> None:
+        """Without instance faults a rollout never takes ready capacity below its promise."""
+        rollout = world.rollout_of(service.name)
+        if not self.calm or rollout is None or rollout.from_release is None:
+            return
+        dying = self.kinds.get(rollout.to_release) == "dies-later"
+        deploy, stateful = service.config.deploy, service.config.state is not None
+        if rollout.strategy == "recreate" or stateful or dying or rollout.cause == "restart":
+            return
+        if rollout.phase not in (Phase.STARTING, Phase.SHIFTING, Phase.PROMOTING):
+            return
+        if self.kinds.get(rollout.from_release or "") == "dies-later":
+            return
+        ready = sum(
+            world.ready(item) and item.intent == "run" for item in world.instances_of(service.name)
+        )
+        if ready < service.scale - deploy.unavailable and not self._growing(world, service):
+            raise Violation(f"{service.name}: {ready} ready, {service.scale} promised")
+
+    def _growing(self, world: World, service: ServiceState) -> bool:
+        """A rollout right after `scale` starts with less than the new scale."""
+        live = service.live
+        there = world.instances_of(service.name, service.active)
+        return live is not None and sum(item.proven for item in there) < live.count
+
+    def _check_stop(self, instance: str) -> None:
+        """An instance may be stopped only when no proxy routes to it and nothing is in flight."""
+        process = self.engine.processes[instance]
+        if process.crashed or process.seen.state in ("starting", "exited"):
+            return
+        document = self.memory.documents("instance").get(instance)
+        limit = isinstance(document, Instance) and "drain limit" in document.because
+        busy = self.traffic.in_flight[instance]
+        if busy and not limit:
+            raise Violation(f"{instance} is stopped with {busy} requests in flight")
+        for proxy in self.traffic.proxies:
+            for routed in proxy.config.services.values():
+                for group in routed.slots.values():
+                    for endpoint in group.endpoints:
+                        active = endpoint.instance == instance and not endpoint.draining
+                        if active and group.weight > 0:
+                            raise Violation(f"{instance} is stopped while it is in rotation")
+
+    def check_converged(self) -> None:
+        """After the last fault everything is as the documents say."""
+        world = self.world()
+        active = list(world.active_rollouts())
+        if active:
+            raise Violation(f"{active[0].id} still {active[0].phase}: {active[0].reason}")
+        for name, service in world.services.items():
+            live = service.live
+            if live is None:
+                if any(
+                    r.phase is Phase.DONE and r.service == name for r in world.rollouts.values()
+                ):
+                    raise Violation(f"{name} was live and has no group now")
+                continue
+            there = world.instances_of(name, service.active)
+            ready = [item for item in there if world.ready(item)]
+            dying = self.kinds.get(live.release) == "dies-later"
+            if len(ready) != service.scale and not dying:
+                raise Violation(f"{name}: {len(ready)} of {service.scale} ready")
+            if live.weight != 100:
+                raise Violation(f"{name}: the live group has weight {live.weight}")
+        known = set(world.instances)
+        if set(self.engine.processes) - known:
+            raise Violation(f"orphans: {sorted(set(self.engine.processes) - known)}")
+
+    # --- the whole of it --------------------------------------------------------------------------
+
+    def play(self) -> None:
+        try:
+            self.submit(None, "up")
+            self.line.after(0, self._timer)
+            self.line.after(0.1, self._users)
+            self.line.after(self.random.uniform(3, 10), self.person)
+            self.line.after(self.random.uniform(1, 10), self.fault)
+            self._until(self.faults_until + 16)
+            self.fuse.crash_in, self.fuse.disk_full = None, False
+            self._rest(self.line.time + 110)
+        except (Violation, AssertionError) as error:
+            story = "\n".join(self.story[-25:])
+            raise Violation(f"seed {self.seed}: {error}\n{story}") from error
+
+    def _rest(self, deadline: float) -> None:
+        """Everything must come to rest by the deadline, and be at rest a little later too."""
+        while True:
+            self._until(self.line.time + 5)
+            try:
+                self.check_converged()
+                self._until(self.line.time + 2)
+                return self.check_converged()
+            except Violation:
+                if self.line.time > deadline:
+                    raise
+
+    def _until(self, time: float) -> None:
+        while self.line.time < time:
+            self.line.run_next()
+
+
+BAD = ("crash", "never-ready", "dies-later", "tests", "build")
+
+
+def play(seed: int) -> str | None:
+    """Play one history; the violation as text, or None."""
+    try:
+        History(seed).play()
+    except Violation as violation:
+        return str(violation)
+    return None
