@@ -30,10 +30,10 @@ class Step:
     blast_radius: str = ""
 
     def __str__(self) -> str:
-        arrow = f" {self.replaces} ->" if self.replaces else ""
-        target = f" {self.release}" if self.release else ""
+        arrow = f"{self.replaces} -> " if self.replaces else ""
         how = f" ({self.strategy})" if self.strategy else ""
-        return f"[{self.wave}] {self.verb} {self.service}:{arrow}{target}{how}, {self.because}"
+        what = f": {arrow}{self.release}{how}" if self.release else ""
+        return f"[{self.wave}] {self.verb} {self.service}{what}, {self.because}"
 
 
 def make_plan(
@@ -47,14 +47,14 @@ def make_plan(
     `releases` maps each service to the release id its present source and configuration make. With
     `only`, other services are left as they are and none is removed (that is `deploy`).
     """
-    steps = [
+    steps: list[Step] = [
         _step(world, wave, name, application, releases[name], only)
         for wave, names in enumerate(start_order(application.services), start=1)
         for name in names
         if only is None or name in only
     ]
     if only is None:
-        steps += _removals(world, application, len(steps) + 1)
+        steps += _removals(world, application, max((s.wave for s in steps), default=0) + 1)
     return tuple(steps)
 
 
@@ -70,6 +70,9 @@ def _step(
     state = world.services.get(name)
     live = state.live if state else None
     strategy = effective_strategy(service)
+    running = world.rollout_of(name)
+    if running is not None and running.to_release == release:
+        return Step(wave, "keep", name, f"{running.id} is on its way", release)
     if state is None or live is None or live.count == 0:
         return Step(wave, "start", name, "it does not run yet", release)
     if live.release != release:

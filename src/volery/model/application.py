@@ -7,11 +7,7 @@ bytes, fractions. The JSON Schema of `volery schema` is generated from these cla
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable
-from ipaddress import ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,233 +15,32 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetJsonSchemaHandler,
-    ValidationInfo,
-    WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
-from volery.model.units import (
-    Condition,
-    parse_condition,
-    parse_duration,
-    parse_percent,
-    parse_size,
+from volery.model.fields import (
+    Address,
+    Command,
+    Commands,
+    Duration,
+    EnvName,
+    EnvValue,
+    ErrorLimit,
+    Flag,
+    HostName,
+    LatencyLimit,
+    LongDuration,
+    Name,
+    Number,
+    Percent,
+    ProbePath,
+    Short,
+    Size,
+    UrlPath,
+    Whole,
+    ascending,
+    needs_form,
 )
-
-NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
-SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"})
-DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
-SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
-PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
-CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
-WRITTEN = {"written": True}
-"""Validation context of a manifest: a bare number has no unit there and is a mistake. Without it,
-plain numbers are values of ours coming back as JSON."""
-
-
-class Short:
-    """Says in the JSON Schema that a field may also be written in a shorter form."""
-
-    def __init__(self, *forms: dict[str, Any], description: str = "") -> None:
-        self.forms = forms
-        self.description = description
-
-    def __get_pydantic_json_schema__(
-        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """The short forms or the long one."""
-        said = {"description": self.description} if self.description else {}
-        return {"anyOf": [*self.forms, handler(core_schema)], **said}
-
-
-def _schema(kind: str, pattern: str, example: str, description: str) -> Any:
-    return WithJsonSchema(
-        {"type": kind, "pattern": pattern, "examples": [example], "description": description}
-    )
-
-
-def _text_unit(parse: Callable[[str], object], phrase: str) -> BeforeValidator:
-    def read(value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str):
-            return parse(value)
-        plain = isinstance(value, int | float) and not isinstance(value, bool)
-        if plain and not (info.context or {}).get("written"):
-            return value
-        raise ValueError(f"must be {phrase}")
-
-    return BeforeValidator(read)
-
-
-def _matching(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
-    """Text of one form: `phrase` says which, the JSON Schema gets the pattern."""
-    compiled = re.compile(pattern)
-
-    def check(value: str) -> str:
-        if compiled.fullmatch(value) is None or "\n" in value:
-            raise ValueError(f"must be {phrase}, got {value!r}")
-        return value
-
-    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": pattern})
-
-
-def _condition(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, str):
-        return parse_condition(value)
-    if (info.context or {}).get("written"):
-        raise ValueError("must be a condition such as '< 1%' or '<= 300ms'")
-    return value
-
-
-def _upper_limit(unit: str, example: str) -> AfterValidator:
-    def check(value: Condition) -> Condition:
-        if value.unit != unit or value.operator not in ("<", "<="):
-            raise ValueError(f"must be an upper limit such as '{example}'")
-        return value
-
-    return AfterValidator(check)
-
-
-def _command(value: object) -> object:
-    """A command is an argument list; text is split like a shell would, but no shell runs it."""
-    if not isinstance(value, str):
-        return value
-    try:
-        words = shlex.split(value)
-    except ValueError as error:
-        reason = str(error).lower()
-        raise ValueError(f"cannot be split into words: {reason} in {value!r}") from None
-    if not words or not words[0]:
-        raise ValueError("must be a command, got nothing")
-    found = next((word for word in words if word in SHELL_WORDS), None)
-    if found:
-        raise ValueError(f"no shell runs this, so {found!r} has no meaning; use sh -c '...'")
-    return words
-
-
-def _commands(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("must not contain a NUL character")
-    return value
-
-
-def _scalar_text(value: object) -> object:
-    """Environment values may be written as numbers or booleans; a process only knows text."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
-
-
-def _address(value: str) -> str:
-    try:
-        ip_address(value)
-    except ValueError:
-        raise ValueError(
-            f"must be an IP address such as 127.0.0.1 or 0.0.0.0, got {value!r}"
-        ) from None
-    return value
-
-
-def _ascending(steps: tuple[float, ...]) -> tuple[float, ...]:
-    before = 0.0
-    for step in steps:
-        if step <= before:
-            raise ValueError(f"must ascend, got {step * 100:g}% after {before * 100:g}%")
-        before = step
-    return steps
-
-
-def _needs(value: object) -> object:
-    """`[a, b]` and `{a: }` are short for `{a: {}, b: {}}`."""
-    if isinstance(value, list):
-        wrong = next((need for need in value if not isinstance(need, str)), None)
-        if wrong is not None or None in value:
-            raise ValueError("must be a list of service names, or a mapping of them to policies")
-        twice = next((need for need in value if value.count(need) > 1), None)
-        if twice:
-            raise ValueError(f"must name each service once, got {twice!r} twice")
-        return {need: {} for need in value}
-    if isinstance(value, dict):
-        return {need: {} if policy is None else policy for need, policy in value.items()}
-    return value
-
-
-Whole = Annotated[int, Field(strict=True)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, AfterValidator(_no_nul)]
-Name = Annotated[
-    str,
-    *_matching(NAME, "a name of lower-case letters, digits and '-' (at most 40, a letter first)"),
-]
-EnvName = Annotated[
-    str, *_matching(r"^[A-Za-z_][A-Za-z0-9_]*$", "a variable name such as LOG_LEVEL")
-]
-UrlPath = Annotated[str, *_matching(r"^/[^\s?#]*$", "a path such as /api")]
-ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
-HostName = Annotated[str, *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com")]
-Address = Annotated[
-    str,
-    AfterValidator(_address),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1", "0.0.0.0"]}),
-]
-EnvValue = Annotated[
-    Text,
-    BeforeValidator(_scalar_text),
-    WithJsonSchema({"type": ["string", "number", "boolean"]}),
-]
-Duration = Annotated[
-    float,
-    _text_unit(parse_duration, "a duration such as 300ms, 2s, 10m or 1h"),
-    Field(ge=0, le=30 * 86400),
-    _schema("string", DURATION_PATTERN, "10s", "A duration: 300ms, 2s, 10m, 1h"),
-]
-LongDuration = Annotated[Duration, Field(gt=0)]
-Size = Annotated[
-    int,
-    _text_unit(parse_size, "a size such as 256Mi or 1Gi"),
-    Field(gt=0),
-    _schema("string", SIZE_PATTERN, "256Mi", "A size: 256Mi, 1Gi"),
-]
-Percent = Annotated[
-    float,
-    _text_unit(parse_percent, "a percentage such as 5%"),
-    Field(ge=0, le=1),
-    _schema("string", PERCENT_PATTERN, "5%", "A percentage: 5%"),
-]
-Limit = Annotated[
-    Condition,
-    BeforeValidator(_condition),
-    _schema("string", CONDITION_PATTERN, "< 1%", "A condition: < 1%, <= 300ms, >= 99.9%"),
-]
-ErrorLimit = Annotated[Limit, _upper_limit("fraction", "< 1%")]
-LatencyLimit = Annotated[Limit, _upper_limit("seconds", "< 300ms")]
-_WORDS = {"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1}
-_ONE = {"anyOf": [{"type": "string"}, _WORDS]}
-Command = Annotated[
-    tuple[Text, ...],
-    BeforeValidator(_command),
-    Field(min_length=1),
-    WithJsonSchema(
-        _ONE | {"description": "A command: split like a shell would, run without a shell"}
-    ),
-]
-Commands = Annotated[
-    tuple[Command, ...],
-    BeforeValidator(_commands),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string"}, {"type": "array", "items": _ONE}],
-            "description": "One command, or a list of commands run one after the other",
-        }
-    ),
-]
 
 
 class Model(BaseModel):
@@ -260,6 +55,7 @@ class Route(Model):
     path: UrlPath = "/"
     """Path prefix on whole segments; the longest one wins."""
     service: Name
+    """Which service answers."""
     host: HostName | None = None
     """Only for this host name."""
     strip: UrlPath | None = None
@@ -270,16 +66,20 @@ class Gateway(Model):
     """Where users' requests come in."""
 
     port: Annotated[Whole, Field(ge=1, le=65535)] = 8080
+    """Where users come in."""
     host: Address = "127.0.0.1"
     """Address to listen on; 0.0.0.0 opens it to the network."""
     routes: tuple[Route, ...] = ()
+    """Which requests go to which service."""
 
 
 class Backoff(Model):
     """Wait between attempts: starts at `base`, doubles, never over `cap`, with full jitter."""
 
     base: Duration = 0.025
+    """The first wait."""
     cap: Duration = 0.25
+    """The longest wait."""
 
     @model_validator(mode="before")
     @classmethod
@@ -298,6 +98,7 @@ class Retry(Model):
     attempts: Annotated[Whole, Field(ge=1, le=10)] = 2
     """Tries in all, the first one included."""
     per_try: Duration | None = None
+    """How long one try may take."""
     backoff: Annotated[
         Backoff,
         Short(
@@ -306,6 +107,7 @@ class Retry(Model):
         ),
     ] = Backoff()
     on: tuple[Literal["connect", "reset", "5xx", "timeout", "gateway-error"], ...] = ("connect",)
+    """Which failures are tried again; only `connect` is safe for calls that change something."""
     budget: Percent = 0.2
     """Retries may be at most this share of the calls under way."""
 
@@ -314,14 +116,18 @@ class Need(Model):
     """An edge to another service and its policy."""
 
     timeout: Duration | None = None
+    """How long a call may take, all tries included."""
     retry: Retry | None = None
+    """When a call is tried again; not at all if this is left out."""
     when_unavailable: Literal["fail_fast", "keep_trying"] = "fail_fast"
+    """fail_fast: callers get an answer at once; keep_trying: calls go on."""
     importance: Literal["critical", "degradable", "unknown"] = "unknown"
+    """A caller starts after its needs, but not after a degradable one: it can do without."""
 
 
 Needs = Annotated[
     dict[Name, Annotated[Need, Short({"type": "null"})]],
-    BeforeValidator(_needs),
+    BeforeValidator(needs_form),
     Short(
         {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
         description="Edges to other services: a list of names, or a mapping of names to policies",
@@ -333,8 +139,11 @@ class Probe(Model):
     """One check of an instance: an HTTP path, a TCP connection, or a command that exits 0."""
 
     path: ProbePath | None = None
+    """Passes if a GET of this path succeeds."""
     tcp: Literal[True] | None = None
+    """Passes if a connection is accepted."""
     command: Command | None = None
+    """Passes if it exits 0."""
 
     @model_validator(mode="before")
     @classmethod
@@ -357,25 +166,35 @@ class Health(Model):
     """How Volery knows that an instance may serve (`ready`) and that it still lives (`live`)."""
 
     ready: ProbeForm | None = None
+    """May it get requests?"""
     live: ProbeForm | None = None
+    """Does it still work? If not, the instance is replaced."""
     every: LongDuration = 1.0
+    """Time between two checks."""
     timeout: LongDuration = 1.0
+    """How long one check may take."""
     failures: Annotated[Whole, Field(ge=1, le=100)] = 3
+    """In a row, before an instance is replaced."""
     startup: LongDuration = 30.0
+    """How long a new instance may take to become ready."""
 
 
 class Target(Model):
     """What the autoscaler aims at."""
 
     concurrency: Annotated[Number, Field(gt=0)]
+    """Requests in flight per instance."""
 
 
 class Scale(Model):
     """How many instances."""
 
     min: Annotated[Whole, Field(ge=0, le=1000)] = 1
+    """Never fewer."""
     max: Annotated[Whole, Field(ge=1, le=1000)] = 1
+    """Never more."""
     target: Target | None = None
+    """What decides between the two."""
 
     @model_validator(mode="before")
     @classmethod
@@ -410,6 +229,7 @@ class Resources(Model):
     cpu: Annotated[Number, Field(gt=0, le=1024)] | None = None
     """Cores."""
     memory: Size | None = None
+    """Bytes, e.g. 256Mi."""
     pids: Annotated[Whole, Field(ge=1)] | None = None
     """Processes and threads."""
     files: Annotated[Whole, Field(ge=16)] | None = None
@@ -420,17 +240,25 @@ class SteadyState(Model):
     """The promise a service is held to."""
 
     errors: ErrorLimit | None = None
+    """Share of failed requests."""
     latency: dict[Literal["p50", "p90", "p95", "p99", "p999"], LatencyLimit] = {}
+    """By percentile."""
 
 
 class Deploy(Model):
     """How a new release replaces the old one."""
 
     strategy: Literal["canary", "blue-green", "rolling", "recreate"] = "rolling"
-    steps: Annotated[tuple[Percent, ...], AfterValidator(_ascending)] = (0.01, 0.05, 0.25, 0.5)
+    """rolling replaces instances one by one; blue-green switches all at once; canary shifts
+    by evidence; recreate stops first."""
+    steps: Annotated[tuple[Percent, ...], AfterValidator(ascending)] = (0.01, 0.05, 0.25, 0.5)
+    """canary: shares of the requests; each step advances when the evidence suffices."""
     at_most: Duration = 600.0
+    """canary: how long to wait for evidence."""
     on_inconclusive: Literal["promote", "rollback", "pause"] = "pause"
+    """canary: what to do without enough evidence."""
     approve: Flag = False
+    """canary: wait for `volery promote` before the last step."""
     surge: Annotated[Whole, Field(ge=0, le=1000)] = 1
     """rolling: how many instances more than `scale` may exist at once."""
     unavailable: Annotated[Whole, Field(ge=0, le=1000)] = 0
@@ -449,66 +277,100 @@ class Stop(Model):
     """Stop sending requests -> drain what is in flight -> SIGTERM -> grace -> SIGKILL."""
 
     drain: Duration = 15.0
+    """How long requests in flight may take to finish."""
     grace: Duration = 10.0
+    """Time between SIGTERM and SIGKILL."""
 
 
 class State(Model):
     """A stateful service: stable identity and a volume that survives."""
 
     volume: Name
+    """Name of the folder that survives: $VOLERY_VOLUME."""
     role: Command | None = None
+    """Prints primary, replica or syncing."""
     switchover: Command | None = None
+    """Makes this replica the primary."""
 
 
 class Service(Model):
     """One independently deployable process type."""
 
     team: str | None = None
+    """Owner: alerts and approvals go there."""
     source: str = "."
     """Folder of the source, relative to the file that says so."""
     build: Commands = ()
+    """Runs in a clean copy of the source."""
     test: Commands = ()
+    """Runs after build; a failure stops the release there."""
     run: Command
+    """Starts one instance; listens on $PORT and exits on SIGTERM."""
     protocol: Literal["http", "http2", "grpc", "tcp"] = "http"
+    """What it speaks; websockets work on http."""
     env: dict[EnvName, EnvValue] = {}
+    """Environment variables."""
     secrets: tuple[EnvName, ...] = ()
+    """Names of variables whose values come from `volery secret set`."""
     needs: Needs = {}
+    """Edges to other services: a list of names, or a mapping of names to policies."""
     health: Health = Health()
+    """How Volery knows that it is well."""
     scale: ScaleForm = Scale()
+    """A number of instances, or {min, max, target}."""
     resources: Resources = Resources()
+    """Limits of one instance."""
     steady_state: SteadyState | None = None
+    """The promise it is held to."""
     deploy: Deploy = Deploy()
+    """How a new release replaces the old one."""
     stop: Stop = Stop()
+    """How an instance is taken away."""
     state: State | None = None
+    """Only for a stateful service."""
     build_timeout: Duration = 600.0
+    """All build commands together."""
     test_timeout: Duration = 600.0
+    """All test commands together."""
 
 
 class Override(Model):
     """What an environment says differently about a service."""
 
     scale: ScaleForm | None = None
+    """A number of instances, or {min, max, target}."""
     env: dict[EnvName, EnvValue] = {}
+    """Added to the service's own."""
     resources: Resources | None = None
+    """Instead of the service's own."""
     deploy: Deploy | None = None
+    """Instead of the service's own."""
 
 
 class Environment(Model):
     """One place the application runs."""
 
     engine: Literal["local", "docker", "kubernetes"] = "local"
+    """What runs the instances."""
     context: str | None = None
+    """kubernetes: which cluster."""
     overrides: dict[Name, Override] = {}
+    """By service: what differs here."""
 
 
 class Application(Model):
     """The whole manifest, includes resolved."""
 
     app: Name
+    """Name of the application."""
     gateway: Gateway = Gateway()
+    """Where users' requests come in."""
     services: Annotated[dict[Name, Service], Field(min_length=1)]
+    """By name."""
     environments: dict[Name, Environment] = {"dev": Environment()}
+    """By name; the first one is the default."""
     include: tuple[str, ...] = ()
+    """Further files of services, relative to this one."""
 
     def in_environment(self, name: str) -> Application:
         """The same application with the overrides of one environment applied."""

@@ -1,0 +1,318 @@
+"""The HTTP API of one environment: a table of endpoints over `Operations`, and two streams.
+
+Errors are the contract's error object with the status of `model.errors.HTTP`. Streams are server-
+sent events that end when the client goes or the control plane stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from volery import __version__
+from volery.api import wire
+from volery.api.bodies import ApplyBody, ByBody, RollbackBody, ScaleBody
+from volery.control.operations import Operations
+from volery.decide.submit import known
+from volery.model.errors import HTTP, Code, VoleryError
+from volery.model.ports import Store
+from volery.model.state import Event
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_EVENTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line an instance wrote; `at` is Unix seconds, exact to a quarter of a second."""
+
+    at: float
+    instance: str
+    text: str
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """Which lines: of which instance (all if none), since when, how many, and whether to go on."""
+
+    instance: str | None = None
+    since: float | None = None
+    lines: int | None = None
+    follow: bool = False
+
+
+class Plane(Protocol):
+    """What the API needs of the control plane around it."""
+
+    operations: Operations
+    store: Store
+    stopping: asyncio.Event
+
+    def processes(self) -> wire.Json:
+        """Process ids of ours on this machine."""
+
+    def gateway_ready(self) -> bool:
+        """Whether the gateway serves."""
+
+    def check_gateway(self, host: str, port: int) -> None:
+        """Raises VoleryError if somebody else listens there."""
+
+    async def changed(self, seconds: float) -> None:
+        """Return when something was committed, or after this long."""
+
+    def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
+        """What the instances of a service wrote, secrets masked."""
+
+
+Handler = Callable[[Plane, Request, Any], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One line of the API's table."""
+
+    method: str
+    path: str
+    summary: str
+    handler: Handler
+    body: type[BaseModel] | None = None
+    stream: bool = False
+
+
+def create_app(plane: Plane) -> Starlette:
+    """The API as an ASGI application."""
+    routes = [Route(item.path, _endpoint(plane, item), methods=[item.method]) for item in ENDPOINTS]
+    return Starlette(
+        routes=routes,
+        exception_handlers={VoleryError: _volery_error, HTTPException: _http_error},
+    )
+
+
+def _endpoint(plane: Plane, item: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        return await item.handler(plane, request, await _body(request, item.body))
+
+    return serve
+
+
+async def _body(request: Request, model: type[BaseModel] | None) -> BaseModel | None:
+    if model is None:
+        return None
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY_BYTES:
+            raise VoleryError(
+                f"the request is larger than {MAX_BODY_BYTES} bytes", code=Code.INVALID
+            )
+    try:
+        return model.model_validate_json(bytes(raw) or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise VoleryError(first["msg"], code=Code.INVALID, where=place) from None
+
+
+async def _volery_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, VoleryError)
+    return JSONResponse({"error": error.as_json()}, HTTP[error.code])
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    body = VoleryError(f"{request.method} {request.url.path}: {error.detail}", code=Code.NOT_FOUND)
+    return JSONResponse({"error": body.as_json()}, error.status_code)
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+async def _version(plane: Plane, _: Request, __: None) -> Response:
+    return JSONResponse({"version": __version__, "processes": plane.processes()})
+
+
+async def _status(plane: Plane, _: Request, __: None) -> Response:
+    world = plane.operations.world
+    if world.environment is None:
+        raise VoleryError("nothing was brought up here yet", code=Code.CONFLICT, hint="volery up")
+    return JSONResponse(wire.status(world, plane.processes(), plane.gateway_ready()))
+
+
+async def _rollout(plane: Plane, request: Request, _: None) -> Response:
+    name = request.path_params["service"]
+    world = plane.operations.world
+    if name not in world.rollouts:
+        known(world, name)
+    found = [r for r in world.rollouts.values() if name in (r.service, r.id)]
+    if not found:
+        raise VoleryError(f"{name} has had no rollout yet", code=Code.NOT_FOUND)
+    return JSONResponse(wire.rollout(max(found, key=lambda item: item.created_at)))
+
+
+async def _rollouts(plane: Plane, request: Request, _: None) -> Response:
+    """The rollouts asked for, and those that belong together with them (a group's way back)."""
+    ids = set(request.query_params.get("ids", "").split(","))
+    there = plane.operations.world.rollouts
+    groups = {there[identity].group for identity in ids if identity in there}
+    found = [item for item in there.values() if item.id in ids or item.group in groups]
+    ordered = sorted(found, key=lambda item: (item.created_at, item.id))
+    return JSONResponse({"rollouts": [wire.rollout(item) for item in ordered]})
+
+
+async def _releases(plane: Plane, request: Request, _: None) -> Response:
+    world = plane.operations.world
+    return JSONResponse(wire.releases(world, known(world, request.path_params["service"])))
+
+
+async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
+    steps = await plane.operations.plan(body.request())
+    return JSONResponse({"steps": [wire.step(item) for item in steps]})
+
+
+# --- changing -------------------------------------------------------------------------------------
+
+
+async def _apply(plane: Plane, _: Request, body: ApplyBody) -> Response:
+    request = body.request()
+    gateway = request.application.gateway
+    plane.check_gateway(gateway.host, gateway.port)
+    accepted = await plane.operations.apply(request)
+    plan = [wire.step(item) for item in accepted.plan]
+    return JSONResponse({"plan": plan, "rollouts": list(accepted.rollouts)}, 202)
+
+
+async def _rollback(plane: Plane, request: Request, body: RollbackBody) -> Response:
+    service = request.path_params["service"]
+    return _begun(plane.operations.rollback(service, body.to, body.by))
+
+
+async def _restart(plane: Plane, request: Request, body: ByBody) -> Response:
+    return _begun(plane.operations.restart(request.path_params["service"], body.by))
+
+
+async def _act(plane: Plane, request: Request, body: ByBody) -> Response:
+    verb = request.url.path.rpartition("/")[2]
+    return _begun(plane.operations.act(request.path_params["service"], verb, body.by))
+
+
+def _begun(rollout: str) -> Response:
+    return JSONResponse({"rollouts": [rollout]}, 202)
+
+
+async def _scale(plane: Plane, request: Request, body: ScaleBody) -> Response:
+    plane.operations.scale(request.path_params["service"], body.instances, body.by)
+    return JSONResponse({"rollouts": []}, 202)
+
+
+async def _down(plane: Plane, _: Request, body: ByBody) -> Response:
+    plane.operations.down(body.by)
+    return JSONResponse({"gone": plane.operations.gone}, 202)
+
+
+async def _gone(plane: Plane, _: Request, __: None) -> Response:
+    left = sorted(plane.operations.world.instances)
+    return JSONResponse({"gone": plane.operations.gone, "instances": left})
+
+
+# --- streams --------------------------------------------------------------------------------------
+
+
+async def _events(plane: Plane, request: Request, _: None) -> Response:
+    query = request.query_params
+    after = _number(query, "after", 0)
+    service = query.get("service")
+    if service:
+        known(plane.operations.world, service)
+    if query.get("follow") != "true":
+        found = plane.store.events(after, MAX_EVENTS, service)[-_number(query, "limit", 1000) :]
+        return JSONResponse({"events": [wire.event(item) for item in found]})
+    return _stream(wire_events(_follow(plane, after, service)))
+
+
+async def _follow(plane: Plane, after: int, service: str | None) -> AsyncIterator[Event]:
+    while not plane.stopping.is_set():
+        found = plane.store.events(after, 1000, service)
+        for item in found:
+            after = item.seq
+            yield item
+        if not found:
+            await plane.changed(5.0)
+
+
+async def wire_events(events: AsyncIterator[Event]) -> AsyncIterator[wire.Json]:
+    """The same events as JSON."""
+    async for item in events:
+        yield wire.event(item)
+
+
+async def _logs(plane: Plane, request: Request, _: None) -> Response:
+    query = request.query_params
+    service = known(plane.operations.world, request.path_params["service"]).name
+    since, lines = query.get("since"), query.get("lines")
+    wanted = LogQuery(
+        instance=query.get("instance"),
+        since=float(since) if since else None,
+        lines=int(lines) if lines else None,
+        follow=query.get("follow") == "true",
+    )
+    return _stream(_log_lines(plane.logs(service, wanted)))
+
+
+async def _log_lines(lines: AsyncIterator[LogLine]) -> AsyncIterator[wire.Json]:
+    async for line in lines:
+        yield {"at": wire.time(line.at), "instance": line.instance, "text": line.text}
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return int(query.get(name, default))
+    except ValueError:
+        raise VoleryError(f"{name} must be a number", code=Code.INVALID) from None
+
+
+def _stream(items: AsyncIterator[wire.Json]) -> Response:
+    async def encode() -> AsyncIterator[bytes]:
+        async for item in items:
+            yield b"data: " + json.dumps(item).encode() + b"\n\n"
+
+    return StreamingResponse(encode(), media_type="text/event-stream")
+
+
+async def _openapi(_: Plane, __: Request, ___: None) -> Response:
+    from volery.api.openapi import document
+
+    return JSONResponse(document(ENDPOINTS))
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("GET", "/v1/version", "Version and processes", _version),
+    Endpoint("GET", "/v1/status", "The whole environment at a glance", _status),
+    Endpoint("POST", "/v1/plan", "What apply would change", _plan, ApplyBody),
+    Endpoint("POST", "/v1/apply", "Bring services to what the manifest says", _apply, ApplyBody),
+    Endpoint("GET", "/v1/rollouts", "The rollouts of `ids` and of their groups", _rollouts),
+    Endpoint("GET", "/v1/services/{service}/rollout", "The latest rollout, or one by id", _rollout),
+    Endpoint("GET", "/v1/services/{service}/releases", "Its releases, newest first", _releases),
+    Endpoint("GET", "/v1/services/{service}/logs", "What it wrote", _logs, stream=True),
+    Endpoint("POST", "/v1/services/{service}/rollback", "Go back", _rollback, RollbackBody),
+    Endpoint("POST", "/v1/services/{service}/restart", "Replace instances", _restart, ByBody),
+    Endpoint("POST", "/v1/services/{service}/scale", "Set its size", _scale, ScaleBody),
+    Endpoint("POST", "/v1/services/{service}/abort", "Turn its rollout round", _act, ByBody),
+    Endpoint("POST", "/v1/services/{service}/pause", "Hold its rollout", _act, ByBody),
+    Endpoint("POST", "/v1/services/{service}/resume", "Let its rollout go on", _act, ByBody),
+    Endpoint("POST", "/v1/services/{service}/promote", "Let its rollout finish", _act, ByBody),
+    Endpoint("GET", "/v1/events", "The ledger; follow=true streams", _events, stream=True),
+    Endpoint("POST", "/v1/down", "Stop everything", _down, ByBody),
+    Endpoint("GET", "/v1/gone", "Whether everything has stopped", _gone),
+    Endpoint("GET", "/openapi.json", "This document", _openapi),
+)
+"""The whole API; OpenAPI document and tests are made from it."""

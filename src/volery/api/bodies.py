@@ -1,0 +1,61 @@
+"""What may be sent to the API: typed and bounded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from volery.control.operations import Request
+from volery.model.application import Application, Model, Name
+
+Short = Annotated[str, Field(max_length=200)]
+
+
+class ApplyBody(Model):
+    """A manifest, and what to do with it."""
+
+    application: Application
+    environment: Name
+    root: Annotated[str, Field(max_length=4096)]
+    """Folder of the manifest on this machine."""
+    base_env: dict[str, Annotated[str, Field(max_length=65536)]] = Field(default_factory=dict)
+    by: Short = ""
+    services: tuple[Name, ...] | None = None
+    """Only these (`deploy`); none for all (`up`)."""
+    strategy: Annotated[str, Field(pattern="^(blue-green|rolling|recreate)$")] | None = None
+    skip_tests: bool = False
+    release: Short | None = None
+
+    def request(self) -> Request:
+        """The same as the control plane's own type."""
+        return Request(
+            application=self.application.in_environment(self.environment),
+            environment=self.environment,
+            root=Path(self.root),
+            base_env=self.base_env,
+            by=self.by,
+            only=self.services,
+            strategy=self.strategy,
+            skip_tests=self.skip_tests,
+            release=self.release,
+        )
+
+
+class ByBody(Model):
+    """Who asks."""
+
+    by: Short = ""
+
+
+class RollbackBody(ByBody):
+    """Where to go back to; the previous release if not said."""
+
+    to: Short | None = None
+
+
+class ScaleBody(ByBody):
+    """How many instances."""
+
+    instances: Annotated[int, Field(ge=0, le=1000)]

@@ -1,0 +1,74 @@
+"""Where everything of one environment lives: `$VOLERY_HOME/<app>/<environment>/`, mode 0700."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from volery.model.errors import VoleryError
+
+
+def root() -> Path:
+    """`$VOLERY_HOME`, by default `~/.volery`."""
+    return Path(os.environ.get("VOLERY_HOME") or "~/.volery").expanduser().absolute()
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of one environment and the names of what is in it."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, app: str, environment: str) -> Home:
+        """The home of an environment of an application."""
+        return cls(root() / app / environment)
+
+    @property
+    def socket(self) -> Path:
+        """Where the API listens."""
+        return self.path / "api.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one control plane of this environment."""
+        return self.path / "control.lock"
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite ledger."""
+        return self.path / "ledger.db"
+
+    @property
+    def secrets(self) -> Path:
+        """Encrypted secrets and their key."""
+        return self.path / "secrets"
+
+    @property
+    def control(self) -> Path:
+        """The control plane's own shim and log."""
+        return self.path / "control"
+
+    @property
+    def volumes(self) -> Path:
+        """What stateful services keep."""
+        return self.path / "volumes"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            VoleryError: it cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.chmod(0o700)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise VoleryError(
+                f"cannot write {self.path}: {error.strerror}",
+                hint="set VOLERY_HOME to a folder that can be written",
+            ) from None

@@ -1,0 +1,210 @@
+"""The JSON of the contract: the only place that knows its field names."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from volery.decide.plan import Step
+from volery.decide.world import World
+from volery.model.ports import Observation
+from volery.model.state import (
+    SLOTS,
+    EnvironmentState,
+    Event,
+    Instance,
+    Release,
+    Rollout,
+    ServiceState,
+    Track,
+)
+
+Json = dict[str, Any]
+
+
+def time(seconds: float | None) -> str | None:
+    """Unix seconds as RFC 3339 UTC."""
+    if not seconds:
+        return None
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def rollout(item: Rollout) -> Json:
+    """One rollout."""
+    return {
+        "id": item.id,
+        "service": item.service,
+        "from": item.from_release,
+        "to": item.to_release,
+        "strategy": item.strategy,
+        "cause": item.cause,
+        "group": item.group,
+        "phase": item.phase.value,
+        "weight": item.weight,
+        "step": item.step,
+        "steps": item.steps,
+        "verdict": item.verdict,
+        "reason": item.reason,
+        "evidence": [],
+        "log": list(item.tail),
+        "by": item.by,
+        "started_at": time(item.created_at),
+        "finished_at": time(item.finished_at),
+        "seconds": {
+            key: round(item.seconds.get(key, 0.0), 3) for key in ("build", "test", "start", "shift")
+        },
+    }
+
+
+def event(item: Event) -> Json:
+    """One line of the ledger."""
+    return {
+        "seq": item.seq,
+        "at": time(item.at),
+        "kind": item.kind,
+        "service": item.service,
+        "release": item.release,
+        "instance": item.instance,
+        "text": item.text,
+        "cause": item.cause,
+        "data": item.data,
+    }
+
+
+def release(item: Release) -> Json:
+    """One release in `releases`."""
+    return {
+        "release": item.id,
+        "state": {"new": "kept", "built": "kept", "gone": "kept"}.get(item.state, item.state),
+        "created_at": time(item.created_at),
+        "by": item.by,
+        "reason": item.reason,
+    }
+
+
+def releases(world: World, service: ServiceState) -> Json:
+    """Every release of a service, newest first; the warm one is named."""
+    mine = sorted(
+        (
+            item
+            for item in world.releases.values()
+            if item.service == service.name and item.state != "gone"
+        ),
+        key=lambda item: item.created_at,
+        reverse=True,
+    )
+    idle = (service.slots[slot] for slot in SLOTS if slot != service.active)
+    warm = {slot.release for slot in idle if slot and service.warm_until and slot.count}
+    found = [release(item) for item in mine]
+    for line in found:
+        if line["release"] in warm and line["state"] == "kept":
+            line["state"] = "warm"
+    return {"service": service.name, "releases": found}
+
+
+def step(item: Step) -> Json:
+    """One line of a plan."""
+    return {
+        "wave": item.wave,
+        "verb": item.verb,
+        "service": item.service,
+        "release": item.release or None,
+        "replaces": item.replaces or None,
+        "strategy": item.strategy or None,
+        "because": item.because,
+        "blast_radius": item.blast_radius or None,
+        "text": str(item),
+    }
+
+
+def status(world: World, processes: Json, gateway_ready: bool) -> Json:
+    """The whole environment at a glance."""
+    environment = world.environment
+    assert environment is not None
+    gateway = environment.application.gateway
+    return {
+        "app": environment.application.app,
+        "environment": environment.name,
+        "engine": environment.application.environments[environment.name].engine,
+        "gateway": {
+            "url": gateway_url(environment),
+            "state": "ready" if gateway_ready and environment.running else "down",
+            "port": gateway.port,
+        },
+        "dashboard": None,
+        "processes": processes,
+        "services": {name: service(world, state) for name, state in sorted(world.services.items())},
+    }
+
+
+def gateway_url(environment: EnvironmentState) -> str:
+    """Where users come in, as a URL that can be opened on this machine."""
+    gateway = environment.application.gateway
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(gateway.host, gateway.host)
+    return f"http://{host}:{gateway.port}"
+
+
+def service(world: World, state: ServiceState) -> Json:
+    """One service of `status`."""
+    running = world.rollout_of(state.name)
+    live = state.live
+    return {
+        "state": service_state(world, state),
+        "team": state.config.team,
+        "protocol": state.config.protocol,
+        "release": live.release if live else None,
+        "desired": state.scale,
+        "url": _url(world, state.name),
+        "instances": [instance(world, state, item) for item in world.instances_of(state.name)],
+        "rollout": rollout(running) if running else None,
+    }
+
+
+def service_state(world: World, state: ServiceState) -> str:
+    """healthy, degraded, down or deploying."""
+    if world.rollout_of(state.name) is not None:
+        return "deploying"
+    there = world.instances_of(state.name, state.active)
+    ready = sum(item.intent == "run" and world.ready(item) for item in there)
+    if ready >= state.scale:
+        return "healthy"
+    return "degraded" if ready else "down"
+
+
+def _url(world: World, name: str) -> str | None:
+    environment = world.environment
+    assert environment is not None
+    routes = environment.application.gateway.routes
+    paths = sorted((r.path for r in routes if r.service == name), key=len)
+    if not paths:
+        return None
+    return gateway_url(environment) + (paths[0] if paths[0] != "/" else "")
+
+
+def instance(world: World, state: ServiceState, item: Instance) -> Json:
+    """One instance of `status`."""
+    seen = world.observed.get(item.id)
+    slot = state.slots[item.slot]
+    return {
+        "id": item.id,
+        "release": item.release,
+        "track": (slot.track if slot else Track.STABLE).value,
+        "state": instance_state(item, seen),
+        "pid": seen.pid if seen else None,
+        "address": seen.address if seen else None,
+        "restarts": seen.restarts if seen else item.restarts,
+        "role": None,
+        "started_at": time(seen.started_at if seen else item.created_at),
+        "detail": seen.detail if seen else "",
+        "limits": dict(seen.enforced) if seen else {},
+    }
+
+
+def instance_state(item: Instance, seen: Observation | None) -> str:
+    """starting, ready, unready, draining, stopping or failed."""
+    if item.intent != "run":
+        return "draining" if item.intent == "drain" else "stopping"
+    if seen is None:
+        return "starting"
+    return "failed" if seen.state == "exited" else seen.state

@@ -1,0 +1,102 @@
+"""promote, pause, resume, abort, rollback, scale, restart: acting by hand, without downtime."""
+
+from __future__ import annotations
+
+import time
+
+from volery.cli.follow import exit_code, follow
+from volery.cli.session import Given, Session
+from volery.model.errors import VoleryError
+
+SCALE_SECONDS = 300.0
+
+
+def promote(service: str, /, *, session: Given) -> int:
+    """Let a paused rollout go on to its end."""
+    return _act(session, service, "promote")
+
+
+def pause(service: str, /, *, session: Given) -> int:
+    """Hold a rollout where it is."""
+    return _act(session, service, "pause")
+
+
+def resume(service: str, /, *, session: Given) -> int:
+    """Let a paused rollout go on."""
+    return _act(session, service, "resume")
+
+
+def abort(service: str, /, *, session: Given) -> int:
+    """Turn a rollout round: the old release gets all requests again."""
+    return _act(session, service, "abort", wait=True)
+
+
+def _act(session: Session, service: str, verb: str, *, wait: bool = False) -> int:
+    identity = session.client.post(f"/v1/services/{service}/{verb}", {"by": session.by})
+    found = session.client.get(f"/v1/services/{identity['rollouts'][0]}/rollout")
+    if wait:
+        found = follow(session.client, identity["rollouts"])[0]
+    if session.json:
+        session.emit(found)
+    else:
+        from volery.cli.show.console import out
+        from volery.cli.show.tables import rollout_line
+
+        out().print(rollout_line(found))
+    return 0
+
+
+def rollback(service: str, /, *, to: str | None = None, session: Given) -> int:
+    """Back to an earlier release, at once: the previous one, or the one named.
+
+    Parameters
+    ----------
+    service: Which service.
+    to: A release as `volery releases` names it; its short form will do.
+    """
+    return _begin(session, f"/v1/services/{service}/rollback", {"by": session.by, "to": to})
+
+
+def restart(service: str, /, *, session: Given) -> int:
+    """Replace every instance by a fresh one of the same release, missing no request."""
+    return _begin(session, f"/v1/services/{service}/restart", {"by": session.by})
+
+
+def _begin(session: Session, path: str, body: dict[str, str | None]) -> int:
+    begun = session.client.post(path, body)
+    found = follow(session.client, begun["rollouts"])
+    if session.json:
+        session.emit(found[0])
+    elif found[0]["phase"] == "done":
+        origin = f"{found[0]['from']} -> " if found[0]["from"] != found[0]["to"] else ""
+        print(f"{origin}{found[0]['to']} serves")
+    return exit_code(found)
+
+
+def scale(service: str, instances: int, /, *, session: Given) -> int:
+    """Set the number of instances by hand; the next `up` brings back the manifest's.
+
+    Parameters
+    ----------
+    service: Which service.
+    instances: How many.
+    """
+    body = {"by": session.by, "instances": instances}
+    session.client.post(f"/v1/services/{service}/scale", body)
+    deadline = time.monotonic() + SCALE_SECONDS
+    while True:
+        found = session.client.get("/v1/status")["services"][service]
+        states = [item["state"] for item in found["instances"]]
+        if states.count("ready") == len(states) == instances:
+            break
+        if time.monotonic() > deadline:
+            raise VoleryError(
+                f"{service} has {states.count('ready')} of {instances} ready",
+                hint=f"volery status {service}",
+            )
+        time.sleep(0.1)
+    if session.json:
+        session.emit(found)
+    else:
+        print(f"{service} has {instances} instances")
+    return 0

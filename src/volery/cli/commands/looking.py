@@ -1,0 +1,172 @@
+"""status, rollout, releases, events, logs: what is and what was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from volery.cli.session import Given, Session
+from volery.model.errors import Code, VoleryError
+from volery.model.units import parse_duration
+
+LOOK_EVERY_SECONDS = 0.5
+Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative=())]
+Watch = Annotated[bool, Parameter(name=["--watch", "-w"], negative=())]
+
+
+def status(service: str | None = None, /, *, watch: Watch = False, session: Given) -> int:
+    """The whole environment at a glance, or one service with its instances.
+
+    Parameters
+    ----------
+    service: Only this one.
+    watch: Go on looking.
+    """
+
+    def look() -> None:
+        found = session.client.get("/v1/status")
+        if service is not None and service not in found["services"]:
+            known = ", ".join(found["services"])
+            raise VoleryError(
+                f"no service {service!r}", code=Code.NOT_FOUND, hint=f"known: {known}"
+            )
+        if session.json:
+            session.emit(found["services"][service] if service else found)
+            return
+        from volery.cli.show.tables import show_service, show_status
+
+        if service:
+            show_service(service, found["services"][service])
+        else:
+            show_status(found)
+
+    return _again_and_again(look, watch, session)
+
+
+def rollout(service: str, /, *, watch: Watch = False, session: Given) -> int:
+    """The running or latest rollout of a service (or a rollout by its id).
+
+    Parameters
+    ----------
+    service: The service, or a rollout's id.
+    watch: Follow it to its end.
+    """
+    from volery.cli.follow import exit_code, follow
+    from volery.cli.show.tables import show_rollout
+
+    found = session.client.get(f"/v1/services/{service}/rollout")
+    if watch:
+        found = next(
+            item for item in follow(session.client, [found["id"]]) if item["id"] == found["id"]
+        )
+    if session.json:
+        session.emit(found)
+    else:
+        show_rollout(found)
+    return exit_code([found]) if watch else 0
+
+
+def _again_and_again(look: Callable[[], None], watch: bool, session: Session) -> int:
+    look()
+    while watch:
+        time.sleep(LOOK_EVERY_SECONDS)
+        if not session.json:
+            from volery.cli.show.console import out
+
+            if out().is_terminal:
+                out().clear()
+            else:
+                print()
+        look()
+    return 0
+
+
+def releases(service: str, /, *, session: Given) -> int:
+    """The releases of a service, newest first; each can be gone back to while it is kept."""
+    from volery.cli.show.tables import show_releases
+
+    found = session.client.get(f"/v1/services/{service}/releases")
+    if session.json:
+        session.emit(found)
+    else:
+        show_releases(found)
+    return 0
+
+
+def events(
+    service: str | None = None,
+    /,
+    *,
+    follow: Follow = False,
+    limit: int = 1000,
+    session: Given,
+) -> int:
+    """What happened and why, oldest first; one JSON object a line with --output json.
+
+    Parameters
+    ----------
+    service: Only about this one.
+    follow: Go on with what happens from now on.
+    limit: At most so many of the past.
+    """
+    found = session.client.get("/v1/events", service=service, limit=limit)["events"]
+    for item in found:
+        _show_event(session, item)
+    if follow:
+        after = found[-1]["seq"] if found else 0
+        for item in session.client.stream(
+            "/v1/events", after=after, service=service, follow="true"
+        ):
+            _show_event(session, item)
+    return 0
+
+
+def _show_event(session: Session, item: dict[str, Any]) -> None:
+    if session.json:
+        print(json.dumps(item), flush=True)
+        return
+    from volery.cli.show.console import out
+    from volery.cli.show.tables import event_line
+
+    out().print(event_line(item))
+
+
+def logs(
+    service: str,
+    /,
+    *,
+    follow: Follow = False,
+    since: str | None = None,
+    lines: int | None = None,
+    instance: str | None = None,
+    session: Given,
+) -> int:
+    """What the instances of a service wrote, secrets masked.
+
+    Parameters
+    ----------
+    service: Whose.
+    follow: Go on with what is written from now on.
+    since: Only this far back: 10m, 1h.
+    lines: Only the last so many of each instance.
+    instance: Only this one.
+    """
+    start = datetime.now(UTC).timestamp() - parse_duration(since) if since else None
+    stream = session.client.stream(
+        f"/v1/services/{service}/logs",
+        follow="true" if follow else None,
+        since=start,
+        lines=lines,
+        instance=instance,
+    )
+    for item in stream:
+        if session.json:
+            print(json.dumps(item), flush=True)
+        else:
+            print(f"{item['instance']} | {item['text']}", flush=True)
+    return 0

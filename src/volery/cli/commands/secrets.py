@@ -1,0 +1,80 @@
+"""secret set, list, rm. A value comes from standard input or a prompt, never from argv."""
+
+from __future__ import annotations
+
+import sys
+
+from volery.cli.session import Given, Session
+from volery.model.errors import Code, VoleryError
+from volery.store.secrets import Secrets
+
+
+def _secrets(session: Session) -> Secrets:
+    session.home.create()
+    return Secrets(session.home.secrets)
+
+
+def set_(name: str, /, *, session: Given) -> int:
+    """Set a secret to what standard input says (or what is typed, unseen).
+
+    Parameters
+    ----------
+    name: Its name, as the services' environment will call it.
+    """
+    if "=" in name:
+        raise VoleryError(
+            "a secret's value must not be on the command line, where others can see it",
+            code=Code.INVALID,
+            hint=f"volery secret set {name.partition('=')[0]} < file",
+        )
+    if sys.stdin.isatty():
+        import getpass
+
+        value = getpass.getpass(f"{name}: ")
+    else:
+        value = sys.stdin.read().removesuffix("\n")
+    version = _secrets(session).set(name, value)
+    if session.json:
+        session.emit({"name": name, "version": version})
+    else:
+        print(f"{name} is set (version {version}); the next up or deploy brings it to the services")
+    return 0
+
+
+def list_(*, session: Given) -> int:
+    """The names of the secrets that are set; never their values."""
+    found = _secrets(session).names()
+    if session.json:
+        from volery.api.wire import time
+
+        session.emit(
+            {
+                "secrets": [
+                    {
+                        "name": item.name,
+                        "version": item.version,
+                        "changed_at": time(item.changed_at),
+                    }
+                    for item in found
+                ]
+            }
+        )
+    else:
+        for item in found:
+            print(f"{item.name}  version {item.version}")
+    return 0
+
+
+def rm_(name: str, /, *, session: Given) -> int:
+    """Remove a secret.
+
+    Parameters
+    ----------
+    name: Which.
+    """
+    _secrets(session).remove(name)
+    if session.json:
+        session.emit({"name": name, "removed": True})
+    else:
+        print(f"{name} is removed")
+    return 0

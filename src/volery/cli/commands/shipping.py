@@ -1,0 +1,246 @@
+"""check -> plan -> up -> deploy -> down: the main job."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from volery.cli.session import Given, Session
+from volery.model.errors import VoleryError
+from volery.model.units import format_duration, parse_duration
+
+if TYPE_CHECKING:
+    from volery.api.client import Client
+
+HEALTHY_SECONDS = 60.0
+
+
+def plan(*services: str, session: Given) -> int:
+    """Show what `up` (or `deploy SERVICE...`) would change, in what order, and whom it touches.
+
+    Parameters
+    ----------
+    services: Only these, as `deploy` would.
+    """
+    from volery.cli.show.tables import show_plan
+
+    body = session.apply_body(services or None)
+    steps = _planned(session, body)
+    if session.json:
+        session.emit({"steps": steps})
+    else:
+        show_plan(steps)
+    return 0
+
+
+def _planned(session: Session, body: dict[str, Any]) -> list[dict[str, Any]]:
+    from volery.api.launch import is_running
+
+    if is_running(session.home):
+        found: list[dict[str, Any]] = session.client.post("/v1/plan", body)["steps"]
+        return found
+    from volery.api.offline import offline_plan
+
+    return offline_plan(body, session.home)
+
+
+def up(
+    *,
+    detach: bool = False,
+    skip_tests: bool = False,
+    timeout: str | None = None,
+    session: Given,
+) -> int:
+    """Bring the environment to what the manifest says: build, test, start, wait until healthy.
+
+    Starts the control plane and the gateway if needed. Running it again changes nothing that is
+    already so. Ctrl-C leaves everything running.
+
+    Parameters
+    ----------
+    detach: Return as soon as it is begun.
+    skip_tests: Do not run the services' tests.
+    timeout: Give up waiting after this long (it goes on).
+    """
+    from volery.api.launch import ensure_control_plane
+
+    began = time.monotonic()
+    body = session.apply_body() | {"skip_tests": skip_tests}
+    ensure_control_plane(session.home)
+    accepted = session.client.post("/v1/apply", body)
+    if detach:
+        return _detached(session, accepted)
+    rollouts = _follow(session, accepted, timeout)
+    code = _code(rollouts)
+    if code == 0:
+        _until_healthy(session.client)
+    _show_up(session, time.monotonic() - began, code)
+    return code
+
+
+def _follow(session: Session, accepted: dict[str, Any], timeout: str | None) -> list[Any]:
+    from volery.cli.follow import follow
+
+    limit = parse_duration(timeout) if timeout else None
+    return follow(session.client, accepted["rollouts"], limit)
+
+
+def _code(rollouts: list[Any]) -> int:
+    from volery.cli.follow import exit_code
+
+    return exit_code(rollouts)
+
+
+def _detached(session: Session, accepted: dict[str, Any]) -> int:
+    if session.json:
+        session.emit(accepted)
+    else:
+        print("begun; follow it with: volery status --watch")
+    return 0
+
+
+def _until_healthy(client: Client) -> None:
+    """Rollouts are done; wait for services that were already there and for the gateway."""
+    deadline = time.monotonic() + HEALTHY_SECONDS
+    while True:
+        status = client.get("/v1/status")
+        waiting = [
+            name
+            for name, service in status["services"].items()
+            if service["state"] not in ("healthy", "deploying")
+        ]
+        if status["gateway"]["state"] != "ready":
+            waiting.append("gateway")
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            limit = format_duration(HEALTHY_SECONDS)
+            raise VoleryError(
+                f"not healthy after {limit}: {', '.join(waiting)}", hint="volery status"
+            )
+        time.sleep(0.1)
+
+
+def _show_up(session: Session, seconds: float, code: int) -> None:
+    status = session.client.get("/v1/status")
+    if session.json:
+        session.emit(status)
+        return
+    from volery.cli.show.tables import show_status
+
+    show_status(status)
+    print()
+    if code == 0:
+        print(f"up in {format_duration(seconds)}: {status['gateway']['url']}")
+        print("next: volery deploy SERVICE, volery status --watch, volery logs SERVICE -f")
+    else:
+        print("not everything came up; fix it and run: volery up", file=sys.stderr)
+
+
+def deploy(
+    *services: str,
+    detach: bool = False,
+    strategy: Literal["rolling", "blue-green", "recreate"] | None = None,
+    release: str | None = None,
+    skip_tests: bool = False,
+    timeout: str | None = None,
+    session: Given,
+) -> int:
+    """Build, test and roll out new releases; several services are one group, aborted together.
+
+    A release that fails its build, its tests or its health never gets a request (exit code 3).
+
+    Parameters
+    ----------
+    services: Which services.
+    detach: Return as soon as it is begun.
+    strategy: Another strategy than the manifest's.
+    release: An existing release instead of the present source.
+    skip_tests: Do not run the services' tests.
+    timeout: Give up waiting after this long (it goes on).
+    """
+    if not services:
+        from volery.model.errors import Code
+
+        names = ", ".join(session.application.services)
+        raise VoleryError("which services?", code=Code.INVALID, hint=f"known: {names}")
+    body = session.apply_body(services) | {
+        "strategy": strategy,
+        "release": release,
+        "skip_tests": skip_tests,
+    }
+    accepted = session.client.post("/v1/apply", body)
+    if detach:
+        return _detached(session, accepted)
+    rollouts = _follow(session, accepted, timeout)
+    unchanged = [step["service"] for step in accepted["plan"] if step["verb"] != "replace"]
+    _show_deploy(session, rollouts, [name for name in unchanged if not _in(name, rollouts)])
+    return _code(rollouts)
+
+
+def _in(name: str, rollouts: list[Any]) -> bool:
+    return any(item["service"] == name for item in rollouts)
+
+
+def _show_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) -> None:
+    if session.json:
+        same = [session.client.get(f"/v1/services/{name}/rollout") for name in unchanged]
+        found = rollouts + same
+        session.emit(found[0] if len(found) == 1 else {"rollouts": found})
+        return
+    for name in unchanged:
+        print(f"{name} is unchanged")
+    for item in rollouts:
+        spent = format_duration(sum(item["seconds"].values()))
+        if item["phase"] == "done":
+            print(f"{item['to']} serves (took {spent})")
+        elif item["phase"] == "rolled_back":
+            print(f"{item['to']} was refused; {item['from']} serves")
+
+
+def down(
+    *,
+    volumes: Annotated[bool, Parameter(negative=())] = False,
+    session: Given,
+) -> int:
+    """Stop everything of this environment, callers before what they call; volumes are kept.
+
+    Parameters
+    ----------
+    volumes: Delete the volumes too.
+    """
+    from volery.api.launch import is_supervised, stop_control_plane
+
+    if volumes:
+        session.confirm(f"delete all volumes of {session.application.app}")
+    running = is_supervised(session.home)
+    if running:
+        session.client.post("/v1/down", {"by": session.by})
+        _until_gone(session)
+        stop_control_plane(session.home)
+    if volumes:
+        import shutil
+
+        shutil.rmtree(session.home.volumes, ignore_errors=False) if (
+            session.home.volumes.exists()
+        ) else None
+    if session.json:
+        session.emit({"down": True, "volumes_deleted": volumes})
+    else:
+        print("everything is stopped" if running else "nothing was running")
+    return 0
+
+
+def _until_gone(session: Session) -> None:
+    shown: list[str] = []
+    while True:
+        found = session.client.get("/v1/gone")
+        if found["gone"]:
+            return
+        if found["instances"] != shown and not session.json:
+            shown = found["instances"]
+            print(f"stopping {', '.join(shown)}", file=sys.stderr)
+        time.sleep(0.1)

@@ -1,0 +1,101 @@
+"""Following rollouts to their end: one line per phase with its duration, the reason in place."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from volery.api.client import Client
+from volery.cli.show.console import err, styled
+from volery.model.errors import Code, VoleryError
+from volery.model.units import format_duration
+
+Json = dict[str, Any]
+ENDED = ("done", "rolled_back", "failed")
+LOOK_EVERY_SECONDS = 0.15
+
+
+def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> list[Json]:
+    """Wait until the rollouts, and what belongs together with them, have ended; show how they go.
+
+    Raises:
+        VoleryError: the time is over; the rollouts go on.
+    """
+    if not ids:
+        return []
+    story = _Story()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    with story:
+        while True:
+            found = client.get("/v1/rollouts", ids=",".join(ids))["rollouts"]
+            story.show(found)
+            if all(item["phase"] in ENDED for item in found):
+                return list(found)
+            if deadline is not None and time.monotonic() > deadline:
+                raise VoleryError(
+                    f"not finished after {format_duration(timeout or 0)}; it goes on",
+                    code=Code.INCONCLUSIVE,
+                    hint="volery status",
+                )
+            time.sleep(LOOK_EVERY_SECONDS)
+
+
+def exit_code(rollouts: Sequence[Json]) -> int:
+    """0 all done; 3 something was rolled back; 1 something failed with nothing to go back to."""
+    asked = [item for item in rollouts if item["cause"] != "rollback" or len(rollouts) == 1]
+    phases = {item["phase"] for item in asked}
+    if "rolled_back" in phases:
+        return 3
+    return 1 if "failed" in phases else 0
+
+
+class _Story:
+    """Prints each change once; on a terminal also a moving line with what is under way."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, int, int]] = {}
+        self._since: dict[str, float] = {}
+        self._status = err().status("") if sys.stderr.isatty() else None
+
+    def __enter__(self) -> _Story:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def show(self, rollouts: Sequence[Json]) -> None:
+        for item in rollouts:
+            now = (item["phase"], item["step"], item["weight"])
+            if self._seen.get(item["id"]) != now:
+                self._tell(item, self._seen.get(item["id"]))
+                self._seen[item["id"]] = now
+        if self._status:
+            going = [f"{r['service']} {r['phase']}" for r in rollouts if r["phase"] not in ENDED]
+            self._status.update(", ".join(going))
+
+    def _tell(self, item: Json, before: tuple[str, int, int] | None) -> None:
+        moment = time.monotonic()
+        entered = before is None or before[0] != item["phase"]
+        took = ""
+        if entered and before is not None:
+            took = f" ({before[0]} took {format_duration(moment - self._since[item['id']])})"
+        if entered:
+            self._since[item["id"]] = moment
+        line = f"{item['service']:16} {styled(item['phase'])}"
+        if item["phase"] == "shifting":
+            line += f" step {item['step']}/{item['steps']}, {item['weight']} % of requests"
+        if before is None or item["phase"] in ENDED:
+            line += f" {item['to']}"
+        err().print(line + took)
+        if item["phase"] in ("rolled_back", "failed") and entered:
+            self._why(item)
+
+    def _why(self, item: Json) -> None:
+        err().print(f"{'':16} because: {item['reason']}", markup=False)
+        for line in item["log"]:
+            err().print(f"{'':16} | {line}", markup=False)

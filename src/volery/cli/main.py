@@ -1,0 +1,153 @@
+"""The `volery` command: global options, the table of commands, and how errors become exit codes.
+
+Imports are lazy, so that `volery --help` is quick; every command is one function in
+`cli.commands`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from volery import __version__
+from volery.cli.session import Session
+from volery.model.errors import EXIT, Code, VoleryError
+
+SHIP = Group("From source to users", sort_key=1)
+LOOK = Group("Looking", sort_key=2)
+ACT = Group("Acting by hand", sort_key=3)
+TOOLS = Group("Tools", sort_key=4)
+
+EPILOGUE = """Exit codes: 0 done, 1 failed, 2 wrong usage or manifest, 3 rolled back,
+4 weakness found, 5 inconclusive, 6 refused by a guardrail, 7 no control plane."""
+
+COMMANDS: dict[str, tuple[str, Group]] = {
+    "init": ("authoring:init", SHIP),
+    "check": ("authoring:check", SHIP),
+    "plan": ("shipping:plan", SHIP),
+    "up": ("shipping:up", SHIP),
+    "deploy": ("shipping:deploy", SHIP),
+    "down": ("shipping:down", SHIP),
+    "status": ("looking:status", LOOK),
+    "rollout": ("looking:rollout", LOOK),
+    "releases": ("looking:releases", LOOK),
+    "events": ("looking:events", LOOK),
+    "logs": ("looking:logs", LOOK),
+    "promote": ("acting:promote", ACT),
+    "pause": ("acting:pause", ACT),
+    "resume": ("acting:resume", ACT),
+    "abort": ("acting:abort", ACT),
+    "rollback": ("acting:rollback", ACT),
+    "scale": ("acting:scale", ACT),
+    "restart": ("acting:restart", ACT),
+    "demo": ("tools:demo", TOOLS),
+    "doctor": ("tools:doctor", TOOLS),
+    "probe": ("tools:probe", TOOLS),
+    "schema": ("authoring:schema", TOOLS),
+    "version": ("tools:version", TOOLS),
+    "completion": ("tools:completion", TOOLS),
+}
+
+
+def build_app() -> App:
+    """The command tree."""
+    app = App(
+        name="volery",
+        help="Takes services from source to production and keeps them well there.",
+        help_epilogue=EPILOGUE,
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+        help_format="plaintext",
+    )
+    for name, (target, group) in COMMANDS.items():
+        app.command(f"volery.cli.commands.{target}", name=name, group=group)
+    secret = App(name="secret", help="Secrets: encrypted at rest, never printed.", group=TOOLS)
+    for name in ("set", "list", "rm"):
+        secret.command(f"volery.cli.commands.secrets:{name}_", name=name)
+    app.command(secret)
+    app.meta.default(_launcher(app))
+    return app
+
+
+def _launcher(app: App) -> Any:
+    def launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        env: str | None = None,
+        file: Path | None = None,
+        output: Literal["text", "json"] = "text",
+        yes: Annotated[bool, Parameter(negative=())] = False,
+    ) -> int:
+        """Parse what is common to all commands, then run one.
+
+        Parameters
+        ----------
+        env: The environment; by default the manifest's first one.
+        file: The manifest; by default volery.yaml here or in a folder above.
+        output: text for people, json for scripts.
+        yes: Answer questions with yes.
+        """
+        session = Session(env, file, output, yes)
+        command, bound, ignored = app.parse_args(
+            tokens or ["--help"], exit_on_error=False, print_error=False
+        )
+        extra = dict.fromkeys(ignored, session)
+        result = command(*bound.args, **bound.kwargs, **extra)
+        return result if isinstance(result, int) else 0
+
+    return launch
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit code."""
+    json = "json" in arguments or "--output=json" in arguments
+    try:
+        app = build_app()
+        found = app.meta(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+        sys.stdout.flush()
+        return found if isinstance(found, int) else 0
+    except VoleryError as error:
+        return _say(error, json)
+    except CycloptsError as error:
+        text = str(error).strip().rstrip(".") or type(error).__name__
+        hint = "volery --help"
+        return _say(VoleryError(" ".join(text.split()), code=Code.INVALID, hint=hint), json)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was begun goes on (volery status)", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except Exception as error:  # noqa: BLE001 - the last resort: one line, the story in a file
+        return _say(_unexpected(error), json)
+
+
+def _say(error: VoleryError, json: bool) -> int:
+    from volery.cli.show.errors import show_error
+
+    show_error(error, json)
+    return EXIT[error.code]
+
+
+def _unexpected(error: Exception) -> VoleryError:
+    """A defect of ours: one line, and where the whole story is."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="volery-crash-", suffix=".txt", delete=False
+    ) as file:
+        traceback.print_exception(error, file=file)
+    return VoleryError(
+        f"unexpected {type(error).__name__}: {error}",
+        hint=f"this is a defect of Volery; please report it with {file.name}",
+    )

@@ -1,0 +1,127 @@
+"""What every command may need: manifest, home of the environment, control plane, output."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from volery.model.errors import Code, VoleryError
+
+if TYPE_CHECKING:
+    from volery.api.client import Client
+    from volery.api.home import Home
+    from volery.model.application import Application
+
+INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+
+
+@dataclass
+class Session:
+    """The global options, and what follows from them, made when first asked for."""
+
+    env: str | None
+    file: Path | None
+    output: Literal["text", "json"]
+    yes: bool
+
+    @property
+    def json(self) -> bool:
+        """Whether a script reads the output."""
+        return self.output == "json"
+
+    @cached_property
+    def path(self) -> Path:
+        """The manifest."""
+        from volery.manifest.read import find
+
+        return self.file if self.file is not None else find(Path.cwd())
+
+    @cached_property
+    def application(self) -> Application:
+        """The manifest, read and validated."""
+        from volery.manifest.read import read
+
+        return read(self.path)
+
+    @cached_property
+    def environment(self) -> str:
+        """The environment's name."""
+        known = self.application.environments
+        name = self.env or os.environ.get("VOLERY_ENV") or self.application.default_environment
+        if name not in known:
+            raise VoleryError(
+                f"no environment {name!r} in {self.path}",
+                code=Code.INVALID,
+                hint=f"known: {', '.join(known)}",
+            )
+        return name
+
+    @cached_property
+    def home(self) -> Home:
+        """Where the environment's state lives."""
+        from volery.api.home import Home
+
+        return Home.of(self.application.app, self.environment)
+
+    @cached_property
+    def client(self) -> Client:
+        """The way to a control plane that must be there, or be coming back."""
+        from volery.api.client import Client
+
+        return Client(self.home.socket, patient=_is_supervised(self.home))
+
+    def apply_body(self, services: tuple[str, ...] | None = None) -> dict[str, Any]:
+        """The body that tells the control plane the manifest and where it is."""
+        base = {key: os.environ[key] for key in INHERITED if key in os.environ}
+        return {
+            "application": self.application.model_dump(mode="json"),
+            "environment": self.environment,
+            "root": str(self.path.absolute().parent),
+            "base_env": base,
+            "by": self.by,
+            "services": services,
+        }
+
+    @property
+    def by(self) -> str:
+        """Who asks."""
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):
+            return str(os.getuid())
+
+    def emit(self, document: object) -> None:
+        """Print one JSON document on stdout."""
+        import json
+
+        print(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+
+    def confirm(self, question: str) -> None:
+        """Ask a person; without a terminal `--yes` must have been said.
+
+        Raises:
+            VoleryError: REFUSED.
+        """
+        if self.yes:
+            return
+        if not sys.stdin.isatty():
+            raise VoleryError(f"{question} needs --yes", code=Code.REFUSED, hint="add --yes")
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise VoleryError("not confirmed", code=Code.REFUSED)
+
+
+def _is_supervised(home: Home) -> bool:
+    from volery.api.launch import is_supervised
+
+    return is_supervised(home)
+
+
+Given = Annotated[Session, Parameter(parse=False)]

@@ -1,0 +1,53 @@
+"""The two consoles: results on stdout, progress on stderr. Plain without a terminal or with
+NO_COLOR.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+from rich.console import Console
+
+STYLES = {
+    "healthy": "green",
+    "ready": "green",
+    "done": "green",
+    "live": "green",
+    "deploying": "cyan",
+    "starting": "cyan",
+    "degraded": "yellow",
+    "unready": "yellow",
+    "draining": "yellow",
+    "stopping": "yellow",
+    "down": "red",
+    "failed": "red",
+    "refused": "red",
+    "rolled_back": "red",
+    "rolling_back": "red",
+}
+
+
+@cache
+def out() -> Console:
+    """Where results go."""
+    return _console(stderr=False)
+
+
+@cache
+def err() -> Console:
+    """Where progress goes."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 200
+    return Console(stderr=stderr, highlight=False, emoji=False, width=width, soft_wrap=True)
+
+
+def styled(word: str) -> str:
+    """A state in its colour."""
+    style = STYLES.get(word)
+    shown = word.replace("_", " ")
+    return f"[{style}]{shown}[/]" if style else shown

@@ -1,0 +1,305 @@
+"""What people and scripts can ask of an environment; each refuses clearly or changes documents.
+
+An operation returns as soon as its wish is durable; the controller carries it out. Nothing here
+waits for instances, and nothing here can be half done: documents and events are committed in one
+transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from volery.control.controller import Controller
+from volery.control.draft import Draft
+from volery.control.rollouts import record
+from volery.decide import rollout as rollouts
+from volery.decide import submit
+from volery.decide.plan import Step, make_plan
+from volery.decide.submit import Order
+from volery.decide.world import World
+from volery.model.application import Application, Service
+from volery.model.errors import Code, VoleryError
+from volery.model.state import EnvironmentState, Phase, Release, Rollout
+
+ReleaseId = Callable[[str, str, Service, Mapping[str, int]], str]
+
+
+class Artifact(Protocol):
+    """The built or still to be built source of one service."""
+
+    @property
+    def digest(self) -> str:
+        """Names its content."""
+
+
+class Sources(Protocol):
+    """Makes artifacts; implemented by the builder."""
+
+    def prepare(self, name: str, service: Service, root: Path) -> Awaitable[Artifact]:
+        """Copy the source to where it will be built, and name it."""
+
+    def digest(self, name: str, service: Service, root: Path) -> Awaitable[str]:
+        """Only name it."""
+
+
+class SecretVersions(Protocol):
+    """Which version of which secret is set."""
+
+    def versions(self, names: tuple[str, ...]) -> Mapping[str, int]:
+        """Version by name, of those that are set."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A manifest and how to apply it. `only` names the services of a deploy; None means all."""
+
+    application: Application
+    environment: str
+    root: Path
+    base_env: Mapping[str, str] = field(default_factory=dict)
+    by: str = ""
+    only: tuple[str, ...] | None = None
+    strategy: str | None = None
+    skip_tests: bool = False
+    release: str | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What was begun: the plan and the rollouts that carry it out, also those begun before."""
+
+    plan: tuple[Step, ...]
+    rollouts: tuple[str, ...]
+
+
+class Operations:
+    """The verbs of the CLI and the API, on one environment."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        sources: Sources,
+        secrets: SecretVersions,
+        release_id: ReleaseId,
+        wake: Callable[[], None],
+    ) -> None:
+        self._controller = controller
+        self._sources = sources
+        self._secrets = secrets
+        self._release_id = release_id
+        self._wake = wake
+        self._submitting = asyncio.Lock()
+
+    @property
+    def world(self) -> World:
+        """Everything as it is now."""
+        return self._controller.draft().world
+
+    async def plan(self, request: Request) -> tuple[Step, ...]:
+        """What `apply` would do, without doing it."""
+        chosen = _chosen(request)
+        releases = await self._releases(request, chosen, copy=False)
+        ids = {name: release.id for name, release in releases.items()}
+        return make_plan(self.world, request.application, ids, request.only)
+
+    async def apply(self, request: Request) -> Accepted:
+        """Bring services to what manifest and source say: `up`, or `deploy` with `only`.
+
+        Raises:
+            VoleryError: a source that cannot be copied, a secret that is not set, a rollout to
+                another release under way.
+        """
+        async with self._submitting:
+            chosen = _chosen(request)
+            self._require_secrets(request, chosen)
+            if request.release:
+                releases = {chosen[0]: self._existing(chosen[0], request.release)}
+            else:
+                releases = await self._releases(request, chosen, copy=True)
+            return self._submit(request, releases)
+
+    def _submit(self, request: Request, releases: Mapping[str, Release]) -> Accepted:
+        draft = self._controller.draft()
+        _require_running(draft.world, request)
+        ids = {name: release.id for name, release in releases.items()}
+        plan = make_plan(draft.world, request.application, ids, request.only)
+        cause = "up" if request.only is None else "deploy"
+        order = Order(cause, request.by, draft.now, request.strategy, request.skip_tests)
+        found = submit.submit(draft.world, request.application, plan, releases, order)
+        _put_environment(draft, request)
+        for release in found.releases:
+            self._controller.ports.builder.cancel(release.id)
+            draft.put("release", release.id, release)
+        for service in found.services:
+            draft.put("service", service.name, service)
+        for item in found.rollouts:
+            _begin(draft, item)
+        under_way = [draft.world.rollout_of(step.service) for step in plan]
+        self._commit(draft)
+        return Accepted(plan, tuple(item.id for item in under_way if item is not None))
+
+    def _existing(self, service: str, wanted: str) -> Release:
+        name = wanted if "@" in wanted else f"{service}@{wanted}"
+        found = [
+            item
+            for item in self.world.releases.values()
+            if item.service == service and item.id.startswith(name) and item.state != "gone"
+        ]
+        if len(found) != 1:
+            raise VoleryError(
+                f"no single release {wanted} of {service}",
+                code=Code.NOT_FOUND,
+                hint=f"volery releases {service}",
+            )
+        return found[0]
+
+    async def _releases(
+        self, request: Request, chosen: Collection[str], *, copy: bool
+    ) -> dict[str, Release]:
+        """The release that each service's present source and configuration make."""
+        names = list(chosen)
+        digests = await asyncio.gather(*(self._digest(request, name, copy) for name in names))
+        made = (
+            self._release(request, name, digest)
+            for name, digest in zip(names, digests, strict=True)
+        )
+        return {release.service: release for release in made}
+
+    async def _digest(self, request: Request, name: str, copy: bool) -> str:
+        service = request.application.services[name]
+        if not copy:
+            return await self._sources.digest(name, service, request.root)
+        return (await self._sources.prepare(name, service, request.root)).digest
+
+    def _release(self, request: Request, name: str, digest: str) -> Release:
+        service = request.application.services[name]
+        versions = dict(self._secrets.versions(service.secrets))
+        identity = self._release_id(name, digest, service, versions)
+        now = self._controller.ports.clock.now()
+        return Release(identity, name, digest, service, now, request.by, secret_versions=versions)
+
+    def _require_secrets(self, request: Request, chosen: Collection[str]) -> None:
+        for name in chosen:
+            wanted = request.application.services[name].secrets
+            missing = sorted(set(wanted) - set(self._secrets.versions(wanted)))
+            if missing:
+                raise VoleryError(
+                    f"secret {missing[0]} of {name} is not set",
+                    hint=f"volery secret set {missing[0]}",
+                    where=f"services.{name}.secrets",
+                )
+
+    def rollback(self, service: str, to: str | None, by: str) -> str:
+        """Begin going back to an earlier release; returns the rollout's id."""
+        draft = self._controller.draft()
+        order = Order("rollback", by, draft.now)
+        return self._start(draft, submit.rollback(draft.world, service, to, order))
+
+    def restart(self, service: str, by: str) -> str:
+        """Begin replacing every instance by a fresh one; returns the rollout's id."""
+        draft = self._controller.draft()
+        order = Order("restart", by, draft.now)
+        return self._start(draft, submit.restart(draft.world, service, order))
+
+    def _start(self, draft: Draft, rollout: Rollout) -> str:
+        _begin(draft, rollout)
+        self._commit(draft)
+        return rollout.id
+
+    def scale(self, service: str, count: int, by: str) -> None:
+        """Another number of instances, by hand; the next `up` brings back the manifest's."""
+        draft = self._controller.draft()
+        before = submit.known(draft.world, service).scale
+        draft.put("service", service, submit.scale(draft.world, service, count))
+        text = f"{service}: {before} -> {count} instances"
+        draft.event("service.scaled", text, service=service, cause=f"asked for by {by}")
+        self._commit(draft)
+
+    def act(self, service: str, verb: str, by: str) -> str:
+        """`abort`, `pause`, `resume` or `promote` the rollout of a service; returns its id."""
+        draft = self._controller.draft()
+        state = submit.known(draft.world, service)
+        rollout = draft.world.rollout_of(service)
+        if rollout is None:
+            raise VoleryError(f"{service} has no rollout under way", code=Code.CONFLICT)
+        reason = f"{verb} asked for by {by or 'a person'}"
+        if verb == "abort" and rollout.phase is not Phase.ROLLING_BACK:
+            after, state = rollouts.abort(rollout, state, reason, draft.now)
+        elif verb == "pause" and rollout.phase in (Phase.STARTING, Phase.SHIFTING):
+            after = replace(rollouts.pause(rollout, draft.now), reason=reason)
+        elif verb in ("resume", "promote") and rollout.phase is Phase.PAUSED:
+            after = replace(rollouts.resume(rollout, draft.now), reason="")
+        else:
+            raise VoleryError(
+                f"cannot {verb} {rollout.id} while it is {rollout.phase}", code=Code.CONFLICT
+            )
+        draft.put("service", service, state)
+        record(draft, rollout, after)
+        self._commit(draft)
+        return rollout.id
+
+    def down(self, by: str) -> None:
+        """Take everything of this environment down, callers before what they call."""
+        draft = self._controller.draft()
+        environment = draft.world.environment
+        if environment is None or not environment.running:
+            return
+        draft.put("environment", "environment", replace(environment, running=False))
+        draft.event("environment.down", "everything is being stopped", cause=f"asked for by {by}")
+        self._commit(draft)
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing runs any more after `down`."""
+        return self._controller.gone
+
+    def _commit(self, draft: Draft) -> None:
+        draft.commit()
+        self._wake()
+
+
+def _chosen(request: Request) -> list[str]:
+    names = list(request.application.services)
+    for name in request.only or ():
+        if name not in names:
+            raise submit.unknown_service(name, names)
+    if request.release and len(request.only or ()) != 1:
+        raise VoleryError("--release goes with exactly one service", code=Code.INVALID)
+    return [name for name in names if request.only is None or name in request.only]
+
+
+def _require_running(world: World, request: Request) -> None:
+    if request.only is not None and (world.environment is None or not world.environment.running):
+        raise VoleryError(
+            f"environment {request.environment} is not up", code=Code.CONFLICT, hint="volery up"
+        )
+
+
+def _put_environment(draft: Draft, request: Request) -> None:
+    before = draft.world.environment
+    after = EnvironmentState(
+        request.application,
+        request.environment,
+        str(request.root),
+        base_env=dict(request.base_env),
+    )
+    draft.put("environment", "environment", after)
+    if before is None or not before.running:
+        draft.event("environment.up", f"{after.application.app} is coming up", cause=request.by)
+
+
+def _begin(draft: Draft, rollout: Rollout) -> None:
+    draft.put("rollout", rollout.id, rollout)
+    origin = f" from {rollout.from_release}" if rollout.from_release else ""
+    draft.event(
+        "rollout.started",
+        f"{rollout.service}: {rollout.cause}{origin} to {rollout.to_release} ({rollout.strategy})",
+        service=rollout.service,
+        release=rollout.to_release,
+        cause=f"{rollout.cause} by {rollout.by}" if rollout.by else rollout.cause,
+        data={"rollout": rollout.id, "group": rollout.group},
+    )

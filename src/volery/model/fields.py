@@ -1,0 +1,247 @@
+"""The forms values may take in a manifest: units, names, commands, limits.
+
+Each is a pydantic type that reads the written form, says in our words what is wrong with another
+one, and describes itself in the JSON Schema. Normal forms are plain: seconds, bytes, fractions,
+tuples of words.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from volery.model.units import (
+    Condition,
+    parse_condition,
+    parse_duration,
+    parse_percent,
+    parse_size,
+)
+
+NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"})
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
+PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
+CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
+WRITTEN = {"written": True}
+"""Validation context of a manifest: a bare number has no unit there and is a mistake. Without it,
+plain numbers are values of ours coming back as JSON."""
+
+
+class Short:
+    """Says in the JSON Schema that a field may also be written in a shorter form."""
+
+    def __init__(self, *forms: dict[str, Any], description: str = "") -> None:
+        self.forms = forms
+        self.description = description
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The short forms or the long one."""
+        said = {"description": self.description} if self.description else {}
+        return {"anyOf": [*self.forms, handler(core_schema)], **said}
+
+
+def _schema(kind: str, pattern: str, example: str, description: str) -> Any:
+    return WithJsonSchema(
+        {"type": kind, "pattern": pattern, "examples": [example], "description": description}
+    )
+
+
+def _text_unit(parse: Callable[[str], object], phrase: str) -> BeforeValidator:
+    def read(value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str):
+            return parse(value)
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        if plain and not (info.context or {}).get("written"):
+            return value
+        raise ValueError(f"must be {phrase}")
+
+    return BeforeValidator(read)
+
+
+def _matching(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Text of one form: `phrase` says which, the JSON Schema gets the pattern."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if compiled.fullmatch(value) is None or "\n" in value:
+            raise ValueError(f"must be {phrase}, got {value!r}")
+        return value
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+def _condition(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str):
+        return parse_condition(value)
+    if (info.context or {}).get("written"):
+        raise ValueError("must be a condition such as '< 1%' or '<= 300ms'")
+    return value
+
+
+def _upper_limit(unit: str, example: str) -> AfterValidator:
+    def check(value: Condition) -> Condition:
+        if value.unit != unit or value.operator not in ("<", "<="):
+            raise ValueError(f"must be an upper limit such as '{example}'")
+        return value
+
+    return AfterValidator(check)
+
+
+def _command(value: object) -> object:
+    """A command is an argument list; text is split like a shell would, but no shell runs it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        reason = str(error).lower()
+        raise ValueError(f"cannot be split into words: {reason} in {value!r}") from None
+    if not words or not words[0]:
+        raise ValueError("must be a command, got nothing")
+    found = next((word for word in words if word in SHELL_WORDS), None)
+    if found:
+        raise ValueError(f"no shell runs this, so {found!r} has no meaning; use sh -c '...'")
+    return words
+
+
+def _commands(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
+    return value
+
+
+def _scalar_text(value: object) -> object:
+    """Environment values may be written as numbers or booleans; a process only knows text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _address(value: str) -> str:
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ValueError(
+            f"must be an IP address such as 127.0.0.1 or 0.0.0.0, got {value!r}"
+        ) from None
+    return value
+
+
+def ascending(steps: tuple[float, ...]) -> tuple[float, ...]:
+    """Shares that only grow."""
+    before = 0.0
+    for step in steps:
+        if step <= before:
+            raise ValueError(f"must ascend, got {step * 100:g}% after {before * 100:g}%")
+        before = step
+    return steps
+
+
+def needs_form(value: object) -> object:
+    """`[a, b]` and `{a: }` are short for `{a: {}, b: {}}`."""
+    if isinstance(value, list):
+        wrong = next((need for need in value if not isinstance(need, str)), None)
+        if wrong is not None or None in value:
+            raise ValueError("must be a list of service names, or a mapping of them to policies")
+        twice = next((need for need, count in Counter(value).items() if count > 1), None)
+        if twice:
+            raise ValueError(f"must name each service once, got {twice!r} twice")
+        return {need: {} for need in value}
+    if isinstance(value, dict):
+        return {need: {} if policy is None else policy for need, policy in value.items()}
+    return value
+
+
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, AfterValidator(_no_nul)]
+Name = Annotated[
+    str,
+    *_matching(NAME, "a name of lower-case letters, digits and '-' (at most 40, a letter first)"),
+]
+EnvName = Annotated[
+    str, *_matching(r"^[A-Za-z_][A-Za-z0-9_]*$", "a variable name such as LOG_LEVEL")
+]
+UrlPath = Annotated[str, *_matching(r"^/[^\s?#]*$", "a path such as /api")]
+ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
+HostName = Annotated[str, *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com")]
+Address = Annotated[
+    str,
+    AfterValidator(_address),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1", "0.0.0.0"]}),
+]
+EnvValue = Annotated[
+    Text,
+    BeforeValidator(_scalar_text),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
+Duration = Annotated[
+    float,
+    _text_unit(parse_duration, "a duration such as 300ms, 2s, 10m or 1h"),
+    Field(ge=0, le=30 * 86400),
+    _schema("string", DURATION_PATTERN, "10s", "A duration: 300ms, 2s, 10m, 1h"),
+]
+LongDuration = Annotated[Duration, Field(gt=0)]
+Size = Annotated[
+    int,
+    _text_unit(parse_size, "a size such as 256Mi or 1Gi"),
+    Field(gt=0),
+    _schema("string", SIZE_PATTERN, "256Mi", "A size: 256Mi, 1Gi"),
+]
+Percent = Annotated[
+    float,
+    _text_unit(parse_percent, "a percentage such as 5%"),
+    Field(ge=0, le=1),
+    _schema("string", PERCENT_PATTERN, "5%", "A percentage: 5%"),
+]
+Limit = Annotated[
+    Condition,
+    BeforeValidator(_condition),
+    _schema("string", CONDITION_PATTERN, "< 1%", "A condition: < 1%, <= 300ms, >= 99.9%"),
+]
+ErrorLimit = Annotated[Limit, _upper_limit("fraction", "< 1%")]
+LatencyLimit = Annotated[Limit, _upper_limit("seconds", "< 300ms")]
+_WORDS = {"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1}
+_ONE = {"anyOf": [{"type": "string"}, _WORDS]}
+Command = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_command),
+    Field(min_length=1),
+    WithJsonSchema(
+        _ONE | {"description": "A command: split like a shell would, run without a shell"}
+    ),
+]
+Commands = Annotated[
+    tuple[Command, ...],
+    BeforeValidator(_commands),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": _ONE}],
+            "description": "One command, or a list of commands run one after the other",
+        }
+    ),
+]

@@ -1,0 +1,45 @@
+"""Hiding secret values in text that people will see: logs, tails, reasons.
+
+Every place where a value occurs is hidden, overlapping ones too. Of a value with several lines (a
+key file) each longer line is hidden as well, because output is shown line by line. Values shorter
+than `SHORTEST` are left alone: hiding every "1" or "on" would make text unreadable, say where the
+value is, and protect nothing that could not be guessed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+SHORTEST = 4
+SHORTEST_LINE = 8
+MASK = "***"
+
+
+def mask(text: str, values: Iterable[str]) -> str:
+    """The text with every occurrence of the values replaced by `***`."""
+    spans = sorted(span for part in _parts(values) for span in _found(text, part))
+    shown: list[str] = []
+    position = 0
+    for start, end in spans:
+        if start > position or not shown:
+            shown += [text[position:start], MASK]
+        position = max(position, end)
+    return "".join(shown) + text[position:]
+
+
+def _parts(values: Iterable[str]) -> set[str]:
+    parts: set[str] = set()
+    for value in values:
+        whole = value.strip()
+        if len(whole) >= SHORTEST:
+            parts.add(whole)
+        lines = [line.strip() for line in value.splitlines()]
+        parts.update(line for line in lines if len(line) >= SHORTEST_LINE)
+    return parts
+
+
+def _found(text: str, part: str) -> Iterator[tuple[int, int]]:
+    start = text.find(part)
+    while start >= 0:
+        yield start, start + len(part)
+        start = text.find(part, start + 1)

@@ -1,0 +1,74 @@
+"""Manifest x what runs -> plan, as text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unit.decide.worlds import application, running
+from volery.decide.order import find_cycle, start_order, waits_for
+from volery.decide.plan import make_plan
+from volery.decide.world import World
+
+SHOP = application(
+    storefront={"needs": ["catalog", "cart"]}, catalog={"needs": ["db"], "scale": 2}, cart={}, db={}
+)
+SAME = {name: f"{name}@1" for name in SHOP.services}
+
+
+def lines(world: World, releases: dict[str, str], only: set[str] | None = None) -> list[str]:
+    return [str(step) for step in make_plan(world, SHOP, releases, only)]
+
+
+def test_a_first_up_starts_everything_needs_first() -> None:
+    assert lines(World(), SAME) == [
+        "[1] start cart: cart@1, it does not run yet",
+        "[1] start db: db@1, it does not run yet",
+        "[2] start catalog: catalog@1, it does not run yet",
+        "[3] start storefront: storefront@1, it does not run yet",
+    ]
+
+
+def test_nothing_to_do_is_said_so() -> None:
+    plan = make_plan(running(SHOP), SHOP, SAME)
+    assert {step.verb for step in plan} == {"keep"}
+
+
+def test_a_new_release_replaces_and_says_whom_it_touches() -> None:
+    steps = make_plan(running(SHOP), SHOP, SAME | {"catalog": "catalog@2"}, {"catalog"})
+    assert [str(step) for step in steps] == [
+        "[2] replace catalog: catalog@1 -> catalog@2 (rolling), its source or configuration changed"
+    ]
+    assert steps[0].blast_radius == "callers storefront; 2 instances"
+
+
+def test_what_differs_is_named() -> None:
+    world = running(SHOP)
+    old = world.releases["catalog@1"]
+    spec = old.spec.model_copy(update={"env": {"A": "1"}})
+    new = replace(old, id="catalog@2", spec=spec)
+    world = replace(world, releases={**world.releases, "catalog@2": new})
+    (step,) = make_plan(world, SHOP, {"catalog": "catalog@2"}, {"catalog"})
+    assert step.because == "its env changed"
+
+
+def test_up_brings_back_the_manifests_scale_and_removes_what_is_not_in_it() -> None:
+    bigger = application(old={}, **{name: {} for name in ("storefront", "cart", "db")})
+    world = running(bigger, {"cart": 3})
+    smaller = application(storefront={}, cart={}, db={})
+    plan = make_plan(world, smaller, {name: f"{name}@1" for name in smaller.services})
+    assert [str(step) for step in plan if step.verb != "keep"] == [
+        "[1] scale cart: cart@1, 3 instances run, 1 wanted",
+        "[2] remove old, it is not in the manifest any more",
+    ]
+
+
+def test_order_of_needs() -> None:
+    assert start_order(SHOP.services) == [["cart", "db"], ["catalog"], ["storefront"]]
+    assert waits_for("storefront", SHOP.services, {"db", "cart"}) == ["cart", "db"]
+
+
+def test_a_degradable_edge_does_not_order() -> None:
+    circle = application(a={"needs": ["b"]}, b={"needs": ["a"]})
+    assert find_cycle(circle.services) is not None
+    loose = application(a={"needs": ["b"]}, b={"needs": {"a": {"importance": "degradable"}}})
+    assert start_order(loose.services) == [["b"], ["a"]]

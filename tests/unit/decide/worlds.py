@@ -1,0 +1,56 @@
+"""Small worlds for tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from volery.decide.world import World
+from volery.model.application import Application
+from volery.model.ports import Observation
+from volery.model.state import (
+    EnvironmentState,
+    Instance,
+    Release,
+    ServiceState,
+    Slot,
+    SlotName,
+    Track,
+)
+
+
+def application(**services: dict[str, Any]) -> Application:
+    """An application; each service needs only what the test is about."""
+    given = {name.replace("_", "-"): {"run": "serve"} | body for name, body in services.items()}
+    routes = [{"path": "/", "service": next(iter(given))}]
+    return Application.model_validate(
+        {"app": "birds", "services": given, "gateway": {"routes": routes}}
+    )
+
+
+def slot(release: str, count: int = 1, weight: int = 100) -> Slot:
+    return Slot(release, Track.STABLE, count, weight)
+
+
+def running(app: Application, counts: dict[str, int] | None = None, version: str = "1") -> World:
+    """Every service live in slot a, all instances ready."""
+    services, instances, releases, observed = {}, {}, {}, {}
+    for index, (name, config) in enumerate(app.services.items()):
+        count = (counts or {}).get(name, config.scale.min)
+        release = f"{name}@{version}"
+        releases[release] = Release(release, name, version, config, 0.0, state="live")
+        slots: dict[SlotName, Slot | None] = {"a": slot(release, count), "b": None}
+        services[name] = ServiceState(name, config, count, slots)
+        for number in range(1, count + 1):
+            item = instance(f"{name}-{version}-{number}", name, release)
+            instances[item.id] = item
+            observed[item.id] = seen(item.id, 20000 + 100 * index + number)
+    environment = EnvironmentState(app, "dev", "/src")
+    return World(environment, services, instances, releases, {}, observed)
+
+
+def instance(identity: str, service: str, release: str, slot: SlotName = "a") -> Instance:
+    return Instance(identity, service, slot, release, "run", 0.0, 0.0, proven=True)
+
+
+def seen(identity: str, port: int, state: str = "ready", **more: Any) -> Observation:
+    return Observation(identity, state, f"127.0.0.1:{port}", **more)  # type: ignore[arg-type]

@@ -1,0 +1,54 @@
+"""Nothing of a secret is left in text, and nothing else is lost."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volery.model.masking import mask
+
+
+def test_hides_every_occurrence() -> None:
+    assert mask("a hunter2 b hunter2", ["hunter2"]) == "a *** b ***"
+
+
+def test_longest_wins_and_nothing_of_it_is_left() -> None:
+    assert mask("token=abcdefgh;", ["abcd", "abcdefgh"]) == "token=***;"
+
+
+def test_overlapping_values_are_hidden_together() -> None:
+    assert mask("<abcdefghi>", ["abcdef", "defghi"]) == "<***>"
+
+
+def test_value_overlapping_itself() -> None:
+    assert mask("x ababab y", ["abab"]) == "x *** y"
+
+
+def test_short_values_are_left_alone() -> None:
+    assert mask("1 on yes", ["1", "on", "yes", ""]) == "1 on yes"
+
+
+def test_lines_of_a_key_file_are_hidden_one_by_one() -> None:
+    key = "-----BEGIN KEY-----\nMIIEvQIBADAN\nab\n-----END KEY-----\n"
+    shown = [mask(f"> {line}", [key]) for line in key.splitlines()]
+    assert shown == ["> ***", "> ***", "> ab", "> ***"]
+
+
+def test_value_with_a_final_newline_is_found_without_it() -> None:
+    assert mask("got hunter2!", ["hunter2\n"]) == "got ***!"
+
+
+@given(
+    st.lists(st.text(alphabet="abc", min_size=4, max_size=6), max_size=4),
+    st.lists(st.text(alphabet="abcxyz ", max_size=8), max_size=6),
+    st.randoms(use_true_random=False),
+)
+def test_no_value_survives_and_the_rest_is_untouched(values, pieces, random) -> None:  # type: ignore[no-untyped-def]
+    words = [*values, *pieces]
+    random.shuffle(words)
+    text = "".join(words)
+    shown = mask(text, values)
+    assert not any(value in shown for value in values)
+    assert [c for c in shown if c in "xyz "] == [c for c in text if c in "xyz "]
+    if not any(value in text for value in values):
+        assert shown == text
