@@ -7,10 +7,11 @@ Imports are lazy, so that `volery --help` is quick; every command is one functio
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError
 
 from volery import __version__
 from volery.cli.session import Session
@@ -24,31 +25,31 @@ TOOLS = Group("Tools", sort_key=4)
 EPILOGUE = """Exit codes: 0 done, 1 failed, 2 wrong usage or manifest, 3 rolled back,
 4 weakness found, 5 inconclusive, 6 refused by a guardrail, 7 no control plane."""
 
-COMMANDS: dict[str, tuple[str, Group]] = {
-    "init": ("authoring:init", SHIP),
-    "check": ("authoring:check", SHIP),
-    "plan": ("shipping:plan", SHIP),
-    "up": ("shipping:up", SHIP),
-    "deploy": ("shipping:deploy", SHIP),
-    "down": ("shipping:down", SHIP),
-    "status": ("looking:status", LOOK),
-    "rollout": ("looking:rollout", LOOK),
-    "releases": ("looking:releases", LOOK),
-    "events": ("looking:events", LOOK),
-    "logs": ("looking:logs", LOOK),
-    "promote": ("acting:promote", ACT),
-    "pause": ("acting:pause", ACT),
-    "resume": ("acting:resume", ACT),
-    "abort": ("acting:abort", ACT),
-    "rollback": ("acting:rollback", ACT),
-    "scale": ("acting:scale", ACT),
-    "restart": ("acting:restart", ACT),
-    "demo": ("tools:demo", TOOLS),
-    "doctor": ("tools:doctor", TOOLS),
-    "probe": ("tools:probe", TOOLS),
-    "schema": ("authoring:schema", TOOLS),
-    "version": ("tools:version", TOOLS),
-    "completion": ("tools:completion", TOOLS),
+COMMANDS: dict[str, tuple[str, Group, str]] = {
+    "init": ("authoring:init", SHIP, "Write a manifest from what is there."),
+    "check": ("authoring:check", SHIP, "Validate the manifest, lint its policies."),
+    "plan": ("shipping:plan", SHIP, "Show what up or deploy would change."),
+    "up": ("shipping:up", SHIP, "Bring the environment to what the manifest says."),
+    "deploy": ("shipping:deploy", SHIP, "Build, test and roll out new releases."),
+    "down": ("shipping:down", SHIP, "Stop everything; volumes are kept."),
+    "status": ("looking:status", LOOK, "The environment at a glance."),
+    "rollout": ("looking:rollout", LOOK, "One rollout: phase, weights, reason."),
+    "releases": ("looking:releases", LOOK, "The releases of a service."),
+    "events": ("looking:events", LOOK, "What happened and why."),
+    "logs": ("looking:logs", LOOK, "What a service wrote."),
+    "promote": ("acting:promote", ACT, "Let a paused rollout finish."),
+    "pause": ("acting:pause", ACT, "Hold a rollout where it is."),
+    "resume": ("acting:resume", ACT, "Let a paused rollout go on."),
+    "abort": ("acting:abort", ACT, "Turn a rollout round."),
+    "rollback": ("acting:rollback", ACT, "Back to an earlier release, at once."),
+    "scale": ("acting:scale", ACT, "Set the number of instances."),
+    "restart": ("acting:restart", ACT, "Replace every instance."),
+    "demo": ("tools:demo", TOOLS, "A guided tour on a sample application."),
+    "doctor": ("tools:doctor", TOOLS, "Check this machine."),
+    "probe": ("tools:probe", TOOLS, "Send load and count every lost request."),
+    "schema": ("authoring:schema", TOOLS, "The manifest's JSON Schema."),
+    "version": ("tools:version", TOOLS, "The version."),
+    "completion": ("tools:completion", TOOLS, "A completion script."),
 }
 
 
@@ -62,8 +63,8 @@ def build_app() -> App:
         default_parameter=Parameter(negative=()),
         help_format="plaintext",
     )
-    for name, (target, group) in COMMANDS.items():
-        app.command(f"volery.cli.commands.{target}", name=name, group=group)
+    for name, (target, group, text) in COMMANDS.items():
+        app.command(f"volery.cli.commands.{target}", name=name, group=group, help=text)
     secret = App(name="secret", help="Secrets: encrypted at rest, never printed.", group=TOOLS)
     for name in ("set", "list", "rm"):
         secret.command(f"volery.cli.commands.secrets:{name}_", name=name)
@@ -107,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit code."""
-    json = "json" in arguments or "--output=json" in arguments
+    json = _wants_json(arguments)
     try:
         app = build_app()
         found = app.meta(
@@ -118,9 +119,7 @@ def run(arguments: list[str]) -> int:
     except VoleryError as error:
         return _say(error, json)
     except CycloptsError as error:
-        text = str(error).strip().rstrip(".") or type(error).__name__
-        hint = "volery --help"
-        return _say(VoleryError(" ".join(text.split()), code=Code.INVALID, hint=hint), json)
+        return _say(_misused(error, arguments), json)
     except KeyboardInterrupt:
         print("\ninterrupted; what was begun goes on (volery status)", file=sys.stderr)
         return 130
@@ -129,6 +128,25 @@ def run(arguments: list[str]) -> int:
         return 141
     except Exception as error:  # noqa: BLE001 - the last resort: one line, the story in a file
         return _say(_unexpected(error), json)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Asked for JSON, as far as can be said before the arguments are parsed."""
+    pairs = pairwise(arguments)
+    return "--output=json" in arguments or ("--output", "json") in pairs
+
+
+def _misused(error: CycloptsError, arguments: list[str]) -> VoleryError:
+    """A wrong command line in one line, with the nearest command where one was mistyped."""
+    if isinstance(error, UnknownCommandError):
+        from difflib import get_close_matches
+
+        wrong = next((word for word in arguments if not word.startswith("-")), "")
+        near = get_close_matches(wrong, [*COMMANDS, "secret"], 1)
+        hint = f"did you mean {near[0]}?" if near else "volery --help"
+        return VoleryError(f"no command {wrong!r}", code=Code.INVALID, hint=hint)
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return VoleryError(text, code=Code.INVALID, hint="volery --help")
 
 
 def _say(error: VoleryError, json: bool) -> int:

@@ -1,0 +1,267 @@
+"""The control plane's process: opens the ports, runs the loop, serves the API, and lets go at the end.
+
+Crash-only: starting is recovering. It holds nothing that a `kill -9` could lose; ending it (also by
+SIGTERM) stops no instance and no Envoy, they are adopted by the next one. A lock that the kernel
+releases makes sure there is only one per environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+from volery.api.app import LogLine, LogQuery, create_app
+from volery.api.home import Home
+from volery.api.housekeeping import housekeeping
+from volery.api.logs import read_logs
+from volery.build.builder import LocalBuilder
+from volery.build.release import release_id
+from volery.control.controller import Controller, Ports
+from volery.control.operations import Operations
+from volery.control.specs import instance_spec
+from volery.decide.world import World
+from volery.engines.local import LocalEngine
+from volery.model.errors import VoleryError
+from volery.model.ports import InstanceSpec
+from volery.model.state import Instance
+from volery.store.secrets import Secrets
+from volery.store.sqlite import SqliteStore
+from volery.traffic import EnvoyTraffic, check_port
+
+LOOK_EVERY_SECONDS = 1.0
+MAX_STEPS_AT_ONCE = 100
+HOUSEKEEPING_EVERY_SECONDS = 60.0
+log = structlog.get_logger()
+
+
+class SystemClock:
+    """The machine's time."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        return time.monotonic()
+
+
+class ControlPlane:
+    """Everything of one environment's control plane, wired together."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.stopping = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self.secrets = Secrets(home.secrets)
+        self.store = SqliteStore(home.ledger)
+        self.engine = LocalEngine(home.path, self.wake)
+        self.traffic = EnvoyTraffic(home.path / "traffic", self.wake)
+        self.builder = LocalBuilder(home.path, self.wake, base_env=self._base_env)
+        ports = Ports(self.store, self.engine, self.traffic, self.builder, SystemClock())
+        self.controller = Controller(ports, self._spec)
+        self.operations = Operations(
+            self.controller, self.builder, _Versions(self.secrets), release_id, self.wake
+        )
+
+    def wake(self) -> None:
+        """Something may have changed: look again soon."""
+        self._woken.set()
+
+    def _spec(self, world: World, instance: Instance) -> InstanceSpec:
+        return instance_spec(
+            world, instance, self.home.path, self.traffic.edge_port, self.secrets.values
+        )
+
+    def _base_env(self) -> Mapping[str, str]:
+        environment = self.operations.world.environment
+        return environment.base_env if environment else {}
+
+    async def run(self) -> None:
+        """Open everything, loop until told to stop, let go of everything."""
+        async with AsyncExitStack() as stack:
+            for part in (self.traffic, self.engine, self.builder):
+                await part.open()
+                stack.push_async_callback(part.close)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._loop())
+                tasks.create_task(self._serve())
+                tasks.create_task(self._housekeep())
+            if self.controller.gone:
+                await self.traffic.stop()
+
+    async def _loop(self) -> None:
+        while not self.stopping.is_set():
+            self._woken.clear()
+            self._tick()
+            async with self._changed:
+                self._changed.notify_all()
+            try:
+                await asyncio.wait_for(self._woken.wait(), LOOK_EVERY_SECONDS)
+            except TimeoutError:
+                continue
+
+    def _tick(self) -> None:
+        """Look and act until nothing changes; what fails now is tried again at the next look."""
+        try:
+            for _ in range(MAX_STEPS_AT_ONCE):
+                if not self.controller.tick():
+                    return
+            log.warning("controller.restless", steps=MAX_STEPS_AT_ONCE)
+        except VoleryError as error:
+            log.error("controller.tick_failed", error=error.message, hint=error.hint)
+        except Exception:  # noqa: BLE001 - one bad look must not end the watch over everything else
+            log.exception("controller.tick_failed")
+
+    async def _serve(self) -> None:
+        config = uvicorn.Config(
+            create_app(self),
+            fd=_listen(self.home.socket),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        serving = asyncio.create_task(_without_signals(server))
+        await self.stopping.wait()
+        self.wake()
+        async with self._changed:
+            self._changed.notify_all()
+        server.should_exit = True
+        await serving
+
+    async def _housekeep(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                housekeeping(self.controller, self.builder)
+            except (VoleryError, OSError) as error:
+                log.error("housekeeping.failed", error=str(error))
+            try:
+                await asyncio.wait_for(self.stopping.wait(), HOUSEKEEPING_EVERY_SECONDS)
+            except TimeoutError:
+                continue
+
+    # --- what the API needs -----------------------------------------------------------------------
+
+    def processes(self) -> dict[str, Any]:
+        """Process ids of ours on this machine."""
+        return {
+            "control_plane": os.getpid(),
+            "envoy": list(self.traffic.observe().proxies),
+            "shims": sorted((*self.engine.shims(), *self.traffic.shims())),
+        }
+
+    def gateway_ready(self) -> bool:
+        """Whether the gateway serves."""
+        return self.traffic.observe().ready
+
+    def check_gateway(self, host: str, port: int) -> None:
+        """Raises VoleryError if somebody else listens there."""
+        environment = self.operations.world.environment
+        if environment is not None and environment.running and self.gateway_ready():
+            gateway = environment.application.gateway
+            if (gateway.host, gateway.port) == (host, port):
+                return
+        check_port(host, port)
+
+    async def changed(self, seconds: float) -> None:
+        """Return when the loop has looked again, or after this long."""
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
+        """What the instances of a service wrote, secrets masked."""
+        return read_logs(self, service, query)
+
+
+class _Versions:
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+
+    def versions(self, names: tuple[str, ...]) -> Mapping[str, int]:
+        return self._secrets.versions(names)
+
+
+def _listen(path: Path) -> int:
+    """A listening Unix socket, mode 0600 from its first moment, at a path of any length."""
+    import socket
+
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    before = os.umask(0o177)
+    try:
+        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.umask(before)
+        os.close(folder)
+    listener.listen(128)
+    return listener.detach()
+
+
+async def _without_signals(server: uvicorn.Server) -> None:
+    """uvicorn would take SIGTERM for itself; the control plane decides when to end."""
+    await server._serve()
+
+
+def _lock(home: Home) -> int:
+    """The lock of the one control plane; released by the kernel however this process ends."""
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise VoleryError(f"another control plane holds {home.lock}") from None
+    return descriptor
+
+
+async def _main(home: Home) -> None:
+    plane = ControlPlane(home)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, plane.stopping.set)
+    log.info("control_plane.started", pid=os.getpid(), home=str(home.path))
+    await plane.run()
+    log.info("control_plane.ended", pid=os.getpid())
+
+
+def main() -> None:
+    """`python -m volery.api.daemon HOME`."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    home = Home(Path(sys.argv[1]))
+    try:
+        lock = _lock(home)
+        asyncio.run(_main(home))
+        os.close(lock)
+    except VoleryError as error:
+        log.error("control_plane.cannot_run", error=error.message, hint=error.hint)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""demo, doctor, probe, version, completion."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from volery.cli.session import Given, Session
+from volery.model.errors import Code, VoleryError
+from volery.model.units import parse_duration
+
+
+def version(*, session: Given) -> int:
+    """The version of Volery."""
+    from volery import __version__
+
+    if session.json:
+        session.emit({"version": __version__})
+    else:
+        print(f"volery {__version__}")
+    return 0
+
+
+def demo(*, keep: Annotated[bool, Parameter(negative=())] = False, session: Given) -> int:
+    """A guided tour on a sample application: deploys good and bad, and counts every request.
+
+    Parameters
+    ----------
+    keep: Leave the application running at the end.
+    """
+    from volery.demo.tour import run_tour
+
+    report = run_tour(keep=keep, quiet=session.json)
+    if session.json:
+        session.emit(report.as_json())
+    return 0 if report.good else 1
+
+
+def doctor(*, session: Given) -> int:
+    """Check this machine: engines, Envoy, ports, state, manifest; say how to mend what is wrong."""
+    from volery.api.home import root
+    from volery.cli import checkup
+
+    checks = [
+        checkup.machine,
+        checkup.envoy,
+        checkup.local_engine,
+        checkup.other_engines,
+        partial(checkup.state, root()),
+    ]
+    found = checkup.examine(iter(checks)) + _of_manifest(session)
+    if session.json:
+        session.emit({"checks": [vars(item) for item in found]})
+    else:
+        _show(found)
+    return 1 if any(item.verdict == "failed" for item in found) else 0
+
+
+def _of_manifest(session: Session) -> list[object]:  # list[Check]
+    from volery.api.launch import is_running
+    from volery.cli.checkup import Check, port
+
+    try:
+        application = session.application
+        ours = is_running(session.home)
+    except VoleryError as error:
+        first = str(next(iter(getattr(error, "mistakes", [])), error.message))
+        missing = session.file is None and not hasattr(error, "mistakes")
+        return [
+            Check("manifest", "volery.yaml", "warning" if missing else "failed", first, error.hint)
+        ]
+    gateway = application.gateway
+    control = "runs" if ours else "does not run"
+    return [
+        Check("manifest", str(session.path), "ok", f"{len(application.services)} services"),
+        Check("control plane", session.environment, "ok", control),
+        port(gateway.host, gateway.port, ours),
+    ]
+
+
+def _show(found: list[object]) -> None:
+    from volery.cli.checkup import Check
+    from volery.cli.show.console import out
+
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
+    for item in found:
+        assert isinstance(item, Check)
+        out().print(f"{marks[item.verdict]:8} {item.category}: {item.name}: {item.seen}")
+        if item.remedy:
+            out().print(f"         hint: {item.remedy}")
+
+
+def probe(
+    url: str | None = None,
+    /,
+    *,
+    rate: float = 50.0,
+    duration: str = "10s",
+    kind: Annotated[
+        tuple[str, ...],
+        Parameter(name="--kind", help="Which traffic: http1, fresh, http2, websocket, ..."),
+    ] = ("http1", "fresh"),
+    session: Given,
+) -> int:
+    """Send open-loop load and count every request that fails, with its cause. Exit code 1 if any.
+
+    Parameters
+    ----------
+    url: Where to; by default the gateway. Only this machine.
+    rate: Requests a second of each kind.
+    duration: How long.
+    """
+    from volery.prober.main import parse_and_probe
+
+    target = url or session.client.get("/v1/status")["gateway"]["url"]
+    report = parse_and_probe(target, kinds=kind, rate=rate, duration=parse_duration(duration))
+    if session.json:
+        session.emit(report.as_json())
+    else:
+        print(report.render())
+    return 1 if report.lost else 0
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+    """Print a completion script: `eval "$(volery completion bash)"`.
+
+    Parameters
+    ----------
+    shell: For which shell.
+    """
+    from volery.cli.main import build_app
+
+    try:
+        print(build_app().generate_completion(shell=shell))
+    except ValueError as error:
+        raise VoleryError(str(error), code=Code.INVALID) from None
+    return 0

@@ -1,0 +1,230 @@
+"""The API over a simulated machine room: shapes of the contract, refusals, and the OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from simulation.adapters import Behaviour, SimBuilder, SimEngine, SimTraffic, Timeline
+from volery.api.app import ENDPOINTS, LogLine, LogQuery, create_app
+from volery.control.controller import Controller, Ports
+from volery.control.operations import Operations
+from volery.control.specs import instance_spec
+from volery.model.application import Application, Service
+from volery.model.errors import Code, VoleryError
+from volery.store.memory import MemoryStore
+
+APP = {
+    "app": "birds",
+    "gateway": {"port": 8080, "routes": [{"path": "/", "service": "shop"}]},
+    "services": {
+        "shop": {"run": "serve", "scale": 2, "needs": ["catalog"]},
+        "catalog": {"run": "serve"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class FakeArtifact:
+    digest: str
+
+
+class FakeSources:
+    """Sources whose digest a test can change."""
+
+    def __init__(self) -> None:
+        self.version = "aaaaaaaa"
+
+    async def prepare(self, name: str, service: Service, root: Path) -> FakeArtifact:
+        return FakeArtifact(self.version)
+
+    async def digest(self, name: str, service: Service, root: Path) -> str:
+        return self.version
+
+
+class FakeSecrets:
+    def versions(self, names: tuple[str, ...]) -> Mapping[str, int]:
+        return {name: 1 for name in names if name == "KNOWN"}
+
+
+def release_id(name: str, artifact: str, spec: Service, secrets: Mapping[str, int]) -> str:
+    return f"{name}@{artifact}"
+
+
+class SimPlane:
+    """A control plane whose time goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.line = Timeline(1)
+        engine = SimEngine(self.line, lambda release: Behaviour())
+        self.engine = engine
+        self.traffic = SimTraffic(self.line, engine)
+        builder = SimBuilder(self.line, lambda release: "")
+        self.store = MemoryStore()
+        ports = Ports(self.store, engine, self.traffic, builder, self.line)
+        edge = self.traffic.edge_port
+        self.controller = Controller(
+            ports, lambda world, item: instance_spec(world, item, Path("/x"), edge, lambda _: {})
+        )
+        self.sources = FakeSources()
+        self.operations = Operations(
+            self.controller, self.sources, FakeSecrets(), release_id, lambda: None
+        )
+        self.stopping = asyncio.Event()
+
+    def run(self, seconds: float = 8.0) -> None:
+        end = self.line.time + seconds
+        while self.line.time < end:
+            self.line.after(0.1, lambda: None)
+            self.line.run_next()
+            while self.controller.tick():
+                pass
+
+    def processes(self) -> dict[str, Any]:
+        return {"control_plane": 1, "envoy": [2], "shims": []}
+
+    def gateway_ready(self) -> bool:
+        return True
+
+    def check_gateway(self, host: str, port: int) -> None:
+        if port == 1:
+            raise VoleryError("port 1 is in use", code=Code.CONFLICT)
+
+    async def changed(self, seconds: float) -> None:
+        self.stopping.set()
+
+    async def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
+        yield LogLine(0.0, f"{service}-1", "hello")
+
+
+@pytest.fixture
+def plane() -> SimPlane:
+    return SimPlane()
+
+
+@pytest.fixture
+def api(plane: SimPlane) -> Iterator[TestClient]:
+    with TestClient(create_app(plane)) as client:
+        yield client
+
+
+def body(**more: Any) -> dict[str, Any]:
+    application = Application.model_validate(APP).model_dump(mode="json")
+    return {"application": application, "environment": "dev", "root": "/src"} | more
+
+
+def test_up_then_status_has_the_contracts_fields(plane: SimPlane, api: TestClient) -> None:
+    accepted = api.post("/v1/apply", json=body())
+    assert accepted.status_code == 202
+    assert accepted.json()["rollouts"] == ["catalog-r1", "shop-r1"]
+    plane.run()
+    status = api.get("/v1/status").json()
+    assert status["app"] == "birds" and status["environment"] == "dev"
+    assert status["gateway"]["url"] == "http://127.0.0.1:8080"
+    shop = status["services"]["shop"]
+    assert shop["state"] == "healthy" and shop["desired"] == 2 and shop["rollout"] is None
+    assert shop["release"] == "shop@aaaaaaaa"
+    first = shop["instances"][0]
+    assert first["id"] == "shop-aaaaaaaa-1" and first["track"] == "stable"
+    assert first["state"] == "ready" and first["address"].startswith("127.0.0.1:")
+    assert first["started_at"].endswith("Z")
+
+
+def test_applying_the_same_again_begins_nothing(plane: SimPlane, api: TestClient) -> None:
+    api.post("/v1/apply", json=body())
+    again = api.post("/v1/apply", json=body()).json()
+    assert again["rollouts"] == ["catalog-r1", "shop-r1"], "those under way are joined"
+    plane.run()
+    assert api.post("/v1/apply", json=body()).json()["rollouts"] == []
+
+
+def test_a_rollout_tells_everything(plane: SimPlane, api: TestClient) -> None:
+    api.post("/v1/apply", json=body())
+    plane.run()
+    plane.sources.version = "bbbbbbbb"
+    begun = api.post("/v1/apply", json=body(services=["catalog"])).json()
+    assert begun["rollouts"] == ["catalog-r2"]
+    plane.run()
+    rollout = api.get("/v1/services/catalog/rollout").json()
+    assert rollout["phase"] == "done" and rollout["weight"] == 100
+    assert (rollout["from"], rollout["to"]) == ("catalog@aaaaaaaa", "catalog@bbbbbbbb")
+    assert set(rollout["seconds"]) == {"build", "test", "start", "shift"}
+    releases = api.get("/v1/services/catalog/releases").json()["releases"]
+    assert [item["state"] for item in releases] == ["live", "kept"]
+    back = api.post("/v1/services/catalog/rollback", json={}).json()
+    plane.run()
+    found = api.get("/v1/rollouts", params={"ids": back["rollouts"][0]}).json()["rollouts"]
+    assert found[0]["phase"] == "done" and found[0]["to"] == "catalog@aaaaaaaa"
+
+
+def test_events_are_told_with_cause(plane: SimPlane, api: TestClient) -> None:
+    api.post("/v1/apply", json=body())
+    plane.run()
+    events = api.get("/v1/events", params={"service": "catalog"}).json()["events"]
+    assert events and all(item["service"] == "catalog" for item in events)
+    assert {"at", "kind", "text", "cause", "data"} <= set(events[0])
+    with api.stream("GET", "/v1/events", params={"follow": "true"}) as stream:
+        lines = [line for line in stream.iter_lines() if line]
+    assert len(lines) == len(api.get("/v1/events").json()["events"])
+
+
+REFUSALS = [
+    ("POST", "/v1/apply", b"{", 422),
+    ("POST", "/v1/apply", b'{"application": 3}', 422),
+    ("POST", "/v1/apply", b"x" * 5_000_000, 422),
+    ("GET", "/v1/services/nope/rollout", None, 404),
+    ("POST", "/v1/services/nope/rollback", b"{}", 404),
+    ("POST", "/v1/services/catalog/pause", b"{}", 409),
+    ("POST", "/v1/services/catalog/scale", b'{"instances": -1}', 422),
+    ("POST", "/v1/services/catalog/scale", b'{"instances": 5000}', 422),
+    ("GET", "/v1/nothing", None, 404),
+    ("GET", "/v1/events?after=x", None, 422),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "content", "status"), REFUSALS)
+def test_refusals_are_one_clear_object(
+    plane: SimPlane, api: TestClient, method: str, path: str, content: bytes | None, status: int
+) -> None:
+    api.post("/v1/apply", json=body())
+    plane.run()
+    answer = api.request(method, path, content=content)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"code", "message", "hint", "where"} and error["message"]
+
+
+def test_refused_before_anything_changes(plane: SimPlane, api: TestClient) -> None:
+    assert api.get("/v1/status").status_code == 409
+    missing = body()
+    missing["application"]["services"]["shop"]["secrets"] = ["MISSING"]
+    refused = api.post("/v1/apply", json=missing)
+    assert "secret MISSING of shop is not set" in refused.json()["error"]["message"]
+    taken = body()
+    taken["application"]["gateway"]["port"] = 1
+    assert api.post("/v1/apply", json=taken).status_code == 409
+    assert api.post("/v1/apply", json=body(services=["shop"])).status_code == 409
+    assert not plane.store.documents("service")
+
+
+def test_down_ends_everything(plane: SimPlane, api: TestClient) -> None:
+    api.post("/v1/apply", json=body())
+    plane.run()
+    api.post("/v1/down", json={})
+    plane.run()
+    assert api.get("/v1/gone").json() == {"gone": True, "instances": []}
+
+
+def test_the_openapi_document_names_every_endpoint(api: TestClient) -> None:
+    document = api.get("/openapi.json").json()
+    for item in ENDPOINTS:
+        assert item.method.lower() in document["paths"][item.path]
+    references = [part for part in str(document).split("'") if part.startswith("#/components/")]
+    for reference in references:
+        assert reference.rpartition("/")[2] in document["components"]["schemas"], reference
