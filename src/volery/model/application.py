@@ -367,7 +367,7 @@ class Application(Model):
     """Where users' requests come in."""
     services: Annotated[dict[Name, Service], Field(min_length=1)]
     """By name."""
-    environments: dict[Name, Environment] = {"dev": Environment()}
+    environments: Annotated[dict[Name, Environment], Field(min_length=1)] = {"dev": Environment()}
     """By name; the first one is the default."""
     include: tuple[str, ...] = ()
     """Further files of services, relative to this one."""

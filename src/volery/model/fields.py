@@ -39,6 +39,7 @@ DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
 CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
+UNIT_CHARACTERS_MAX = 64
 WRITTEN = {"written": True}
 """Validation context of a manifest: a bare number has no unit there and is a mistake. Without it,
 plain numbers are values of ours coming back as JSON."""
@@ -67,7 +68,7 @@ def _schema(kind: str, pattern: str, example: str, description: str) -> Any:
 
 def _text_unit(parse: Callable[[str], object], phrase: str) -> BeforeValidator:
     def read(value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str):
+        if isinstance(value, str) and len(value) <= UNIT_CHARACTERS_MAX:
             return parse(value)
         plain = isinstance(value, int | float) and not isinstance(value, bool)
         if plain and not (info.context or {}).get("written"):
@@ -90,9 +91,9 @@ def _matching(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema
 
 
 def _condition(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, str):
+    if isinstance(value, str) and len(value) <= UNIT_CHARACTERS_MAX:
         return parse_condition(value)
-    if (info.context or {}).get("written"):
+    if isinstance(value, str) or (info.context or {}).get("written"):
         raise ValueError("must be a condition such as '< 1%' or '<= 300ms'")
     return value
 

@@ -10,7 +10,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from volery.cli.session import Given
-from volery.model.errors import Code, VoleryError
 
 
 def init(
@@ -27,37 +26,23 @@ def init(
     folder: Where to look and to write.
     dry_run: Print it instead.
     """
-    from volery.manifest.init import detect, render
+    from volery.manifest.init import detect, render, write
 
     target = session.file or folder / "volery.yaml"
-    if target.exists() and not dry_run:
-        raise VoleryError(f"{target} exists already", code=Code.REFUSED, hint="volery check")
     draft = detect(folder)
-    text = render(draft)
     if session.json:
-        session.emit({"manifest": text, "found": list(draft.found), "guessed": list(draft.guessed)})
+        lists = {"found": list(draft.found), "guessed": list(draft.guessed)}
+        session.emit({"manifest": render(draft)} | lists)
     elif dry_run:
-        print(text, end="")
+        print(render(draft), end="")
     if dry_run:
         return 0
-    _write(target, text)
-    for line in (*draft.found, *draft.guessed):
+    write(target, draft)
+    for line in (*draft.found, *draft.guessed, *draft.notes):
         print(line, file=sys.stderr)
     if not session.json:
         print(f"wrote {target}; next: volery check, then volery up")
     return 0
-
-
-def _write(target: Path, text: str) -> None:
-    from volery.manifest.schema import json_schema
-
-    try:
-        target.write_text(text)
-        schema = target.parent / ".volery" / "schema.json"
-        schema.parent.mkdir(exist_ok=True)
-        schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
-    except OSError as error:
-        raise VoleryError(f"cannot write {target}: {error.strerror}") from None
 
 
 def check(*, session: Given) -> int:

@@ -1,0 +1,105 @@
+"""Are the things there that the manifest names on this machine: source folders and commands?
+
+Only what certainly fails is a problem. A bare word is looked for on the PATH that services get; a
+path with a slash in the source, unless a build may still make it; a word with `$` is only known
+when the service starts. Nothing is ever run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path as Folder
+
+from volery.manifest.mistake import Path, quoted
+from volery.manifest.references import Problem
+from volery.model.application import Application, Health, Service
+
+
+def problems(application: Application, root: Folder) -> Iterator[Problem]:
+    """Every source folder that is missing and every command that cannot be found."""
+    here = any(place.engine == "local" for place in application.environments.values())
+    search = service_path()
+    for name, service in application.services.items():
+        at: Path = ("services", name)
+        folder = root / service.source
+        said = _folder_problem(folder, service.source)
+        if said:
+            yield Problem((*at, "source"), said)
+        elif here:
+            for where, command, made in _commands(service):
+                said = _command_problem(command[0], folder, made, _search(service, search))
+                if said:
+                    yield Problem((*at, *where), said)
+
+
+def service_path() -> str:
+    """The PATH services get: the caller's, then the folder of the running Python."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), str(Folder(sys.executable).parent)))
+
+
+def _search(service: Service, search: str) -> str | None:
+    return None if "PATH" in service.env else search
+
+
+def _folder_problem(folder: Folder, source: str) -> str:
+    try:
+        if folder.is_dir():
+            return ""
+        found = folder.exists()
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {quoted(source)}: {getattr(error, 'strerror', None) or error}"
+    said = "is not a folder" if found else "no such folder"
+    return f"{said}: {quoted(source)}"
+
+
+def _commands(service: Service) -> Iterator[tuple[Path, tuple[str, ...], bool]]:
+    """Each command, where it stands, and whether something may make its file before it runs."""
+    built = bool(service.build)
+    for index, command in enumerate(service.build):
+        yield ("build", index), command, index > 0
+    for index, command in enumerate(service.test):
+        yield ("test", index), command, built or index > 0
+    yield ("run",), service.run, built
+    yield from _probes(service.health, built)
+    if service.state is not None:
+        if service.state.role:
+            yield ("state", "role"), service.state.role, built
+        if service.state.switchover:
+            yield ("state", "switchover"), service.state.switchover, built
+
+
+def _probes(health: Health, built: bool) -> Iterator[tuple[Path, tuple[str, ...], bool]]:
+    for name, probe in (("ready", health.ready), ("live", health.live)):
+        if probe is not None and probe.command:
+            yield ("health", name, "command"), probe.command, built
+
+
+def _command_problem(word: str, folder: Folder, made: bool, search: str | None) -> str:
+    if "$" in word:
+        return ""
+    if "/" in word:
+        return "" if made and not word.startswith("/") else _file_problem(word, folder / word)
+    if search is None or shutil.which(word, path=search):
+        return ""
+    if _is_file(folder / word):
+        return f"command {quoted(word)} is not on PATH; write ./{word} to run the file in source"
+    return f"command {quoted(word)} is not on PATH; install it, or give its path in source"
+
+
+def _is_file(path: Folder) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _file_problem(word: str, path: Folder) -> str:
+    if not _is_file(path):
+        where = "" if word.startswith("/") else " in source, and no `build` makes it"
+        return f"no such file: {quoted(word)}{where}"
+    if not os.access(path, os.X_OK):
+        return f"{quoted(word)} is not executable; chmod +x {word}"
+    return ""

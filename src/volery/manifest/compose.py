@@ -1,0 +1,175 @@
+"""A compose file -> draft services.
+
+Services with a `build` become services of ours. An image without one cannot be built from source
+here, so it becomes a comment that says what to do. Values the caller's shell would fill in become
+secrets. Fixed ports become `$PORT`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from volery.manifest.draft import (
+    COMMAND_CHARACTERS_MAX,
+    Draft,
+    DraftService,
+    command,
+    joined,
+    service_name,
+    with_port,
+)
+from volery.manifest.foreign import (
+    dockerfile,
+    is_there,
+    mapping,
+    package_json,
+    python_project,
+    text_of,
+    texts,
+)
+from volery.manifest.tree import data
+from volery.manifest.yaml12 import compose
+from volery.model.units import parse_duration
+
+COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+VALUE_CHARACTERS_MAX = 16_384
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OUTSIDE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_DEFAULT = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:?-([^}]*)\}")
+_PROBE_URL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::\S+?)?(/[^\s'\"|;#]*)")
+_TEXT_PLACES = (("services", "*", "environment", "*"),)
+_TIMES = {"interval": "every", "timeout": "timeout", "start_period": "startup"}
+
+
+def compose_draft(folder: Path, draft: Draft) -> bool:
+    """Takes the services of the folder's compose file, if it has one."""
+    name = next((name for name in COMPOSE_FILES if is_there(folder / name)), "")
+    if not name:
+        return False
+    root, mistakes = compose(text_of(folder / name).encode(), name)
+    if root is None:
+        draft.notes.append(f"{name} was left out, it cannot be read: {mistakes[0]}")
+        return False
+    values = mapping(data(root, (), _TEXT_PLACES))
+    listed = mapping(values.get("services"))
+    draft.app = service_name(str(values.get("name") or draft.app))
+    names: dict[str, str] = {}
+    for key, settings in listed.items():
+        if _is_built(folder, key, mapping(settings), draft):
+            names[key] = service_name(key, names.values())
+    for key, ours in names.items():
+        draft.services.append(_service(folder, ours, mapping(listed[key]), names, draft))
+        draft.services[-1].origin = name
+    draft.found.append(f"{name}: {', '.join(names) or 'no service that is built from source'}")
+    return True
+
+
+def _is_built(folder: Path, key: str, settings: dict[str, Any], draft: Draft) -> bool:
+    if settings.get("build") is None:
+        draft.notes.append(
+            f"{key} is an image ({settings.get('image', 'none')}), not source: run it next to "
+            "Volery and give its address in env, or add a service that starts it"
+        )
+        return False
+    source = _source(settings["build"])
+    if is_there(folder / source):
+        return True
+    draft.notes.append(f"{key} is built from {source}, which is no folder here")
+    return False
+
+
+def _source(build: object) -> str:
+    context = str((mapping(build) or {"context": build}).get("context") or ".")
+    return context if "://" in context else posixpath.normpath(context)
+
+
+def _service(
+    folder: Path, name: str, settings: dict[str, Any], names: dict[str, str], draft: Draft
+) -> DraftService:
+    source = _source(settings["build"])
+    service = DraftService(name, source=source, run=_command(settings))
+    ports = [_container_port(port) for port in _list(settings.get("ports"))]
+    ports = [port for port in ports if port]
+    docker = str(mapping(settings["build"]).get("dockerfile") or "Dockerfile")
+    dockerfile(folder / source / docker, service)
+    package_json(folder / source, service)
+    python_project(folder / source, service)
+    service.listens = bool(ports)
+    service.run = with_port(service.run, ports)
+    _environment(settings.get("environment"), service, draft)
+    _health(mapping(settings.get("healthcheck")), service, ports)
+    wanted = settings.get("depends_on")
+    wanted = list(wanted) if isinstance(wanted, dict) else texts(wanted)
+    service.needs = [names[need] for need in dict.fromkeys(wanted) if names.get(need, name) != name]
+    replicas = mapping(settings.get("deploy")).get("replicas", settings.get("scale"))
+    service.scale = replicas if isinstance(replicas, int) and 1 < replicas <= 1000 else 1
+    if ports:
+        said = f"{name} listened on {', '.join(ports)}; it must listen on $PORT now"
+        draft.guessed.append(said)
+    return service
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _container_port(port: object) -> str:
+    target = port.get("target") if isinstance(port, dict) else str(port).rpartition(":")[2]
+    found = re.match(r"\d{1,5}", str(target))
+    return found[0] if found else ""
+
+
+def _command(settings: dict[str, Any]) -> str:
+    parts = []
+    for key in ("entrypoint", "command"):
+        value = settings.get(key)
+        if isinstance(value, list):
+            parts.append(joined(text.replace("$$", "$") for text in texts(value)))
+        elif isinstance(value, str):
+            parts.append(command(value.replace("$$", "$")))
+    return " ".join(filter(None, parts))
+
+
+def _environment(value: object, service: DraftService, draft: Draft) -> None:
+    pairs = mapping(value)
+    for text in texts(value):
+        key, equals, given = text.partition("=")
+        pairs[key] = given if equals else None
+    for key, given in pairs.items():
+        text = str(given)
+        taken = key in ("PORT", "HOST") or key.startswith("VOLERY_")
+        strange = isinstance(given, dict | list) or len(text) > VALUE_CHARACTERS_MAX
+        if not _NAME.fullmatch(key) or taken or strange:
+            continue
+        outside = _OUTSIDE.fullmatch(text)
+        if given is None or outside:
+            service.secrets.append(key)
+            said = f"{service.name}: {key} came from your shell, so it is a secret now"
+            draft.guessed.append(f"{said}: volery secret set {key}")
+        else:
+            service.env[key] = _DEFAULT.sub(r"\1", text).replace("$$", "$")
+
+
+def _health(check: dict[str, Any], service: DraftService, ports: list[str]) -> None:
+    test = check.get("test")
+    words = texts(test)
+    line = (" ".join(words[1:]) if words else str(test or ""))[:COMMAND_CHARACTERS_MAX]
+    url = _PROBE_URL.search(line)
+    if url:
+        service.health["ready"] = url[1].rstrip("\\")
+    elif line and words[:1] != ["NONE"]:
+        shell = not words or words[0] == "CMD-SHELL"
+        probe = command(line) if shell else joined(words[1:])
+        service.health["command"] = with_port(probe, ports)
+    for theirs, ours in _TIMES.items():
+        try:
+            if parse_duration(str(check.get(theirs))) > 0:
+                service.health[ours] = str(check[theirs])
+        except ValueError:
+            continue
+    retries = check.get("retries")
+    if isinstance(retries, int) and 1 <= retries <= 100:
+        service.health["failures"] = str(retries)

@@ -1,0 +1,355 @@
+"""A folder -> a first manifest that passes `read`, with what was found and what was guessed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft7Validator
+
+from volery.manifest.draft import command, joined, service_name, with_port, yaml_text
+from volery.manifest.init import SCHEMA_FILE, Draft, detect, render, write
+from volery.manifest.read import read
+from volery.manifest.tree import data
+from volery.manifest.yaml12 import compose
+from volery.model.application import Application, Service
+from volery.model.errors import Code, VoleryError
+
+Folder = Callable[[dict[str, str]], Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """A folder `shop` with these files."""
+
+    def folder(files: dict[str, str]) -> Path:
+        root = tmp_path / "shop"
+        root.mkdir()
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text, encoding="utf-8")
+        return root
+
+    return folder
+
+
+def written(root: Path) -> tuple[Draft, Application]:
+    draft = detect(root)
+    (root / "volery.yaml").write_text(render(draft), encoding="utf-8")
+    return draft, read(root / "volery.yaml")
+
+
+def service(draft: Draft, name: str) -> Service:
+    """One service as the model sees it, whether its commands exist here or not."""
+    root, mistakes = compose(render(draft).encode(), "volery.yaml")
+    assert not mistakes
+    assert root is not None
+    tree = data(root)
+    assert isinstance(tree, dict)
+    return Application.model_validate(tree).services[name]
+
+
+# --- compose --------------------------------------------------------------------------------------
+
+COMPOSE = """\
+name: My Shop
+x-common: &common
+  environment: {LOG: on, DEBUG: 1.10, TOKEN: "${TOKEN}", PORT: 8000, LEVEL: "${LEVEL:-info}"}
+services:
+  Web_1:
+    <<: *common
+    build: ./web
+    command: python app.py -b 0.0.0.0:8000
+    ports: ["8080:8000"]
+    depends_on: {api: {condition: service_healthy}, db: {condition: service_started}}
+  api:
+    build: {context: api, dockerfile: Dockerfile.prod}
+    depends_on: [db]
+    environment: ["A=b: c # d", "X", "E=é☃ \\" '", "COST=$$5"]
+    healthcheck:
+      test: ["CMD", "curl", "-f", "http://localhost:9000/health"]
+      interval: 30s
+      retries: 5
+      start_period: 1m30s
+    ports: ["9000"]
+    deploy: {replicas: 3}
+  job:
+    build: .
+    entrypoint: ["sh", "-c"]
+    command: ["cd /tmp && sleep 5"]
+    environment: {API_URL: "http://api:9000", WEB_1_URL: x}
+    depends_on: [api]
+    healthcheck: {test: "test -f /tmp/ok || exit 1"}
+  remote: {build: "https://example.org/x.git"}
+  db: {image: "postgres:17"}
+"""
+DOCKERFILE = """\
+FROM python AS build
+CMD ["no"]
+FROM python
+WORKDIR /app
+EXPOSE 9000/tcp
+ENTRYPOINT ["python", \\
+  "/app/main.py"]
+CMD ["--port", "9000"]
+"""
+
+
+def test_a_compose_file(folder: Folder) -> None:
+    root = folder({"compose.yaml": COMPOSE, "api/Dockerfile.prod": DOCKERFILE, "web/app.py": ""})
+    draft, application = written(root)
+    assert application.app == "my-shop"
+    web, api, job = (application.services[name] for name in ("web-1", "api", "job"))
+    assert web.source == "web"
+    assert web.run == ("python", "app.py", "-b", "0.0.0.0:$PORT")
+    assert web.env == {"LOG": "on", "DEBUG": "1.10", "LEVEL": "info"}
+    assert web.secrets == ("TOKEN",)
+    assert list(web.needs) == ["api"]
+    assert api.run == ("python", "./main.py", "--port", "$PORT")
+    assert api.env == {"A": "b: c # d", "E": "é☃ \" '", "COST": "$5"}
+    assert api.secrets == ("X",)
+    assert api.health.ready is not None
+    assert api.health.ready.path == "/health"
+    assert (api.health.every, api.health.failures, api.health.startup) == (30, 5, 90)
+    assert api.scale.min == 3
+    assert job.run == ("sh", "-c", "cd /tmp && sleep 5")
+    assert job.env == {"WEB_1_URL": "x"}
+    assert job.health.ready is not None
+    assert job.health.ready.command == ("sh", "-c", "test -f /tmp/ok || exit 1")
+    routes = [(route.path, route.service, route.strip) for route in application.gateway.routes]
+    assert routes == [("/", "web-1", None), ("/api", "api", "/api")]
+    assert draft.found == ["compose.yaml: Web_1, api, job"]
+    assert any("volery secret set TOKEN" in line for line in draft.guessed)
+    assert any("api listened on 9000" in line for line in draft.guessed)
+    assert any("API_URL is left out" in line for line in draft.guessed)
+    text = render(draft)
+    assert "# db is an image (postgres:17)" in text
+    assert "# remote is built from https://example.org/x.git" in text
+
+
+@pytest.mark.parametrize("name", ["compose.yml", "docker-compose.yml", "docker-compose.yaml"])
+def test_other_names_of_compose_files(folder: Folder, name: str) -> None:
+    root = folder({name: "services: {a: {build: ., command: sh}}"})
+    assert list(written(root)[1].services) == ["a"]
+
+
+def test_a_compose_file_that_cannot_be_read(folder: Folder) -> None:
+    draft, application = written(folder({"compose.yaml": "a: [", "Procfile": "web: sh"}))
+    assert list(application.services) == ["web"]
+    assert draft.notes == [
+        "compose.yaml was left out, it cannot be read: compose.yaml:1:5: a value is expected here"
+    ]
+
+
+def test_only_images(folder: Folder) -> None:
+    draft, application = written(folder({"compose.yaml": "services: {db: {image: x}}"}))
+    assert list(application.services) == ["web"]
+    assert len(draft.notes) == 1
+
+
+# --- the others -----------------------------------------------------------------------------------
+
+
+def test_a_procfile(folder: Folder) -> None:
+    text = "# x\nweb: python app.py -p $PORT\nwork_er: cd x && sh w | tee log\nrelease: sh m\n: x\n"
+    draft, application = written(folder({"Procfile": text}))
+    assert application.services["web"].run == ("python", "app.py", "-p", "$PORT")
+    assert application.services["work-er"].run == ("sh", "-c", "cd x && sh w | tee log")
+    assert [route.service for route in application.gateway.routes] == ["web"]
+    assert draft.notes == ["Procfile's release command is not run: sh m"]
+    assert draft.found == ["Procfile: web, work_er"]
+
+
+def test_a_procfile_with_a_python_project(folder: Folder) -> None:
+    root = folder({"Procfile": "web: gunicorn app:app\n", "requirements.txt": "gunicorn\n"})
+    web = written(root)[1].services["web"]
+    assert web.build == (
+        ("python", "-m", "venv", ".venv"),
+        (".venv/bin/python", "-m", "pip", "install", "-q", "-r", "requirements.txt"),
+    )
+    assert web.run == (".venv/bin/python", "-m", "gunicorn", "app:app")
+
+
+def test_a_dockerfile(folder: Folder) -> None:
+    root = folder({"Dockerfile": "FROM x\nRUN make\nEXPOSE 80\nCMD python app.py && true\n"})
+    draft, application = written(root)
+    assert application.services["shop"].run == ("sh", "-c", "python app.py && true")
+    assert any("RUN lines" in line for line in draft.guessed)
+
+
+@pytest.mark.parametrize(
+    ("files", "build", "run"),
+    [
+        ({}, [("npm", "install"), ("npm", "run", "build")], ("npm", "start")),
+        ({"package-lock.json": ""}, [("npm", "ci"), ("npm", "run", "build")], ("npm", "start")),
+        (
+            {"pnpm-lock.yaml": ""},
+            [("pnpm", "install", "--frozen-lockfile"), ("pnpm", "run", "build")],
+            ("pnpm", "start"),
+        ),
+    ],
+)
+def test_a_node_package(
+    folder: Folder, files: dict[str, str], build: list[tuple[str, ...]], run: tuple[str, ...]
+) -> None:
+    package = {
+        "scripts": {"start": "node x", "build": "x", "test": "jest"},
+        "dependencies": {"a": "1"},
+    }
+    root = folder({"package.json": json.dumps(package)} | files)
+    found = service(detect(root), "shop")
+    assert (list(found.build), found.run) == (build, run)
+    assert found.test == ((run[0], "test"),)
+    if shutil.which("npm") and run[0] == "npm":
+        written(root)
+
+
+def test_the_test_script_npm_init_writes_is_no_test(folder: Folder) -> None:
+    script = 'echo "Error: no test specified" && exit 1'
+    package = {"scripts": {"start": "node x", "test": script}}
+    assert service(detect(folder({"package.json": json.dumps(package)})), "shop").test == ()
+
+
+@pytest.mark.parametrize(
+    ("project", "files", "build", "run"),
+    [
+        ("[project]\nname='x'\n", ["app.py"], ["python -m compileall -q ."], "python app.py"),
+        (
+            "[project]\nname='x'\ndependencies=['fastapi']\n",
+            ["main.py"],
+            ["python -m venv .venv", ".venv/bin/python -m pip install -q ."],
+            ".venv/bin/python -m uvicorn main:app --host $HOST --port $PORT",
+        ),
+        (
+            "[project]\nname='x'\ndependencies=['Flask>=3']\n",
+            ["app.py"],
+            ["python -m venv .venv", ".venv/bin/python -m pip install -q ."],
+            ".venv/bin/python -m flask --app app run --host $HOST --port $PORT",
+        ),
+        (
+            "[project]\nname='x'\n[project.scripts]\nx = 'x.cli:main'\n",
+            [],
+            ["python -m venv .venv", ".venv/bin/python -m pip install -q ."],
+            ".venv/bin/python -c 'from x.cli import main; main()'",
+        ),
+        (
+            "[tool.x]\n",
+            ["manage.py"],
+            ["python -m compileall -q ."],
+            "python manage.py runserver --noreload $HOST:$PORT",
+        ),
+    ],
+)
+def test_a_python_project(
+    folder: Folder, project: str, files: list[str], build: list[str], run: str
+) -> None:
+    draft = detect(folder({"pyproject.toml": project} | dict.fromkeys(files, "")))
+    (found,) = draft.services
+    assert (found.build, found.run) == (build, run)
+    assert draft.guessed == [f"shop starts with: {run}"]
+    assert Application.model_validate({"app": "x", "services": {"a": {"run": run, "build": build}}})
+
+
+def test_tests_are_only_suggested(folder: Folder) -> None:
+    root = folder({"pyproject.toml": "[tool.pytest.ini_options]\n", "app.py": ""})
+    assert "    # test: python -m pytest -q\n" in render(detect(root))
+
+
+def test_folders_below_are_services(folder: Folder) -> None:
+    root = folder(
+        {
+            "api/Procfile": "web: sh a\nworker: sh b\n",
+            "front/Dockerfile": "CMD sh c\n",
+            "node_modules/x/package.json": "{}",
+            ".hidden/Procfile": "web: sh\n",
+            "docs/Procfile": "web: sh\n",
+            "lib/pyproject.toml": "[project]\nname='lib'\n",
+        }
+    )
+    draft, application = written(root)
+    sources = {name: service.source for name, service in application.services.items()}
+    assert sources == {"api": "api", "worker": "api", "front": "front"}
+    assert draft.notes == ["lib: no command found that starts it; add it with `run:`"]
+
+
+def test_an_empty_folder(folder: Folder) -> None:
+    draft, application = written(folder({}))
+    assert draft.found == []
+    assert draft.guessed == ["nothing was recognised: `web` serves this folder; change its `run`"]
+    assert application.services["web"].run[:3] == ("python", "-m", "http.server")
+
+
+def test_hostile_files_count_as_absent(folder: Folder) -> None:
+    deep = "[" * 200_000
+    files = {"package.json": deep, "pyproject.toml": f"a = {deep}", "compose.yaml": deep}
+    _, application = written(folder(files | {"Dockerfile": f"CMD {deep}\n"}))
+    assert list(application.services) == ["web"]
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def test_manifest_and_schema_are_written_once(folder: Folder) -> None:
+    root = folder({"Procfile": "web: sh\n"})
+    manifest = root / "volery.yaml"
+    schema = write(manifest, detect(root))
+    first = manifest.read_text(encoding="utf-8")
+    assert first.splitlines()[0] == f"# yaml-language-server: $schema=./{SCHEMA_FILE}"
+    assert schema == root / SCHEMA_FILE
+    Draft7Validator.check_schema(json.loads(schema.read_text(encoding="utf-8")))
+    with pytest.raises(VoleryError, match="is there already") as caught:
+        write(manifest, Draft("other"))
+    assert caught.value.code is Code.CONFLICT
+    assert manifest.read_text(encoding="utf-8") == first
+
+
+@pytest.mark.parametrize(
+    ("text", "yaml"),
+    [
+        ("python app.py", "python app.py"),
+        ("a: b", '"a: b"'),
+        ("a #b", '"a #b"'),
+        ("no", '"no"'),
+        ("1.10", '"1.10"'),
+        ("1:30", '"1:30"'),
+        ("", '""'),
+        ("- x", '"- x"'),
+        ("*x", '"*x"'),
+        ("$PORT", "$PORT"),
+        ("é", '"é"'),
+        ("a\x00\x1bb", "ab"),
+        ("a\nb", '"a\\nb"'),
+    ],
+)
+def test_text_as_yaml(text: str, yaml: str) -> None:
+    assert yaml_text(text) == yaml
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("python app.py $PORT", "python app.py $PORT"),
+        ("A=1 app", "sh -c 'A=1 app'"),
+        ("app > log", "sh -c 'app > log'"),
+        ("app 'x", "sh -c 'app '\"'\"'x'"),
+        ("app ${X:-1}", "sh -c 'app ${X:-1}'"),
+        ("", ""),
+    ],
+)
+def test_shell_lines(text: str, ours: str) -> None:
+    assert command(text) == ours
+
+
+def test_names_and_words() -> None:
+    assert service_name("My_App 2") == "my-app-2"
+    assert service_name("2") == "s-2"
+    assert service_name("é") == "app"
+    assert service_name("a", {"a", "a-2"}) == "a-3"
+    assert len(service_name("x" * 100)) <= 40
+    assert joined(["a", "$PORT", "b c"]) == "a $PORT 'b c'"
+    assert (
+        with_port("x -p 80 :80 180 8.80 80.1 800", ["80"]) == "x -p $PORT :$PORT 180 8.80 80.1 800"
+    )

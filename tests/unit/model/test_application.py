@@ -1,0 +1,143 @@
+"""The model: short forms come out as the long form, and JSON comes back as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from volery.model.application import Application, Need, Service
+from volery.model.fields import WRITTEN
+
+
+def service(**values: Any) -> Service:
+    return Service.model_validate({"run": "app"} | values, context=WRITTEN)
+
+
+def refused(**values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        service(**values)
+    return str(caught.value)
+
+
+def test_commands_are_split_like_a_shell_would() -> None:
+    assert service(run="python 'my app.py' -q").run == ("python", "my app.py", "-q")
+    assert service(run=["a", "b c"]).run == ("a", "b c")
+
+
+def test_build_takes_one_command_or_several() -> None:
+    assert service(build="make all").build == (("make", "all"),)
+    assert service(build=["make all", ["x", "y z"]]).build == (("make", "all"), ("x", "y z"))
+
+
+@pytest.mark.parametrize("text", ["a && b", "a | b", "a > b", "a ; b", "a &"])
+def test_shell_syntax_is_refused_with_the_way_out(text: str) -> None:
+    assert "use sh -c" in refused(run=text)
+
+
+def test_shell_syntax_inside_quotes_is_only_text() -> None:
+    assert service(run="sh -c 'a && b'").run == ("sh", "-c", "a && b")
+
+
+def test_scale_short_and_long() -> None:
+    assert (service(scale=3).scale.min, service(scale=3).scale.max) == (3, 3)
+    long = service(scale={"min": 2, "max": 10, "target": {"concurrency": 8}}).scale
+    assert long.target is not None
+    assert long.target.concurrency == 8
+
+
+@pytest.mark.parametrize("value", [True, "3", 0, -1, 2.0, {"min": 5, "max": 2}])
+def test_scale_refuses(value: object) -> None:
+    assert refused(scale=value)
+
+
+def test_needs_short_and_long() -> None:
+    assert service(needs=["a", "b"]).needs == {"a": Need(), "b": Need()}
+    assert service(needs={"a": None}).needs == {"a": Need()}
+    assert service(needs={"a": {"timeout": "1s"}}).needs["a"].timeout == 1
+
+
+def test_a_need_is_listed_once() -> None:
+    assert "'a' twice" in refused(needs=["a", "a"])
+
+
+def test_probe_and_backoff_short_forms() -> None:
+    probe = service(health={"ready": "/healthz"}).health.ready
+    assert probe is not None
+    assert probe.path == "/healthz"
+    retry = service(needs={"a": {"retry": {"backoff": "25ms..1s"}}}).needs["a"].retry
+    assert retry is not None
+    assert (retry.backoff.base, retry.backoff.cap) == (0.025, 1.0)
+
+
+@pytest.mark.parametrize("value", [5, 0.5, True, None])
+def test_written_values_need_their_unit(value: object) -> None:
+    assert "must be a duration" in refused(build_timeout=value)
+
+
+@pytest.mark.parametrize("key", ["build_timeout", "steady_state"])
+def test_very_long_values_are_refused_unread(key: str) -> None:
+    """Matching units in a megabyte of digits would take hours."""
+    text = "1" * 1_000_000
+    assert "must be a" in refused(**{key: {"errors": text} if key == "steady_state" else text})
+
+
+def test_values_of_ours_come_back_from_json() -> None:
+    application = Application.model_validate(
+        {
+            "app": "shop",
+            "services": {
+                "a": {
+                    "run": "app",
+                    "needs": {"b": {"timeout": "1s", "retry": {"budget": "10%"}}},
+                    "steady_state": {"errors": "< 1%", "latency": {"p99": "<= 300ms"}},
+                    "resources": {"cpu": 0.5, "memory": "256Mi"},
+                    "health": {"ready": {"tcp": True}},
+                    "scale": {"min": 1, "max": 3},
+                },
+                "b": {"run": "app"},
+            },
+        },
+        context=WRITTEN,
+    )
+    assert Application.model_validate_json(application.model_dump_json()) == application
+
+
+def test_overrides_change_only_what_they_say() -> None:
+    application = Application.model_validate(
+        {
+            "app": "shop",
+            "services": {"a": {"run": "app", "env": {"A": "1", "B": "1"}, "scale": 2}},
+            "environments": {
+                "dev": {},
+                "prod": {"overrides": {"a": {"scale": 6, "env": {"B": "2"}}}},
+            },
+        }
+    )
+    changed = application.in_environment("prod").services["a"]
+    assert (changed.scale.min, changed.env) == (6, {"A": "1", "B": "2"})
+    assert application.in_environment("dev") == application
+    assert application.default_environment == "dev"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"deploy": {"steps": ["5%", "5%"]}}, "must ascend, got 5% after 5%"),
+        ({"deploy": {"steps": ["0%"]}}, "must ascend"),
+        ({"deploy": {"surge": 0, "unavailable": 0}}, "nothing could ever move"),
+        ({"steady_state": {"errors": "< 300ms"}}, "must be an upper limit such as '< 1%'"),
+        ({"steady_state": {"errors": ">= 1%"}}, "must be an upper limit"),
+        ({"steady_state": {"latency": {"p99": "< 1%"}}}, "such as '< 300ms'"),
+        ({"health": {"ready": {}}}, "exactly one of path, tcp, command"),
+        ({"health": {"every": "0s"}}, "greater than 0"),
+        ({"env": {"1A": "x"}}, "must be a variable name"),
+        ({"secrets": ["A B"]}, "must be a variable name"),
+        ({"run": ""}, "must be a command, got nothing"),
+        ({"run": "a 'b"}, "cannot be split into words"),
+        ({"run": []}, "at least 1 item"),
+    ],
+)
+def test_what_is_refused(values: dict[str, Any], says: str) -> None:
+    assert says in refused(**values)
