@@ -54,9 +54,17 @@ class LogQuery:
 class Plane(Protocol):
     """What the API needs of the control plane around it."""
 
-    operations: Operations
-    store: Store
-    stopping: asyncio.Event
+    @property
+    def operations(self) -> Operations:
+        """The verbs."""
+
+    @property
+    def store(self) -> Store:
+        """The ledger."""
+
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Set when streams must end."""
 
     def processes(self) -> wire.Json:
         """Process ids of ours on this machine."""

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from volery.control.operations import Request
-from volery.model.application import Application, Model, Name
+from volery.model.application import Application, Model
+from volery.model.fields import Name
 
 Short = Annotated[str, Field(max_length=200)]
 

@@ -1,4 +1,4 @@
-"""The control plane's process: opens the ports, runs the loop, serves the API, and lets go at the end.
+"""The control plane's process: opens the ports, runs the loop, serves the API, lets go at the end.
 
 Crash-only: starting is recovering. It holds nothing that a `kill -9` could lose; ending it (also by
 SIGTERM) stops no instance and no Envoy, they are adopted by the next one. A lock that the kernel
@@ -24,7 +24,7 @@ import uvicorn
 from volery.api.app import LogLine, LogQuery, create_app
 from volery.api.home import Home
 from volery.api.housekeeping import housekeeping
-from volery.api.logs import read_logs
+from volery.api.logs import follow_logs, past_logs
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
 from volery.control.controller import Controller, Ports
@@ -32,12 +32,13 @@ from volery.control.operations import Operations
 from volery.control.specs import instance_spec
 from volery.decide.world import World
 from volery.engines.local import LocalEngine
-from volery.model.errors import VoleryError
+from volery.model.errors import Code, VoleryError
 from volery.model.ports import InstanceSpec
 from volery.model.state import Instance
 from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
-from volery.traffic import EnvoyTraffic, check_port
+from volery.traffic.addresses import check_port
+from volery.traffic.envoy import EnvoyTraffic
 
 LOOK_EVERY_SECONDS = 1.0
 MAX_STEPS_AT_ONCE = 100
@@ -69,7 +70,9 @@ class ControlPlane:
         self.store = SqliteStore(home.ledger)
         self.engine = LocalEngine(home.path, self.wake)
         self.traffic = EnvoyTraffic(home.path / "traffic", self.wake)
-        self.builder = LocalBuilder(home.path, self.wake, base_env=self._base_env)
+        self.builder = LocalBuilder(
+            home.path, self.wake, base_env=self._base_env, hidden=self._secret_values
+        )
         ports = Ports(self.store, self.engine, self.traffic, self.builder, SystemClock())
         self.controller = Controller(ports, self._spec)
         self.operations = Operations(
@@ -122,7 +125,7 @@ class ControlPlane:
             log.warning("controller.restless", steps=MAX_STEPS_AT_ONCE)
         except VoleryError as error:
             log.error("controller.tick_failed", error=error.message, hint=error.hint)
-        except Exception:  # noqa: BLE001 - one bad look must not end the watch over everything else
+        except Exception:
             log.exception("controller.tick_failed")
 
     async def _serve(self) -> None:
@@ -162,7 +165,7 @@ class ControlPlane:
         return {
             "control_plane": os.getpid(),
             "envoy": list(self.traffic.observe().proxies),
-            "shims": sorted((*self.engine.shims(), *self.traffic.shims())),
+            "shims": sorted((*self.engine.shims(), *getattr(self.traffic, "shims", tuple)())),
         }
 
     def gateway_ready(self) -> bool:
@@ -188,7 +191,35 @@ class ControlPlane:
 
     def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
         """What the instances of a service wrote, secrets masked."""
-        return read_logs(self, service, query)
+        secrets = self._secret_values()
+        if query.follow:
+            return follow_logs(
+                lambda: self._log_folders(service, query.instance), query, secrets, self.stopping
+            )
+        return _each(past_logs(self._log_folders(service, query.instance), query, secrets))
+
+    def _log_folders(self, service: str, only: str | None) -> dict[str, Path]:
+        """Where each instance writes; one that is gone can still be asked for by its id."""
+        there = [item.id for item in self.operations.world.instances_of(service)]
+        wanted = there if only is None else [only]
+        folders = {name: self.engine.folder_of(name) for name in wanted}
+        if only is not None and (folders[only] is None or not only.startswith(f"{service}-")):
+            raise VoleryError(
+                f"no instance {only} of {service}",
+                code=Code.NOT_FOUND,
+                hint=f"known: {', '.join(there) or 'none'}",
+            )
+        return {name: path for name, path in folders.items() if path is not None}
+
+    def _secret_values(self) -> list[str]:
+        """Every secret that is set: what one service prints may be another one's."""
+        names = [item.name for item in self.secrets.names()]
+        return list(self.secrets.values(names).values())
+
+
+async def _each(lines: list[LogLine]) -> AsyncIterator[LogLine]:
+    for line in lines:
+        yield line
 
 
 class _Versions:

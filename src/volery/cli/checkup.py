@@ -56,10 +56,10 @@ def _pidfd() -> Check:
 
 def envoy() -> Iterator[Check]:
     """The data plane's binary."""
-    from volery.traffic import envoy_path
+    from volery.traffic.proxy import envoy_binary
 
     try:
-        path = envoy_path()
+        path = envoy_binary()
         found = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=20, check=True
         )
@@ -108,7 +108,7 @@ def state(root: Path) -> Iterator[Check]:
 
 def port(host: str, number: int, ours: bool) -> Check:
     """Whether the gateway can listen."""
-    from volery.traffic import check_port
+    from volery.traffic.addresses import check_port
 
     if ours:
         return Check("ports", f"gateway {number}", "ok", "our gateway listens")

@@ -20,6 +20,7 @@ from volery.decide.rollout import abort
 from volery.decide.routes import traffic_config
 from volery.decide.upkeep import is_leaving, upkeep
 from volery.decide.world import World
+from volery.model.errors import VoleryError
 from volery.model.ports import (
     Builder,
     Clock,
@@ -55,6 +56,7 @@ class Controller:
         self._generations = Generations()
         self._driver = RolloutDriver(ports.engine, self._ages)
         self._settled: set[str] = set()
+        self._introduced: set[str] = set()
 
     def draft(self) -> Draft:
         """A look at everything now, to be edited and committed."""
@@ -158,9 +160,10 @@ class Controller:
         engine = self.ports.engine
         for item in world.instances.values():
             seen = world.observed.get(item.id)
-            if item.intent == "run" and seen is None and self._may_start(item.service, status):
-                engine.start(self._spec_of(world, item))
-            elif item.intent == "run" and item.proven and item.id not in self._settled:
+            unknown = seen is None or item.id not in self._introduced
+            if item.intent == "run" and unknown and self._may_start(item.service, status):
+                self._start(world, item)
+            if item.intent == "run" and item.proven and item.id not in self._settled:
                 engine.settle(item.id)
                 self._settled.add(item.id)
             elif item.intent == "stop" and seen is not None and seen.state != "exited":
@@ -169,11 +172,23 @@ class Controller:
             if identity in world.instances:
                 continue
             self._settled.discard(identity)
+            self._introduced.discard(identity)
             if seen.state == "exited":
                 engine.forget(identity)
             else:
                 engine.stop(identity)
         self._ask_for_builds(world)
+
+    def _start(self, world: World, item: Instance) -> None:
+        """Start an instance, or tell an engine that adopted it what it may not know any more (its
+        secrets, to mask them); what cannot be had now is tried again later."""
+        try:
+            self.ports.engine.start(self._spec_of(world, item))
+            self._introduced.add(item.id)
+        except VoleryError as error:
+            self._driver.unstartable[item.id] = error.message
+        else:
+            self._driver.unstartable.pop(item.id, None)
 
     def _ask_for_builds(self, world: World) -> None:
         for rollout in world.active_rollouts():

@@ -32,6 +32,8 @@ class RolloutDriver:
     def __init__(self, engine: Engine, ages: Ages) -> None:
         self._engine = engine
         self._ages = ages
+        self.unstartable: dict[str, str] = {}
+        """Instances that cannot even be asked for, and why."""
 
     def drive(self, draft: Draft, settled: bool, rejected: str | None, monotonic: float) -> None:
         """One step of each, oldest first; a release group that must go back is sent back."""
@@ -86,6 +88,8 @@ class RolloutDriver:
     def _failure(self, world: World, item: Instance, monotonic: float) -> str:
         """Why an instance of a new release makes the release a bad one; "" if it does not."""
         seen = world.observed.get(item.id)
+        if item.id in self.unstartable:
+            return f"{item.id} cannot be started: {self.unstartable[item.id]}"
         if seen is None or item.intent != "run":
             return ""
         startup = world.releases[item.release].spec.health.startup

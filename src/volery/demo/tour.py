@@ -6,8 +6,6 @@ they sent and how many were lost. Each act has the exit code it must have.
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +13,7 @@ from typing import Any
 
 from volery.demo.stage import Stage
 from volery.model.units import format_duration
-from volery.prober.plan import Kind, ProbePlan, Stream
-from volery.prober.probe import probe
-from volery.prober.report import ProbeReport
+from volery.prober import Kind, ProbePlan, ProbeReport, Stream, probing
 
 LONGEST_SECONDS = 600.0
 
@@ -108,43 +104,17 @@ ACTS = (
 )
 
 
-class Users:
-    """The prober in a thread of its own, until told to stop."""
-
-    def __init__(self, url: str) -> None:
-        web = url.replace("http://", "ws://")
-        self._plan = ProbePlan(
-            streams=(
-                Stream(Kind.HTTP1, f"{url}/api/birds", rate=30),
-                Stream(Kind.HTTP1_FRESH, f"{url}/api/catalog/birds", rate=20),
-                Stream(Kind.HTTP2, f"{url}/api/birds", rate=20),
-                Stream(Kind.WEBSOCKET, f"{web}/ws", rate=5),
-            ),
-            seconds=LONGEST_SECONDS,
-        )
-        self.report: ProbeReport | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._going = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="users")
-
-    def __enter__(self) -> Users:
-        self._thread.start()
-        self._going.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._loop is not None and self._stop is not None
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        asyncio.run(self._probe())
-
-    async def _probe(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._going.set()
-        self.report = await probe(self._plan, self._stop)
+def _users(url: str) -> ProbePlan:
+    web = url.replace("http://", "ws://")
+    return ProbePlan(
+        streams=(
+            Stream(Kind.HTTP1, f"{url}/api/birds", rate=30),
+            Stream(Kind.HTTP1_FRESH, f"{url}/api/catalog/birds", rate=20),
+            Stream(Kind.HTTP2, f"{url}/api/birds", rate=20),
+            Stream(Kind.WEBSOCKET, f"{web}/ws", rate=5),
+        ),
+        seconds=LONGEST_SECONDS,
+    )
 
 
 def run_tour(*, keep: bool, quiet: bool) -> Report:
@@ -170,7 +140,8 @@ def _play(stage: Stage) -> tuple[list[Played], ProbeReport | None]:
     played = [_act(stage, up)]
     if played[0].code != 0:
         return played, None
-    with Users(stage.url) as users:
+    with probing(_users(stage.url)) as users:
+        users.wait_for(5)
         stage.say(f"\nFrom now on users send requests to {stage.url}, all the time.")
         played += [_act(stage, act) for act in ACTS]
     stage.volery("releases", "catalog")

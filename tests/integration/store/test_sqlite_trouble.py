@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from integration.tiny_disk import TinyDisk, tiny_disk
 
+from volery.model.application import Service
 from volery.model.errors import Code, VoleryError
 from volery.model.ports import Change
-from volery.model.state import Event, Instance
+from volery.model.state import Event, Instance, ServiceState
 from volery.store.sqlite import SqliteStore
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[TinyDisk]:
+    with tiny_disk(tmp_path / "tiny") as disk:
+        yield disk
+
 
 ITEM = Instance("i", "web", "a", "web@1", "run", 0.0, 0.0)
 
@@ -35,40 +43,10 @@ def state_of(store: SqliteStore) -> tuple[float, int, list[str]]:
     return item.since, store.last_seq(), [event.text for event in store.events()]
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tiny file system needs root")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
-        check=False,
-        capture_output=True,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount here: {done.stderr.decode()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def fill(file: Path) -> None:
-    with pytest.raises(OSError), file.open("ab", buffering=0) as out:
-        for size in (4096, 1):
-            while True:
-                try:
-                    out.write(b"x" * size)
-                except OSError:
-                    if size == 1:
-                        raise
-                    break
-
-
-def test_full_disk_is_told_and_store_works_again_with_space(tiny: Path) -> None:
-    with SqliteStore(tiny / "state.db") as store:
+def test_full_disk_is_told_and_store_works_again_with_space(tiny: TinyDisk) -> None:
+    with SqliteStore(tiny.folder / "state.db") as store:
         commit(store, 1)
-        fill(tiny / "ballast")
+        tiny.fill()
         with pytest.raises(VoleryError) as caught:
             for _ in range(100):  # pages of the log may be free for a few commits
                 commit(store, 2, size=50_000)
@@ -76,24 +54,24 @@ def test_full_disk_is_told_and_store_works_again_with_space(tiny: Path) -> None:
         assert caught.value.code is Code.FAILED
         assert "space" in caught.value.message or "disk" in caught.value.message
         assert caught.value.hint
-        assert caught.value.where == str(tiny / "state.db")
-        (tiny / "ballast").unlink()
+        assert caught.value.where == str(tiny.folder / "state.db")
+        tiny.free()
         assert state_of(store) == before
         commit(store, 3)
         after = state_of(store)
         assert after[0] == 3.0
         assert after[1] == before[1] + 1
-    with SqliteStore(tiny / "state.db") as store:
+    with SqliteStore(tiny.folder / "state.db") as store:
         assert state_of(store) == after
 
 
-def test_full_disk_at_creation_leaves_no_half_store(tiny: Path) -> None:
-    fill(tiny / "ballast")
+def test_full_disk_at_creation_leaves_no_half_store(tiny: TinyDisk) -> None:
+    tiny.fill()
     with pytest.raises(VoleryError):
-        SqliteStore(tiny / "state.db")
-    assert not (tiny / "state.db").exists()
-    (tiny / "ballast").unlink()
-    with SqliteStore(tiny / "state.db") as store:
+        SqliteStore(tiny.folder / "state.db")
+    assert not (tiny.folder / "state.db").exists()
+    tiny.free()
+    with SqliteStore(tiny.folder / "state.db") as store:
         commit(store, 1)
 
 
@@ -112,17 +90,17 @@ def test_full_file_is_told_and_rolled_back(tmp_path: Path) -> None:
         assert state_of(store) == (3.0, 2, ["1", "3"])
 
 
-def test_disk_that_became_read_only_is_told(tiny: Path) -> None:
-    store = SqliteStore(tiny / "state.db")
+def test_disk_that_became_read_only_is_told(tiny: TinyDisk) -> None:
+    store = SqliteStore(tiny.folder / "state.db")
     commit(store, 1)
     store.close()
-    subprocess.run(["mount", "-o", "remount,ro", str(tiny)], check=True)
+    tiny.remount("ro")
     with pytest.raises(VoleryError) as caught:
-        SqliteStore(tiny / "state.db")
+        SqliteStore(tiny.folder / "state.db")
     assert caught.value.code is Code.FAILED
     assert caught.value.hint
-    subprocess.run(["mount", "-o", "remount,rw", str(tiny)], check=True)
-    with SqliteStore(tiny / "state.db") as store:
+    tiny.remount("rw")
+    with SqliteStore(tiny.folder / "state.db") as store:
         assert state_of(store) == (1.0, 1, ["1"])
 
 
@@ -233,17 +211,38 @@ def test_only_the_owner_may_read(tmp_path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
+def test_event_that_cannot_be_written_takes_its_documents_back(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "state.db") as store:
+        commit(store, 1)
+        store._connection.execute(
+            "CREATE TEMP TRIGGER t BEFORE INSERT ON main.event BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        with pytest.raises(VoleryError, match="no"):
+            commit(store, 2)
+        assert state_of(store) == (1.0, 1, ["1"])
+        store._connection.execute("DROP TRIGGER t")
+        commit(store, 3)
+    with SqliteStore(tmp_path / "state.db") as store:
+        assert state_of(store) == (3.0, 2, ["1", "3"])
+
+
 def test_fields_of_a_newer_version_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
+    service = ServiceState("web", Service(run=("x",)), scale=1)
     with SqliteStore(path) as store:
         commit(store, 1)
+        store.commit([Change("service", "web", service)], [])
     with sqlite3.connect(path) as connection:
         for table in ("document", "event"):
             connection.execute(f"UPDATE {table} SET body = json_set(body, '$.unheard_of', 1)")
+        for place in ("$.config.unheard_of", "$.config.health.unheard_of"):
+            query = "UPDATE document SET body = json_set(body, ?, 1) WHERE kind = 'service'"
+            connection.execute(query, (place,))
         connection.execute("INSERT INTO document VALUES ('experiment', 'x', '{}')")
     connection.close()
     with SqliteStore(path) as store:
         assert state_of(store) == (1.0, 1, ["1"])
+        assert store.documents("service") == {"web": service}
 
 
 def test_text_that_is_no_unicode_is_refused_and_nothing_written(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def set_(name: str, /, *, session: Given) -> int:
         value = getpass.getpass(f"{name}: ")
     else:
         value = sys.stdin.read().removesuffix("\n")
-    version = _secrets(session).set(name, value)
+    version = _secrets(session).set(name, value).version
     if session.json:
         session.emit({"name": name, "version": version})
     else:

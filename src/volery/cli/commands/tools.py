@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from volery.cli.session import Given, Session
 from volery.model.errors import Code, VoleryError
-from volery.model.units import parse_duration
+
+if TYPE_CHECKING:
+    from volery.cli.checkup import Check
 
 
 def version(*, session: Given) -> int:
@@ -43,7 +46,7 @@ def doctor(*, session: Given) -> int:
     from volery.api.home import root
     from volery.cli import checkup
 
-    checks = [
+    checks: list[Callable[[], Iterator[checkup.Check]]] = [
         checkup.machine,
         checkup.envoy,
         checkup.local_engine,
@@ -58,7 +61,7 @@ def doctor(*, session: Given) -> int:
     return 1 if any(item.verdict == "failed" for item in found) else 0
 
 
-def _of_manifest(session: Session) -> list[object]:  # list[Check]
+def _of_manifest(session: Session) -> list[Check]:
     from volery.api.launch import is_running
     from volery.cli.checkup import Check, port
 
@@ -80,13 +83,11 @@ def _of_manifest(session: Session) -> list[object]:  # list[Check]
     ]
 
 
-def _show(found: list[object]) -> None:
-    from volery.cli.checkup import Check
+def _show(found: list[Check]) -> None:
     from volery.cli.show.console import out
 
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
     for item in found:
-        assert isinstance(item, Check)
         out().print(f"{marks[item.verdict]:8} {item.category}: {item.name}: {item.seen}")
         if item.remedy:
             out().print(f"         hint: {item.remedy}")
@@ -96,26 +97,24 @@ def probe(
     url: str | None = None,
     /,
     *,
+    kinds: str = "http1,http1-fresh",
     rate: float = 50.0,
     duration: str = "10s",
-    kind: Annotated[
-        tuple[str, ...],
-        Parameter(name="--kind", help="Which traffic: http1, fresh, http2, websocket, ..."),
-    ] = ("http1", "fresh"),
     session: Given,
 ) -> int:
-    """Send open-loop load and count every request that fails, with its cause. Exit code 1 if any.
+    """Send open-loop load and count every request that fails, with its cause; 1 if any did.
 
     Parameters
     ----------
     url: Where to; by default the gateway. Only this machine.
+    kinds: http1, http1-fresh, http2, grpc, grpc-stream, websocket, upload, download, line.
     rate: Requests a second of each kind.
     duration: How long.
     """
     from volery.prober.main import parse_and_probe
 
     target = url or session.client.get("/v1/status")["gateway"]["url"]
-    report = parse_and_probe(target, kinds=kind, rate=rate, duration=parse_duration(duration))
+    report = parse_and_probe(target, kinds=kinds, rate=rate, duration=duration)
     if session.json:
         session.emit(report.as_json())
     else:

@@ -7,13 +7,22 @@ import stat
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from integration.tiny_disk import TinyDisk, tiny_disk
 
 from volery.model.errors import Code, VoleryError
 from volery.store.files import hold
 from volery.store.secrets import SecretInfo, Secrets
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[TinyDisk]:
+    with tiny_disk(tmp_path / "tiny") as disk:
+        yield disk
+
 
 VALUE = "correct horse battery staple"
 
@@ -45,11 +54,17 @@ def test_nothing_there_is_no_error_and_makes_no_files(secrets: Secrets, folder: 
 
 def test_missing_names_are_told_together(secrets: Secrets) -> None:
     secrets.set("A", VALUE)
-    for ask in (secrets.values, secrets.versions):
-        with pytest.raises(VoleryError, match="X, Y") as caught:
-            ask(["A", "X", "Y"])
-        assert caught.value.code is Code.NOT_FOUND
-        assert caught.value.hint == "volery secret set X"
+    with pytest.raises(VoleryError, match="X, Y") as caught:
+        secrets.values(["A", "X", "Y"])
+    assert caught.value.code is Code.NOT_FOUND
+    assert caught.value.hint == "volery secret set X"
+
+
+def test_versions_are_of_those_that_are_set(secrets: Secrets) -> None:
+    secrets.set("A", VALUE)
+    secrets.set("B", VALUE)
+    secrets.remove("B")
+    assert secrets.versions(["A", "B", "X"]) == {"A": 1}
 
 
 def test_versions_grow_over_removal(secrets: Secrets) -> None:
@@ -215,18 +230,28 @@ def test_commands_at_once_lose_nothing(folder: Path) -> None:
 
 
 def test_kill_9_while_setting_leaves_old_or_new(folder: Path) -> None:
-    Secrets(folder).set("A", VALUE)
+    secrets = Secrets(folder)
+    secrets.set("A", VALUE)
     for _ in range(5):
+        before = secrets.set("SHARED", "mine").version
         child = subprocess.Popen(
             [sys.executable, "-c", SETS_MANY.replace("25", "10**6"), str(folder), "B"]
         )
-        known = len(Secrets(folder).names())
-        while len(Secrets(folder).names()) < known + 2:  # it is writing now
+        while secrets.versions(["SHARED"])["SHARED"] < before + 3:
             assert child.poll() is None
-            if known > 1 and Secrets(folder).versions(["SHARED"])["SHARED"] % 3 == 0:
-                break
         child.kill()
         child.wait()
-        secrets = Secrets(folder)
         assert secrets.values(["A"]) == {"A": VALUE}
-        secrets.set("C", "still works")
+        assert secrets.values(["SHARED"]) == {"SHARED": "B"}
+
+
+def test_full_disk_is_told_and_changes_nothing(tiny: TinyDisk) -> None:
+    secrets = Secrets(tiny.folder / "s")
+    secrets.set("A", VALUE)
+    tiny.fill()
+    with pytest.raises(VoleryError, match="No space left") as caught:
+        secrets.set("A", "x" * 60_000)
+    assert caught.value.hint
+    assert secrets.values(["A"]) == {"A": VALUE}
+    tiny.free()
+    assert secrets.set("A", "x" * 60_000).version == 2

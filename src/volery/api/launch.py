@@ -1,0 +1,125 @@
+"""Starting, finding and stopping the control plane of an environment, which has a shim too.
+
+The shim starts it again whenever it ends, so that `kill -9` of it costs a moment. `tree=False`: the
+shims of instances and Envoy are its descendants for a while and must outlive it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+from volery import __version__
+from volery.api.client import Client
+from volery.api.home import Home
+from volery.model.errors import Code, VoleryError
+from volery.supervise.process import Backoff, Spec, Supervised, Wish
+
+PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VOLERY_ENVOY", "VOLERY_HOME")
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+
+
+def is_supervised(home: Home) -> bool:
+    """Whether a shim looks after a control plane here, so that it runs or will in a moment."""
+    return Supervised(home.control).looked_after()
+
+
+def is_running(home: Home) -> bool:
+    """Whether a control plane answers here, or is being restarted by its shim."""
+    return is_supervised(home) and _answers(Client(home.socket, patient=True)) is not None
+
+
+def ensure_control_plane(home: Home) -> None:
+    """Start a control plane unless there is one; replace one of another version.
+
+    Raises:
+        VoleryError: it cannot be started, with the last thing it said.
+    """
+    home.create()
+    running = _answers(Client(home.socket)) if is_supervised(home) else None
+    if running is not None and running != __version__:
+        stop_control_plane(home)
+    if not is_supervised(home):
+        _launch(home)
+    deadline = time.monotonic() + START_SECONDS
+    while _answers(Client(home.socket)) is None:
+        if time.monotonic() > deadline or not is_supervised(home):
+            raise VoleryError(
+                f"the control plane does not start: {_last_words(home)}",
+                hint=f"its log: {home.control / 'log'}",
+            )
+        _give_up_on_refusal(home)
+        time.sleep(0.02)
+
+
+def _launch(home: Home) -> None:
+    environment: Mapping[str, str] = {
+        key: os.environ[key] for key in PASSED_ON if key in os.environ
+    }
+    spec = Spec(
+        argv=(sys.executable, "-m", "volery.api.daemon", str(home.path)),
+        cwd=str(home.path),
+        tree=False,
+        grace=20.0,
+        backoff=Backoff(first=0.1, cap=5.0, healthy=5.0),
+    )
+    try:
+        Supervised(home.control).launch(spec, environment, restart=True)
+    except VoleryError as error:
+        if error.code is not Code.CONFLICT:
+            raise  # CONFLICT: another `up` was quicker; its control plane will do
+
+
+def _give_up_on_refusal(home: Home) -> None:
+    """A control plane that ended by itself several times says why in its log."""
+    status = Supervised(home.control).status()
+    if status is not None and status.restarts >= 3:
+        words = _last_words(home)
+        stop_control_plane(home)
+        raise VoleryError(
+            f"the control plane does not start: {words}", hint=f"its log: {home.control / 'log'}"
+        )
+
+
+def stop_control_plane(home: Home) -> None:
+    """End the control plane; instances and Envoy go on.
+
+    Raises:
+        VoleryError: it does not end.
+    """
+    place = Supervised(home.control)
+    if not place.looked_after():
+        return
+    place.wish(Wish(stop=True))
+    deadline = time.monotonic() + STOP_SECONDS
+    while place.looked_after():
+        if time.monotonic() > deadline:
+            raise VoleryError("the control plane does not end", hint=f"see {home.control / 'log'}")
+        time.sleep(0.02)
+
+
+def _answers(client: Client) -> str | None:
+    try:
+        return str(client.get("/v1/version")["version"])
+    except VoleryError:
+        return None
+
+
+def _last_words(home: Home) -> str:
+    import json
+
+    try:
+        lines = (home.control / "log").read_text(errors="replace").splitlines()
+    except OSError:
+        return "it said nothing"
+    for line in reversed(lines):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(said, dict) and "error" in said:
+            return f"{said['error']}"
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,35 @@
+"""A plan without a control plane: against what the ledger of the environment remembers, if any."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from volery.api import wire
+from volery.api.bodies import ApplyBody
+from volery.api.home import Home
+from volery.build.builder import LocalBuilder
+from volery.build.release import release_id
+from volery.control.operations import Request
+from volery.decide.plan import make_plan
+from volery.decide.world import World
+from volery.store.secrets import Secrets
+
+
+def offline_plan(body: dict[str, Any], home: Home) -> list[dict[str, Any]]:
+    """What `up` would do where nothing runs."""
+    request = ApplyBody.model_validate(body).request()
+    releases = asyncio.run(_releases(request, home))
+    only = request.only
+    return [wire.step(item) for item in make_plan(World(), request.application, releases, only)]
+
+
+async def _releases(request: Request, home: Home) -> dict[str, str]:
+    builder = LocalBuilder(home.path, lambda: None, base_env=lambda: {})
+    secrets = Secrets(home.secrets) if home.secrets.exists() else None
+    found = {}
+    for name, service in request.application.services.items():
+        digest = await builder.digest(name, service, request.root)
+        versions = secrets.versions(service.secrets) if secrets else {}
+        found[name] = release_id(name, digest, service, versions)
+    return found

@@ -1,0 +1,156 @@
+"""The local engine: instances as supervised processes of this machine.
+
+Every instance has a folder `home/instances/ID/` and a shim that outlives us. Opening the engine
+adopts whatever runs, closing it lets go and ends nothing. Must be used from one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from volery.engines.local import archive
+from volery.engines.local.about import About
+from volery.engines.local.instance import Instance, shown
+from volery.model.ports import InstanceSpec, Observation
+from volery.supervise.bell import Bell
+from volery.supervise.masking import Masking
+from volery.supervise.process import Supervised
+
+LOOK_SECONDS = 1.0
+"""Between two looks at everything, in case a bell was not heard."""
+LOG_BYTES = 8 * 1024 * 1024
+AT_ONCE = 16
+
+
+class LocalEngine:
+    """Implements the port `Engine` with processes of this machine."""
+
+    def __init__(self, home: Path, wake: Callable[[], None], *, log_bytes: int = LOG_BYTES) -> None:
+        self._home = home
+        self._wake = wake
+        self._log_bytes = log_bytes
+        self._instances: dict[str, Instance] = {}
+        self._maskings: dict[str, Masking | None] = {}
+        self._bell = Bell(home / "bell", self._rung)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Adopt every instance there is."""
+        self._folders.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._bell.open()
+        limit = asyncio.Semaphore(AT_ONCE)
+        folders = sorted(path for path in self._folders.iterdir() if path.is_dir())
+        async with asyncio.TaskGroup() as group:
+            for folder in folders:
+                group.create_task(self._adopt(folder, limit))
+        self._later(self._look_now_and_then())
+
+    async def close(self) -> None:
+        """Let go of everything; all instances run on."""
+        self._bell.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*(instance.close() for instance in self._instances.values()))
+        self._instances.clear()
+
+    def observe(self) -> Mapping[str, Observation]:
+        """Every instance it knows of, by id."""
+        return {identity: instance.seen for identity, instance in self._instances.items()}
+
+    def start(self, spec: InstanceSpec) -> None:
+        """Run this instance. For a known one only its secrets are learnt."""
+        known = self._instances.get(spec.id)
+        if known is not None:
+            known.know(spec)
+            return
+        instance = Instance(self._folders / spec.id, About.of(spec), self._wake)
+        self._instances[spec.id] = instance
+        instance.launch(spec, self._bell.path, self._log_bytes)
+
+    def settle(self, instance: str) -> None:
+        """From now on restart the instance by itself when it exits."""
+        if instance in self._instances:
+            self._instances[instance].settle()
+
+    def stop(self, instance: str) -> None:
+        """SIGTERM, grace, SIGKILL of the whole tree."""
+        if instance in self._instances:
+            self._instances[instance].stop()
+
+    def forget(self, instance: str) -> None:
+        """Drop an *exited* instance; its log is kept for a while."""
+        known = self._instances.get(instance)
+        if known is None or known.seen.state != "exited":
+            return
+        del self._instances[instance]
+        self._maskings[instance] = known.masking
+        archive.keep(self._home, known.about.service, instance, known.folder)
+        self._later(self._clean_up(known))
+
+    def tail(self, instance: str, lines: int = 20) -> Sequence[str]:
+        """The last lines it wrote, secrets masked; also after `forget`, while they are kept."""
+        if instance in self._instances:
+            return self._instances[instance].tail(lines)
+        kept = archive.find(self._home, instance)
+        return [] if kept is None else shown(kept, self._masking_of(instance, kept), lines)
+
+    def folder_of(self, instance: str) -> Path | None:
+        """Where `supervise.logs` finds what an instance wrote, also after `forget`."""
+        known = self._instances.get(instance)
+        return known.folder if known is not None else archive.find(self._home, instance)
+
+    def shims(self) -> tuple[int, ...]:
+        """The process ids of the shims."""
+        found = (instance.shim for instance in self._instances.values())
+        return tuple(sorted(pid for pid in found if pid is not None))
+
+    @property
+    def _folders(self) -> Path:
+        return self._home / "instances"
+
+    def _masking_of(self, instance: str, folder: Path) -> Masking | None:
+        if instance in self._maskings:
+            return self._maskings[instance]
+        secret = About.read(Supervised(folder).about()).secret_names
+        return None if secret else Masking(())
+
+    async def _adopt(self, folder: Path, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            supervised = Supervised(folder)
+            status = await asyncio.to_thread(supervised.status)
+            if status is None and not await asyncio.to_thread(supervised.looked_after):
+                # We were killed before its shim began: nothing of it ever ran.
+                await asyncio.to_thread(shutil.rmtree, folder)
+                return
+            about = About.read(await asyncio.to_thread(supervised.about))
+        instance = Instance(folder, about, self._wake)
+        self._instances[folder.name] = instance
+        instance.adopt()
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for instance in list(self._instances.values()):
+                instance.look()
+
+    async def _clean_up(self, instance: Instance) -> None:
+        try:
+            await asyncio.to_thread(archive.prune, self._home, instance.about.service)
+            if instance.shim is not None:
+                await instance.unattended.wait()
+        finally:
+            await instance.close()
+
+    def _rung(self, name: str) -> None:
+        if name in self._instances:
+            self._instances[name].look()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

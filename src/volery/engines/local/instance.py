@@ -1,0 +1,330 @@
+"""One instance on this machine: its folder, what is seen of it, and what is wished of it.
+
+`look` turns what the shim wrote into an `Observation`; deaths are heard through pidfds before the
+shim has written anything. Wishes are noted at once and carried out in the background. An instance
+whose shim was killed (an *orphan*) serves on, but counts as not alive, so that it is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from volery.engines.health import HealthWatch
+from volery.engines.local.about import About
+from volery.engines.probes import Target
+from volery.model.errors import VoleryError
+from volery.model.ports import Exit, InstanceSpec, Observation
+from volery.supervise import logs, orphan
+from volery.supervise.death import DeathWatch
+from volery.supervise.identity import Identity, environment_of
+from volery.supervise.masking import Masking
+from volery.supervise.ports import reserve
+from volery.supervise.process import Spec, Status, Supervised, Wish
+
+State = Literal["starting", "ready", "unready", "stopping", "exited"]
+HOST = "127.0.0.1"
+RETRY_SECONDS = 1.0
+WITHHELD = "(not shown: this control plane does not know the secrets that may be in it)"
+
+
+class Instance:
+    """One instance; `changed` is called whenever `seen` differs from before."""
+
+    def __init__(self, folder: Path, about: About, changed: Callable[[], None]) -> None:
+        self.id = folder.name
+        self.about = about
+        self.seen = Observation(self.id, "starting")
+        self._supervised = Supervised(folder)
+        self._changed = changed
+        self._wish = self._told = Wish()
+        self._status: Status | None = None
+        self._shim: DeathWatch | None = None
+        self._child: DeathWatch | None = None
+        self._child_alive = False
+        self._health: HealthWatch | None = None
+        self._environment: Mapping[str, str] | None = None
+        self._masking: Masking | None = None if about.secret_names else Masking(())
+        self._launching = self._orphaned = self._cleared = False
+        self._ended_at = 0.0
+        self.unattended = asyncio.Event()
+        """Its shim has gone, and was reaped if it was our child."""
+        self._failure = ""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    # --- wishes ---
+
+    def launch(self, spec: InstanceSpec, notify: Path, log_bytes: int) -> None:
+        """Start it for the first time."""
+        self.know(spec)
+        self._launching = True
+        self._spawn("launch", self._launch(spec, notify, log_bytes))
+
+    def know(self, spec: InstanceSpec) -> None:
+        """Learn the secrets of an instance that a former control plane started."""
+        self._masking = Masking(spec.secrets)
+
+    def adopt(self) -> None:
+        """Take over an instance that a former control plane started."""
+        self._wish = self._told = self._supervised.wished()
+        self.look()
+
+    def settle(self) -> None:
+        """From now on an exit is followed by another start."""
+        self._wish = replace(self._wish, restart=True)
+        self._carry_out()
+
+    def stop(self) -> None:
+        """End it and everything it started."""
+        if self._wish.stop or self.seen.state == "exited":
+            return
+        self._wish = replace(self._wish, stop=True, grace=self.about.grace)
+        self._show()
+        self._carry_out()
+
+    async def close(self) -> None:
+        """Let go of it without touching it."""
+        if "launch" in self._tasks:
+            await asyncio.wait([self._tasks["launch"]])
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for watch in (self._shim, self._child):
+            if watch is not None:
+                watch.close()
+
+    def tail(self, lines: int) -> Sequence[str]:
+        """The last lines it wrote, without secrets."""
+        return shown(self._supervised.path, self._masking, lines)
+
+    @property
+    def masking(self) -> Masking | None:
+        """How to mask its output; None if its secrets are not known."""
+        return self._masking
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._supervised.path
+
+    @property
+    def shim(self) -> int | None:
+        """The process id of its shim."""
+        return self._shim.identity.pid if self._shim is not None else None
+
+    # --- carrying them out ---
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[name] = asyncio.get_running_loop().create_task(work)
+
+    def _running(self, name: str) -> bool:
+        return name in self._tasks and not self._tasks[name].done()
+
+    async def _launch(self, spec: InstanceSpec, notify: Path, log_bytes: int) -> None:
+        try:
+            shim = await asyncio.to_thread(self._start, spec, notify, log_bytes)
+        except VoleryError as error:
+            self._failure = error.message
+        except OSError as error:
+            self._failure = f"cannot be started: {error}"
+        else:
+            self._watch_shim(shim)
+        self._launching = False
+        self.look()
+        self._carry_out()
+
+    def _start(self, spec: InstanceSpec, notify: Path, log_bytes: int) -> Identity:
+        reserved = reserve()
+        try:
+            about = replace(self.about, port=reserved.port)
+            environment = {**spec.environment, "PORT": str(reserved.port), "HOST": HOST}
+            if spec.volume:
+                Path(spec.volume).mkdir(parents=True, exist_ok=True, mode=0o700)
+            limits = spec.resources.model_dump(exclude_none=True)
+            wanted = Spec(
+                argv=spec.command,
+                cwd=spec.directory,
+                expand=True,
+                limits=limits,
+                grace=spec.stop.grace,
+                log_bytes=log_bytes,
+                notify=str(notify),
+                about=about.as_json(),
+            )
+            shim = self._supervised.launch(wanted, environment, hold=(reserved.fd,))
+        finally:
+            reserved.close()
+        self.about, self._environment = about, environment
+        return shim
+
+    def _carry_out(self) -> None:
+        if self._launching or self._failure:
+            return
+        if self._orphaned:
+            self._end_orphan()
+        elif self._wish != self._told and not self._running("wish"):
+            self._spawn("wish", self._tell())
+
+    async def _tell(self) -> None:
+        while self._wish != self._told:
+            wish = self._wish
+            try:
+                await asyncio.to_thread(self._supervised.wish, wish)
+            except OSError:  # a full disk: a stop was told by signal, the rest is tried again
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._told = wish
+
+    # --- seeing ---
+
+    def look(self) -> None:
+        """Read what the shim wrote."""
+        if self._launching:
+            return
+        status = self._supervised.status()
+        if status is None and self._shim is None and not self._supervised.looked_after():
+            self._failure = self._failure or _last_words(self.folder)
+        if status is not None and not self._orphaned:
+            self._status = status
+            self._watch_shim(status.shim)
+            if status.child != (self._child and self._child.identity):
+                self._follow(status.child)
+        self._show()
+
+    def _watch_shim(self, shim: Identity) -> None:
+        if self._shim is None or self._shim.identity != shim:
+            self._shim = DeathWatch(shim, self._shim_died)
+
+    def _follow(self, child: Identity | None) -> None:
+        if self._child is not None:
+            self._child.close()
+        self._stop_health()
+        self._child, self._child_alive = None, child is not None
+        if child is not None:
+            self._child = DeathWatch(child, self._child_died)
+            self._start_health(child)
+
+    def _start_health(self, child: Identity) -> None:
+        if self.about.port is None or not child.alive():
+            return
+        environment = self._environment or environment_of(child.pid) or {}
+        names = self.about.secret_names
+        if self._masking is None and all(name in environment for name in names):
+            self._masking = Masking(environment[name] for name in names)
+        about = self.about
+        target = Target(HOST, self.about.port, about.protocol, about.directory, environment)
+        self._health = HealthWatch(about.health, target, self._show)
+        self._spawn("health", self._health.run())
+
+    def _stop_health(self) -> None:
+        self._health = None
+        if "health" in self._tasks:
+            self._tasks["health"].cancel()
+
+    def _child_died(self) -> None:
+        self._child_alive = False
+        self._stop_health()
+        self._show()
+        if self._orphaned:
+            self._end_orphan()
+
+    def _shim_died(self) -> None:
+        self.unattended.set()
+        self.look()
+        if self._status is None:
+            self._failure = self._failure or _last_words(self.folder)
+        elif self._status.phase != "ended":
+            self._orphaned = True
+            self._end_orphan()
+        self._show()
+
+    def _end_orphan(self) -> None:
+        status = self._status
+        wanted = self._stopping or not self._child_alive
+        if status is None or not wanted or self._cleared or self._running("end"):
+            return
+        self._spawn("end", self._clear(status, self.about.grace if self._stopping else 0.0))
+
+    async def _clear(self, status: Status, grace: float) -> None:
+        await orphan.end(self.folder, status, grace)
+        self._cleared, self._ended_at = True, time.time()
+        self._show()
+
+    def _show(self) -> None:
+        state, detail = self._state()
+        status, port = self._status, self.about.port
+        seen = Observation(
+            id=self.id,
+            state=state,
+            address=f"{HOST}:{port}" if port else None,
+            pid=self._child.identity.pid if self._child and self._child_alive else None,
+            started_at=status.started_at if status else 0.0,
+            restarts=status.restarts if status else 0,
+            alive=not self._orphaned and (self._health is None or self._health.alive),
+            detail=self._without_secrets(detail),
+            exit=self._exit(),
+            enforced=status.enforced if status else {},
+        )
+        if seen != self.seen:
+            self.seen = seen
+            self._changed()
+
+    @property
+    def _stopping(self) -> bool:
+        return self._wish.stop or (self._status is not None and self._status.stop)
+
+    def _state(self) -> tuple[State, str]:
+        status = self._status
+        if self._failure:
+            return "exited", self._failure
+        if status is not None and (status.phase == "ended" or self._cleared):
+            return "exited", status.detail or str(self._exit() or "")
+        if self._stopping:
+            return "stopping", ""
+        if status is None:
+            return "starting", "its shim starts"
+        if self._child_alive:
+            return self._health_state(status)
+        if not self._orphaned and (status.phase == "waiting" or status.restart):
+            return "starting", status.detail or f"{self._exit() or 'it ended'}; it starts again"
+        return "stopping", "its process ended"
+
+    def _health_state(self, status: Status) -> tuple[State, str]:
+        health = self._health
+        if self._orphaned:
+            return ("ready" if health and health.ready else "unready"), "its shim died"
+        if health is None:
+            return "starting", ""
+        if health.been_ready:
+            return ("ready" if health.ready else "unready"), health.detail
+        before = f"restarted after: {status.exits[-1]}; " if status.exits else ""
+        return "starting", before + (health.detail or "not asked yet")
+
+    def _exit(self) -> Exit | None:
+        if self._status is None:
+            return None
+        if self._cleared and self._status.child is not None:
+            return Exit(at=self._ended_at)
+        return self._status.exits[-1] if self._status.exits else None
+
+    def _without_secrets(self, text: str) -> str:
+        return self._masking(text) if self._masking else text.partition(":")[0]
+
+
+def shown(folder: Path, masking: Masking | None, lines: int) -> Sequence[str]:
+    """The last lines of a log, if it is known what to mask in them."""
+    if masking is None:
+        return [WITHHELD]
+    return [masking(line.text) for line in logs.read(folder, lines=lines)]
+
+
+def _last_words(folder: Path) -> str:
+    try:
+        said = (folder / "shim.log").read_text(errors="replace").strip()
+    except OSError:
+        said = ""
+    return f"its shim did not start: {said.rpartition(chr(10))[2]}".removesuffix(": ")

@@ -1,0 +1,150 @@
+"""One question to one instance: may it get requests, does it live? Asked from outside.
+
+Kinds: GET of a path (2xx and 3xx are yes; over HTTP/2 where the service speaks that), a TCP
+connection, a command that exits 0. Every question is a fresh connection or process, ends at its
+timeout with all it started, reads a bounded answer, and never raises: no answer is an answer too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import h2.connection
+import h2.events
+import h2.exceptions
+
+from volery.model.application import Probe
+from volery.model.units import format_duration
+from volery.supervise.command import run
+from volery.supervise.shim.child import expand
+from volery.supervise.shim.processes import signal_name
+
+_HEAD_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom to ask. The environment may hold secrets."""
+
+    host: str
+    port: int
+    protocol: Literal["http", "http2", "grpc", "tcp"]
+    directory: str
+    environment: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Yes or no, and in a few words what was seen."""
+
+    ok: bool
+    text: str
+
+
+async def ask(probe: Probe | None, target: Target, seconds: float) -> Answer:
+    """Put the question; without a probe it is whether a connection is accepted."""
+    if probe is not None and probe.command is not None:
+        return await _command(probe.command, target, seconds)
+    if probe is None or probe.path is None:
+        return await _limited(_connects(target), seconds, "a connection was not accepted")
+    question = _get_h2 if target.protocol in ("http2", "grpc") else _get
+    return await _limited(
+        question(probe.path, target), seconds, f"GET {probe.path} was not answered"
+    )
+
+
+async def _limited(question: Coroutine[Any, Any, Answer], seconds: float, late: str) -> Answer:
+    try:
+        async with asyncio.timeout(seconds):
+            return await question
+    except TimeoutError:
+        return Answer(False, f"{late} within {format_duration(seconds)}")
+    except ConnectionRefusedError:
+        return Answer(False, "connection refused")
+    except ConnectionError:
+        return Answer(False, "connection reset")
+    except OSError as error:
+        return Answer(False, error.strerror or str(error))
+
+
+async def _connects(target: Target) -> Answer:
+    _, writer = await asyncio.open_connection(target.host, target.port)
+    writer.close()
+    return Answer(True, "a connection was accepted")
+
+
+async def _get(path: str, target: Target) -> Answer:
+    reader, writer = await asyncio.open_connection(target.host, target.port, limit=_HEAD_BYTES)
+    try:
+        head = f"GET {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
+        writer.write(
+            f"{head}User-Agent: volery\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode()
+        )
+        while True:
+            status = _status(await reader.readuntil(b"\r\n"))
+            if status is None or status >= 200:
+                return _judged(path, status)
+            await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return _judged(path, None)
+    finally:
+        writer.transport.abort()
+
+
+def _status(line: bytes) -> int | None:
+    words = line.split(None, 2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+        return None
+    return int(words[1])
+
+
+def _judged(path: str, status: int | None) -> Answer:
+    if status is None:
+        return Answer(False, f"GET {path} got no HTTP answer")
+    return Answer(200 <= status < 400, f"GET {path} answered {status}")
+
+
+async def _get_h2(path: str, target: Target) -> Answer:
+    """With prior knowledge, as services behind a proxy speak it."""
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    connection = h2.connection.H2Connection()
+    try:
+        connection.initiate_connection()
+        headers = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", f"{target.host}:{target.port}"),
+            (":path", path),
+            ("user-agent", "volery"),
+        ]
+        connection.send_headers(connection.get_next_available_stream_id(), headers, end_stream=True)
+        while True:
+            writer.write(connection.data_to_send())
+            content = await reader.read(_HEAD_BYTES)
+            if not content:
+                return _judged(path, None)
+            for event in connection.receive_data(content):
+                if isinstance(event, h2.events.ResponseReceived):
+                    return _judged(path, int(dict(event.headers or [])[b":status"]))
+                if isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
+                    return _judged(path, None)
+    except (h2.exceptions.ProtocolError, ValueError, KeyError):
+        return Answer(False, f"GET {path} got no HTTP/2 answer")
+    finally:
+        writer.transport.abort()
+
+
+async def _command(words: Sequence[str], target: Target, seconds: float) -> Answer:
+    name = words[0]
+    argv = expand(list(words), dict(target.environment))
+    try:
+        ran = await run(argv, target.directory, target.environment, seconds)
+    except OSError as error:
+        return Answer(False, f"{name} cannot be run: {error.strerror}")
+    if ran.code is None:
+        return Answer(False, f"{name} did not end within {format_duration(seconds)}")
+    how = f"exited {ran.code}" if ran.code >= 0 else f"was killed by {signal_name(-ran.code)}"
+    return Answer(ran.code == 0, f"{name} {how}: {ran.last_line}".removesuffix(": "))

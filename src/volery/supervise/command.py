@@ -1,0 +1,116 @@
+"""A short command, run to its end or to its deadline; then nothing of it is left.
+
+Its output is bounded, and its end is its own: what it leaves behind with the pipe open is not
+waited for. It gets exactly the environment given, no input, and a session of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from volery.supervise.masking import clean
+from volery.supervise.shim.processes import all_processes, descendants, send
+
+_KEPT_BYTES = 4096
+_CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How it ended: an exit code, minus a signal number, or None if it had to be killed."""
+
+    code: int | None
+    output: bytes
+    """The end of what it wrote."""
+
+    @property
+    def last_line(self) -> str:
+        """The last line that is not empty, as text."""
+        lines = self.output.strip().rsplit(b"\n", 1)
+        return clean(lines[-1])
+
+
+async def run(
+    argv: Sequence[str], directory: str, environment: Mapping[str, str], seconds: float
+) -> Ran:
+    """Run it.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    output = _Output()
+    try:
+        process = subprocess.Popen(  # noqa: ASYNC220 - returns once the program is executed
+            argv,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output.write_end,
+            stderr=output.write_end,
+            start_new_session=True,
+        )
+    except BaseException:
+        output.close()
+        raise
+    finally:
+        os.close(output.write_end)
+    pidfd = os.pidfd_open(process.pid)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    output.listen()
+    try:
+        async with asyncio.timeout(seconds):
+            await ended.wait()
+    except TimeoutError:
+        return Ran(None, output.content)
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        if not ended.is_set():
+            _kill(process.pid)
+        process.wait()
+        output.close()
+    return Ran(process.returncode, output.content)
+
+
+def _kill(pid: int) -> None:
+    """It, what is below it, and what went with its session."""
+    below = {stat.pid for stat in descendants(pid)}
+    for stat in all_processes():
+        if stat.pid == pid or stat.pid in below or stat.session == pid:
+            send(stat.pid, stat.ticks, signal.SIGKILL)
+
+
+class _Output:
+    """The end of what comes through a pipe."""
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._read_end, False)
+        self.content = b""
+
+    def listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self._read_end, self._take)
+
+    def _take(self) -> bool:
+        try:
+            content = os.read(self._read_end, _CHUNK)
+        except BlockingIOError:
+            return False
+        self.content = (self.content + content)[-_KEPT_BYTES:]
+        if not content:
+            asyncio.get_running_loop().remove_reader(self._read_end)
+        return bool(content)
+
+    def close(self) -> None:
+        """Take what is still in the pipe, but no more than a pipe holds at once."""
+        for _ in range(16):
+            if not self._take():
+                break
+        asyncio.get_running_loop().remove_reader(self._read_end)
+        os.close(self._read_end)

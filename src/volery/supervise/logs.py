@@ -1,0 +1,199 @@
+"""Reads what a supervised process wrote: by time, the last lines, or as it goes on.
+
+Lines come as text fit to show (see `masking.clean`), still with secrets in them; whoever shows them
+masks. Times are known to about a quarter of a second, from the index the shim keeps. The shim may
+cut the log at any moment: positions count all bytes ever written, and what was read while a cut was
+under way is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from volery.supervise.masking import clean
+
+_CHUNK = 256 * 1024
+_LONGEST = 64 * 1024
+"""A line longer than this is shown in pieces."""
+_CUT_SECONDS = 1.0
+"""How long a cut may take; a mark that stays longer was left by a shim that was killed."""
+_GUESS = 200
+"""Bytes of a line, to find out where to begin to read the last ones."""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line and when it was written, in Unix seconds."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Where the two files begin, and how far the log was at some moments."""
+
+    older: int = 0
+    base: int = 0
+    cutting: bool = False
+    times: tuple[float, ...] = ()
+    positions: tuple[int, ...] = ()
+
+    def at(self, position: int) -> float:
+        """When the byte at a position was seen first."""
+        found = bisect_right(self.positions, position)
+        return self.times[found] if found < len(self.times) else time.time()
+
+    def since(self, moment: float) -> int:
+        """The position from which on everything may have been written at or after a moment."""
+        found = bisect_left(self.times, moment)
+        return self.positions[found - 1] if found else self.older
+
+
+def read(
+    directory: Path, since: float | None = None, lines: int | None = None
+) -> Iterator[LogLine]:
+    """What is there now: everything, or from a moment on, or the last lines."""
+    index = _index(directory)
+    if lines is not None and since is None:
+        yield from _last(directory, index, lines)
+        return
+    begin = index.older if since is None else index.since(since)
+    found = _Reader(directory, begin).lines(unfinished=True)
+    yield from found if lines is None else deque(found, maxlen=lines)
+
+
+async def follow(
+    directory: Path, since: float | None = None, lines: int | None = None, every: float = 0.2
+) -> AsyncIterator[LogLine]:
+    """What `read` gives, and then every new line, until the caller stops or the log is removed."""
+    index = _index(directory)
+    begin = _end(directory, index) if lines == 0 else index.older
+    if since is not None:
+        begin = index.since(since)
+    reader = _Reader(directory, begin)
+    first = reader.lines(unfinished=False)
+    for line in first if lines is None else deque(first, maxlen=lines):
+        yield line
+    while directory.exists():
+        for line in reader.lines(unfinished=False):
+            yield line
+        await asyncio.sleep(every)
+
+
+def _last(directory: Path, index: _Index, lines: int) -> list[LogLine]:
+    end, span = _end(directory, index), max(16 * 1024, lines * _GUESS)
+    while True:
+        begin = max(index.older, end - span)
+        found = deque(_Reader(directory, begin).lines(unfinished=True), maxlen=lines)
+        if len(found) == lines or begin == index.older:
+            return list(found)
+        span *= 4
+
+
+@dataclass
+class _Reader:
+    """Goes on from a position; in the middle of a line it begins with the next one."""
+
+    directory: Path
+    position: int
+    _rest: bytes = b""
+    _skipping: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._skipping = self.position > 0
+        self.position = max(0, self.position - 1)
+
+    def lines(self, unfinished: bool) -> Iterator[LogLine]:
+        """Every line from here to the present end, the last one also without its end if asked."""
+        while content := self._content():
+            index = _index(self.directory)
+            pieces = self._split(content)
+            for start, piece in pieces:
+                yield LogLine(index.at(start), clean(piece))
+        if unfinished and self._rest and not self._skipping:
+            start = self.position - len(self._rest)
+            yield LogLine(_index(self.directory).at(start), clean(self._rest))
+
+    def _split(self, content: bytes) -> Iterator[tuple[int, bytes]]:
+        start = self.position - len(content) - len(self._rest)
+        *whole, self._rest = (self._rest + content).split(b"\n")
+        for line in whole:
+            if not self._skipping:
+                yield from ((start + at, line[at : at + _LONGEST]) for at in _steps(len(line)))
+            self._skipping = False
+            start += len(line) + 1
+        if len(self._rest) > _LONGEST:
+            if not self._skipping:
+                yield start, self._rest[:_LONGEST]
+            self._rest = self._rest[_LONGEST:]
+
+    def _content(self) -> bytes:
+        """The next bytes; none at the present end."""
+        deadline = time.monotonic() + _CUT_SECONDS
+        while True:
+            before = _index(self.directory, marks=False)
+            if self.position < before.older:  # cut away before we came
+                self.position, self._rest = before.older, b""
+                self._skipping = before.older > 0
+            older = self.position < before.base
+            name, start = ("log.1", before.older) if older else ("log", before.base)
+            content = _bytes(self.directory / name, self.position - start)
+            late = time.monotonic() > deadline
+            if late or (not before.cutting and _index(self.directory, marks=False) == before):
+                self.position += len(content)
+                if content or not older:
+                    return content
+                self.position = before.base  # the older half has a gap at its end, or is gone
+                continue
+            time.sleep(0.002)
+
+
+def _steps(length: int) -> range:
+    return range(0, max(length, 1), _LONGEST)
+
+
+def _bytes(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(_CHUNK)
+    except FileNotFoundError:
+        return b""
+
+
+def _end(directory: Path, index: _Index) -> int:
+    try:
+        return index.base + (directory / "log").stat().st_size
+    except FileNotFoundError:
+        return index.base
+
+
+def _index(directory: Path, marks: bool = True) -> _Index:
+    try:
+        with (directory / "log.index").open(encoding="ascii", errors="replace") as file:
+            header = file.readline().split()
+            lines = list(islice(file, None if marks else 0))
+    except FileNotFoundError:
+        return _Index()
+    numbers = [int(word) for word in header[:2] if word.isdigit()]
+    if len(numbers) != 2:
+        return _Index()
+    found = [mark for mark in map(_mark, lines) if mark is not None]
+    times, positions = zip(*found, strict=True) if found else ((), ())
+    return _Index(numbers[0], numbers[1], header[2:] == ["*"], times, positions)
+
+
+def _mark(line: str) -> tuple[float, int] | None:
+    try:
+        at, position = line.split()
+        return float(at), int(position)
+    except ValueError:  # its end is not written yet
+        return None

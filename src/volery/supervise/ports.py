@@ -1,0 +1,131 @@
+"""Which loopback ports are ours: reserved machine-wide, race-free, as long as a fd is open.
+
+A reservation is an flock on a file named after the port, in a folder of this user that every Volery
+process agrees on. The lock goes with the file descriptor, so whoever inherits it (a shim) keeps the
+port for life and a crash frees it. The port is also tried with bind, against strangers who know
+nothing of our locks. Ports come from 20000 to 31999, below the usual ephemeral range, so that an
+outgoing connection does not take one between its reservation and its use.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from volery.model.errors import Code, VoleryError
+
+FIRST, LAST = 20000, 31999
+STRIDE = 4999
+"""Prime to the size of the range, so that steps of it visit every port once."""
+_FOLDER = f"/tmp/volery-{os.getuid()}"  # noqa: S108 - fixed, so that every TMPDIR agrees; checked below
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """A port that is ours while `fd`, or an inherited copy of it, is open."""
+
+    port: int
+    fd: int
+
+    def close(self) -> None:
+        """Let go of our copy; a process that inherited one keeps the port."""
+        os.close(self.fd)
+
+
+def reserve(preferred: int | None = None) -> Reservation:
+    """A port nobody else has, `preferred` if that is free.
+
+    Raises:
+        VoleryError: every port of the range is taken, or the folder of locks cannot be trusted.
+    """
+    folder = _locks()
+    for port in _candidates(preferred):
+        fd = _lock(folder / str(port))
+        if fd is None:
+            continue
+        if _can_bind(port):
+            return Reservation(port, fd)
+        os.close(fd)
+    raise VoleryError(
+        f"no free port between {FIRST} and {LAST}",
+        code=Code.CONFLICT,
+        hint="stop something that listens there: ss -ltnp",
+    )
+
+
+def _candidates(preferred: int | None) -> Iterator[int]:
+    """The preferred port, then every other one from a random start, ephemeral ones last."""
+    if preferred is not None:
+        yield preferred
+    size, begin = LAST - FIRST + 1, secrets.randbelow(LAST - FIRST + 1)
+    ports = [FIRST + (begin + step * STRIDE) % size for step in range(size)]
+    low, high = _ephemeral()
+    yield from (port for port in ports if port != preferred and not low <= port <= high)
+    yield from (port for port in ports if port != preferred and low <= port <= high)
+
+
+def _ephemeral() -> tuple[int, int]:
+    try:
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except OSError:  # a sandbox may hide it; then only bind protects
+        return 0, -1
+    return int(low), int(high)
+
+
+def _locks() -> Path:
+    """The folder of lock files, made if missing, refused if somebody else could write to it."""
+    top = Path(_FOLDER)
+    try:
+        top.mkdir(mode=0o700, exist_ok=True)
+        found = top.lstat()
+    except OSError as error:
+        raise VoleryError(f"cannot use {top}: {error.strerror}", where=str(top)) from None
+    trusted = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if not trusted or stat.S_IMODE(found.st_mode) & 0o022:
+        raise VoleryError(
+            f"{top} is not a folder that only this user can write",
+            code=Code.REFUSED,
+            hint=f"look who made it, then remove it: ls -ld {top}",
+            where=str(top),
+        )
+    folder = top / "ports"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _lock(path: Path) -> int | None:
+    """The locked file, or None if another process has it or just removed it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), path.stat()):
+            return fd
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(fd)
+    return None
+
+
+def _can_bind(port: int) -> bool:
+    return all(_binds(host, port) for host in ("127.0.0.1", "0.0.0.0"))
+
+
+def _binds(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: only a live listener is in the way, not a connection that lingers.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno in _TAKEN:
+                return False
+            raise
+        return True

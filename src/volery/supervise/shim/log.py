@@ -1,0 +1,112 @@
+"""The log of a process, bounded from outside the data path.
+
+The process writes straight into `log`; nothing it does waits for us. When the file is over its
+limit its last part is copied to `log.1` and it is cut to nothing; what is written between the copy
+and the cut is lost.
+
+Positions count every byte ever written. `log.index` begins with a line `base of log.1, base of
+log`, followed by `*` while a cut is under way; then come lines `time position`, so that a reader
+finds a moment to about GLANCE seconds.
+"""
+
+# Importing pathlib would cost a third of the time to start.
+# ruff: noqa: PTH104, PTH123
+from __future__ import annotations
+
+import os
+import time
+
+from volery.supervise.shim.files import read_text, unlink
+
+INDEX_BYTES = 256 * 1024
+
+
+class Log:
+    """The file, its older half and its index, in the current folder."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.fd = os.open("log", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        header = read_text("log.index").partition("\n")[0].split()
+        known = [int(word) for word in header[:2] if word.isdigit()]
+        self.older, self.base = known if len(known) == 2 else (0, 0)
+        self.seen = os.fstat(self.fd).st_size
+        self.hurry = False
+        self._rewrite(cutting=False)
+
+    def keep(self) -> None:
+        """Note growth, and cut the file when it is over its limit."""
+        size = os.fstat(self.fd).st_size
+        if size == self.seen:
+            self.hurry = False
+            return
+        self.hurry = size - self.seen > self.limit // 4
+        self.seen = size
+        self._note(size)
+        if size > self.limit:
+            self._cut(size)
+
+    def write(self, text: str) -> None:
+        """A line of ours among those of the process."""
+        try:
+            os.write(self.fd, f"volery: {text}\n".encode())
+        except OSError:  # a full disk; state.json says it too
+            return
+
+    def _note(self, size: int) -> None:
+        try:
+            fd = os.open("log.index", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, f"{time.time():.2f} {self.base + size}\n".encode())
+                full = os.fstat(fd).st_size > INDEX_BYTES
+            finally:
+                os.close(fd)
+        except OSError:  # a full disk costs precision of --since, nothing else
+            return
+        if full:
+            self._rewrite(cutting=False, every=2)
+
+    def _cut(self, size: int) -> None:
+        self._rewrite(cutting=True)
+        start = size - self.limit
+        try:
+            copied = self._copy(start)
+        except OSError:  # a full disk: the bound matters more than the older half
+            unlink("log.1.tmp")
+            unlink("log.1")
+            copied = 0
+        os.ftruncate(self.fd, 0)
+        self.older, self.base = self.base + start, self.base + start + copied
+        self.seen = 0
+        self._rewrite(cutting=False)
+
+    def _copy(self, start: int) -> int:
+        """Bytes from there on, also those that come meanwhile, but not without end."""
+        target = os.open("log.1.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            copied = 0
+            while copied < 2 * self.limit:
+                step = os.sendfile(target, self.fd, start + copied, self.limit)
+                if step == 0:
+                    break
+                copied += step
+        finally:
+            os.close(target)
+        os.rename("log.1.tmp", "log.1")
+        return copied
+
+    def _rewrite(self, cutting: bool, every: int = 1) -> None:
+        lines = read_text("log.index").splitlines()[1:]
+        kept = [line for line in lines[::every] if _position(line) >= self.older]
+        header = f"{self.older} {self.base}{' *' if cutting else ''}"
+        try:
+            with open("log.index.tmp", "w", encoding="ascii") as file:
+                file.write("\n".join([header, *kept, ""]))
+            os.rename("log.index.tmp", "log.index")
+        except OSError:  # as above
+            return
+
+
+def _position(line: str) -> int:
+    last = line.rpartition(" ")[2]
+    return int(last) if last.isdigit() else -1

@@ -1,0 +1,129 @@
+"""The ports that Envoy listens on: are they free, and which ones do the edges have?
+
+An edge's port is chosen once and written down, because callers have it in their environment. Since
+Envoy shares its ports with its own successor (SO_REUSEPORT), another program of the same user could
+share them too without anybody noticing; so a port is tried without sharing before it is given to
+Envoy.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+from collections.abc import Collection, Container
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from volery.model.errors import Code, VoleryError
+from volery.model.state import SlotName
+from volery.supervise.ports import Reservation, reserve
+from volery.traffic.files import write_atomically
+
+
+def check_port(host: str, port: int, ours: Collection[int] = ()) -> None:
+    """Raise VoleryError, naming the holder, unless this address can be listened on.
+
+    Args:
+        ours: process ids that may hold it: our own Envoys.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # A connection that ended a moment ago does not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            holders = _holders(port) if error.errno == errno.EADDRINUSE else []
+            if not holders or not set(holders) <= set(ours):
+                raise _explained(host, port, error, holders) from error
+
+
+def _explained(
+    host: str, port: int, error: OSError, holders: Collection[int | None]
+) -> VoleryError:
+    where = f"{host}:{port}"
+    another = "choose another gateway.port"
+    if error.errno == errno.EADDRINUSE:
+        return VoleryError(
+            f"port {port} is in use by {_names(holders)}",
+            code=Code.CONFLICT,
+            hint=another,
+            where=where,
+        )
+    if error.errno == errno.EACCES:
+        return VoleryError(
+            f"port {port} may not be listened on by this user",
+            code=Code.REFUSED,
+            hint=f"{another} above 1023",
+            where=where,
+        )
+    return VoleryError(
+        f"cannot listen on {where}: {error.strerror}",
+        code=Code.INVALID,
+        hint="choose an address of this machine for gateway.host",
+        where=where,
+    )
+
+
+def _holders(port: int) -> list[int | None]:
+    """Who listens there; None is somebody we may not look at."""
+    return [
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
+    ]
+
+
+def _names(holders: Collection[int | None]) -> str:
+    for pid in holders:
+        if pid is not None:
+            with suppress(psutil.NoSuchProcess):
+                return f"{psutil.Process(pid).name()} (pid {pid})"
+    return "another process"
+
+
+class EdgePorts:
+    """Which edge has which port, for ever."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ports: dict[str, int] = {}
+        self._reserved: list[Reservation] = []
+
+    def open(self, ours: Container[int]) -> None:
+        """Read what was chosen; a port that a stranger has taken meanwhile is chosen anew.
+
+        Args:
+            ours: ports that our own Envoy listens on, which nobody else can take.
+        """
+        if self._path.exists():
+            self._ports = json.loads(self._path.read_text())
+        for name, port in self._ports.items():
+            if port not in ours:
+                self._reserve(name, port)
+        self._write()
+
+    def port(self, caller: str, slot: SlotName, need: str) -> int:
+        """The port of this edge."""
+        name = f"{caller}/{slot}/{need}"
+        if name not in self._ports:
+            self._reserve(name, None)
+            self._write()
+        return self._ports[name]
+
+    def close(self) -> None:
+        """Let go of what no Envoy listens on."""
+        for reservation in self._reserved:
+            reservation.close()
+        self._reserved = []
+
+    def _reserve(self, name: str, preferred: int | None) -> None:
+        reservation = reserve(preferred)
+        self._reserved.append(reservation)
+        self._ports[name] = reservation.port
+
+    def _write(self) -> None:
+        write_atomically(self._path, json.dumps(self._ports, indent=1, sort_keys=True))

@@ -1,0 +1,240 @@
+"""The aggregated discovery service: tells every Envoy what to do and waits for its answer.
+
+One gRPC stream a proxy, state of the world, over a Unix socket only we may open. Clusters and their
+endpoints come first; when they are acknowledged, listeners; then routes. Endpoints are sent again
+after clusters and routes after listeners, even unchanged: a replaced one waits for them.
+Nothing is sent before there is something to say: a proxy that comes back from a control plane's
+restart keeps what it has.
+
+Terms: an *offer* is a snapshot with a version a type; a proxy has *settled* when it acknowledged
+every type of the offer and asked for every resource in it; a *refusal* is its own words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import Message
+
+from volery.traffic.clusters import pack
+from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ORDER, ROUTES, Snapshot, expected
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+# A replaced cluster waits for its endpoints, a replaced listener for its routes.
+COMPLETES = {ENDPOINTS: CLUSTERS, ROUTES: LISTENERS}
+# Envoy acknowledges clusters only when it has their endpoints; the others one after the other.
+TOGETHER = ((CLUSTERS, ENDPOINTS), (LISTENERS,), (ROUTES,))
+STOP_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A snapshot, the version of each of its types, and what has to be asked for by name."""
+
+    snapshot: Snapshot
+    versions: Mapping[str, int]
+    names: Mapping[str, frozenset[str]]
+
+
+@dataclass
+class Subscription:
+    """What one proxy wants and has of one type."""
+
+    names: frozenset[str] = frozenset()
+    nonce: str = ""
+    sent: int = 0
+    sent_names: frozenset[str] = frozenset()
+    accepted: int = 0
+
+    def has(self, version: int, names: frozenset[str]) -> bool:
+        """Whether the proxy accepted this version and all of these names."""
+        return self.accepted == version and names <= self.names <= self.sent_names
+
+    def may_be_sent(self, version: int, names: frozenset[str]) -> bool:
+        """Whether the proxy asked for all of it and has not been sent it."""
+        return names <= self.names and (self.sent != version or not self.names <= self.sent_names)
+
+
+@dataclass(eq=False)
+class Stream:
+    """One proxy's conversation."""
+
+    node: str = ""
+    types: dict[str, Subscription] = field(default_factory=dict)
+    outbox: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+
+
+class DiscoveryServer:
+    """Serves offers to proxies and tells when they settled."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._streams: set[Stream] = set()
+        self._offer: Offer | None = None
+        self._counter = itertools.count(1)
+        self._changed = asyncio.Event()
+        self._refusal: str | None = None
+        self._server: grpc.aio.Server | None = None
+        self._directory = -1
+
+    async def open(self) -> None:
+        """Listen."""
+        # The path of a Unix socket is limited to 107 bytes; seen from a directory's descriptor
+        # every socket is near.
+        self._directory = os.open(self._socket.parent, os.O_PATH | os.O_DIRECTORY)
+        self._server = grpc.aio.server()
+        self._server.add_generic_rpc_handlers([self._handler()])
+        self._server.add_insecure_port(f"unix:/proc/self/fd/{self._directory}/{self._socket.name}")
+        self._socket.chmod(0o600)
+        await self._server.start()
+
+    async def close(self) -> None:
+        """Let go; proxies keep serving what they have and try to reconnect."""
+        if self._server is not None:
+            await self._server.stop(STOP_SECONDS)
+            self._server = None
+        if self._directory >= 0:
+            self._socket.unlink(missing_ok=True)
+            os.close(self._directory)
+            self._directory = -1
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """The proxies that are connected."""
+        return frozenset(stream.node for stream in self._streams if stream.node)
+
+    def settled(self, node: str) -> bool:
+        """Whether this proxy has accepted the newest offer in full."""
+        return any(stream.node == node and self._has_settled(stream) for stream in self._streams)
+
+    def offer(self, snapshot: Snapshot) -> None:
+        """Send this from now on."""
+        names = {url: expected(snapshot, url) for url in ORDER}
+        self._offer = Offer(snapshot, self._versions(snapshot), names)
+        self._refusal = None
+        for stream in self._streams:
+            self._advance(stream)
+        self._notify()
+
+    async def deliver(self, snapshot: Snapshot) -> str | None:
+        """Offer a snapshot and wait until every proxy settled; its words if one refuses."""
+        self.offer(snapshot)
+        await self.until(self._delivered)
+        return self._refusal
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that changes with what proxies say."""
+        while not condition():
+            await self._changed.wait()
+
+    async def _converse(
+        self, requests: AsyncIterator[Message], context: grpc.aio.ServicerContext
+    ) -> None:
+        """One proxy's stream."""
+        stream = Stream()
+        self._streams.add(stream)
+        writing = asyncio.create_task(_write(stream, context))
+        try:
+            async for request in requests:
+                self._hear(stream, request)
+        finally:
+            writing.cancel()
+            self._streams.discard(stream)
+            self._notify()
+
+    def _handler(self) -> grpc.GenericRpcHandler:
+        method = grpc.stream_stream_rpc_method_handler(
+            self._converse,
+            request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
+            response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, {"StreamAggregatedResources": method})
+
+    def _hear(self, stream: Stream, request: Message) -> None:
+        stream.node = request.node.id or stream.node
+        known = stream.types.get(request.type_url, Subscription())
+        if request.type_url not in ORDER or request.response_nonce != known.nonce:
+            return  # not ours to serve, or an answer to what has been superseded
+        stream.types[request.type_url] = known
+        known.names = frozenset(request.resource_names)
+        known.sent_names &= known.names
+        if request.HasField("error_detail"):
+            if self._offer and known.sent == self._offer.versions[request.type_url]:
+                self._refusal = request.error_detail.message or "refused without a reason"
+        elif known.sent and request.version_info == str(known.sent):
+            known.accepted = known.sent
+        self._advance(stream)
+        self._notify()
+
+    def _advance(self, stream: Stream) -> None:
+        """Send what this proxy lacks, if it has all that must come before."""
+        offer = self._offer
+        if offer is None:
+            return
+        for together in TOGETHER:
+            lacking = [url for url in together if not self._has(stream, url)]
+            for url in lacking:
+                known = stream.types.get(url)
+                if known is not None and known.may_be_sent(offer.versions[url], offer.names[url]):
+                    self._send(stream, url, offer)
+            if lacking:
+                return
+
+    def _has(self, stream: Stream, url: str) -> bool:
+        offer, known = self._offer, stream.types.get(url)
+        if offer is None:
+            return False
+        if url in COMPLETES and not offer.names[url]:
+            return True
+        return known is not None and known.has(offer.versions[url], offer.names[url])
+
+    def _send(self, stream: Stream, url: str, offer: Offer) -> None:
+        known = stream.types[url]
+        known.nonce, known.sent = str(next(self._counter)), offer.versions[url]
+        known.sent_names, known.accepted = known.names, 0
+        resources = offer.snapshot.types[url].items()
+        chosen = [pack(item) for name, item in resources if not known.names or name in known.names]
+        stream.outbox.put_nowait(
+            discovery_pb2.DiscoveryResponse(
+                type_url=url, version_info=str(known.sent), nonce=known.nonce, resources=chosen
+            )
+        )
+
+    def _versions(self, snapshot: Snapshot) -> dict[str, int]:
+        old = self._offer
+        versions: dict[str, int] = {}
+        for url in ORDER:
+            completed = COMPLETES.get(url, url)
+            if (
+                old is not None
+                and old.snapshot.types[url] == snapshot.types[url]
+                and versions.get(completed, old.versions[completed]) == old.versions[completed]
+            ):
+                versions[url] = old.versions[url]
+            else:
+                versions[url] = next(self._counter)
+        return versions
+
+    def _has_settled(self, stream: Stream) -> bool:
+        return all(self._has(stream, url) for url in ORDER)
+
+    def _delivered(self) -> bool:
+        named = [stream for stream in self._streams if stream.node]
+        return self._refusal is not None or (bool(named) and all(map(self._has_settled, named)))
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+async def _write(stream: Stream, context: grpc.aio.ServicerContext) -> None:
+    while True:
+        await context.write(await stream.outbox.get())

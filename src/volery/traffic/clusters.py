@@ -1,0 +1,213 @@
+"""Services -> Envoy clusters and their endpoints. Pure.
+
+An http, http2 or grpc service has two permanent clusters, one a slot, so that a rollout only moves
+weights and a slot's statistics are its own. A tcp service has one, because a connection cannot be
+moved between clusters without a listener change, which would cut it: its weights live in its
+endpoints. A draining endpoint stays listed, so that what it still answers is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.core.v3 import address_pb2, config_source_pb2, health_check_pb2, protocol_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as upstream_pb2
+from envoy.type.v3 import percent_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from volery.model.ports import Edge, Endpoint, ServiceTraffic
+from volery.model.state import SLOTS, SlotName
+
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+CONNECT_SECONDS = 1.0
+# Servers close idle connections after 2 s (gunicorn) or 5 s (node, uvicorn). We close first, or a
+# request could be written to a connection that is just being closed.
+HTTP1_IDLE_SECONDS = 1.0
+HTTP2_IDLE_SECONDS = 60.0
+# A limit on everything, far above what one machine serves.
+MAX_ACTIVE = 100_000
+MAX_RETRIES = 1_024
+# A budget is a share; with few requests under way the share alone would forbid every retry.
+BUDGET_FLOOR = 10
+TCP_WEIGHT_SCALE = 1_000
+
+
+def slot_cluster(service: str, slot: SlotName) -> str:
+    """The permanent cluster of one slot of an http, http2 or grpc service."""
+    return f"{service}~{slot}"
+
+
+def tcp_cluster(service: str) -> str:
+    """The one cluster of a tcp service."""
+    return f"{service}~tcp"
+
+
+def seconds(value: float) -> Duration:
+    """A protobuf duration."""
+    whole, nanos = divmod(round(value * 1e9), 10**9)
+    return Duration(seconds=whole, nanos=nanos)
+
+
+def pack(message: Message) -> AnyMessage:
+    """A message wrapped for an extension point, byte for byte the same every time."""
+    packed = AnyMessage()
+    packed.Pack(message, deterministic=True)
+    return packed
+
+
+def from_ads() -> config_source_pb2.ConfigSource:
+    """Where dynamic resources come from; a proxy that starts waits for them, it never guesses."""
+    return config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(),
+        resource_api_version=config_source_pb2.V3,
+        initial_fetch_timeout=seconds(0),
+    )
+
+
+def socket_address(host: str, port: int) -> address_pb2.Address:
+    """A TCP address."""
+    return address_pb2.Address(
+        socket_address=address_pb2.SocketAddress(address=host, port_value=port)
+    )
+
+
+def clusters(services: Mapping[str, ServiceTraffic], edges: Iterable[Edge]) -> list[Message]:
+    """Every cluster, without its endpoints."""
+    budgets = _budgets(edges)
+    return [
+        _cluster(name, service, budgets.get(owner))
+        for owner, service in services.items()
+        for name in _names(owner, service)
+    ]
+
+
+def assignments(services: Mapping[str, ServiceTraffic]) -> list[Message]:
+    """The endpoints of every cluster."""
+    return [
+        assignment for name, service in services.items() for assignment in _assigned(name, service)
+    ]
+
+
+def assignment(name: str, endpoints: Iterable[Message]) -> Message:
+    """The endpoints of one cluster, always in the same order."""
+    ordered = sorted(endpoints, key=endpoint_key)
+    return endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=name,
+        endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=ordered)],
+    )
+
+
+def endpoint_key(item: Message) -> tuple[str, str, int]:
+    """What makes an endpoint the same one: instance, host and port."""
+    address = item.endpoint.address.socket_address
+    return item.endpoint.hostname, address.address, address.port_value
+
+
+def serves(item: Message) -> bool:
+    """Whether an endpoint gets new requests."""
+    return bool(item.health_status == health_check_pb2.HEALTHY)
+
+
+def http_options(http1: bool, idle_seconds: float) -> Message:
+    """How to speak HTTP upstream, and when to close a connection that has nothing to do."""
+    explicit = upstream_pb2.HttpProtocolOptions.ExplicitHttpConfig()
+    if http1:
+        explicit.http_protocol_options.SetInParent()
+    else:
+        explicit.http2_protocol_options.SetInParent()
+    return upstream_pb2.HttpProtocolOptions(
+        explicit_http_config=explicit,
+        common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
+            idle_timeout=seconds(idle_seconds)
+        ),
+    )
+
+
+def _names(name: str, service: ServiceTraffic) -> list[str]:
+    if service.protocol == "tcp":
+        return [tcp_cluster(name)]
+    return [slot_cluster(name, slot) for slot in SLOTS]
+
+
+def _budgets(edges: Iterable[Edge]) -> dict[str, float]:
+    """The retry budget of a service: the largest any caller asks for, as a cluster has only one.
+
+    Retries of a connection that never carried a request need no budget: they add no load.
+    """
+    budgets: dict[str, float] = {}
+    for edge in edges:
+        retry = edge.policy.retry
+        if retry is not None and set(retry.on) - {"connect"}:
+            budgets[edge.need] = max(budgets.get(edge.need, 0.0), retry.budget)
+    return budgets
+
+
+def _cluster(name: str, service: ServiceTraffic, budget: float | None) -> Message:
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        type=cluster_pb2.Cluster.EDS,
+        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=from_ads()),
+        connect_timeout=seconds(CONNECT_SECONDS),
+        lb_policy=cluster_pb2.Cluster.LEAST_REQUEST,
+        circuit_breakers=_limits(budget),
+        common_lb_config=cluster_pb2.Cluster.CommonLbConfig(
+            # Never "all are unhealthy, so try any": a draining instance gets no new request.
+            healthy_panic_threshold=percent_pb2.Percent(value=0),
+            # The default merges health changes for a second before workers hear of them.
+            update_merge_window=seconds(0),
+        ),
+    )
+    if service.protocol != "tcp":
+        http1 = service.protocol == "http"
+        options = http_options(http1, HTTP1_IDLE_SECONDS if http1 else HTTP2_IDLE_SECONDS)
+        cluster.typed_extension_protocol_options[HTTP_OPTIONS].Pack(options, deterministic=True)
+    return cluster
+
+
+def _limits(budget: float | None) -> Message:
+    thresholds = circuit_breaker_pb2.CircuitBreakers.Thresholds()
+    for limit in ("max_connections", "max_pending_requests", "max_requests"):
+        getattr(thresholds, limit).value = MAX_ACTIVE
+    if budget is None:
+        thresholds.max_retries.value = MAX_RETRIES
+    else:
+        thresholds.retry_budget.budget_percent.value = round(budget * 100, 6)
+        thresholds.retry_budget.min_retry_concurrency.value = BUDGET_FLOOR
+    return circuit_breaker_pb2.CircuitBreakers(thresholds=[thresholds])
+
+
+def _assigned(name: str, service: ServiceTraffic) -> Iterator[Message]:
+    if service.protocol == "tcp":
+        endpoints = [item for slot in SLOTS for item in _tcp_endpoints(service, slot)]
+        yield assignment(tcp_cluster(name), endpoints)
+        return
+    for slot in SLOTS:
+        group = service.slots[slot]
+        endpoints = [_endpoint(item, item.draining) for item in group.endpoints]
+        yield assignment(slot_cluster(name, slot), endpoints)
+
+
+def _tcp_endpoints(service: ServiceTraffic, slot: SlotName) -> Iterator[Message]:
+    """A slot shares its weight among its endpoints; one without weight only finishes."""
+    group = service.slots[slot]
+    active = sum(not item.draining for item in group.endpoints)
+    share = max(1, group.weight * TCP_WEIGHT_SCALE // max(1, active))
+    for item in group.endpoints:
+        yield _endpoint(item, item.draining or group.weight == 0, share)
+
+
+def _endpoint(item: Endpoint, draining: bool, weight: int = 1) -> Message:
+    host, _, port = item.address.rpartition(":")
+    endpoint = endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(
+            address=socket_address(host.strip("[]"), int(port)),
+            hostname=item.instance,
+        ),
+        health_status=health_check_pb2.DRAINING if draining else health_check_pb2.HEALTHY,
+    )
+    endpoint.load_balancing_weight.value = weight
+    return endpoint

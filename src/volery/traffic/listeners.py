@@ -1,0 +1,191 @@
+"""Gateway and edges -> Envoy listeners. Pure.
+
+A listener never changes while its port lives: what may change is in routes and endpoints, because
+replacing a listener would cut its connections. The gateway is the border: what only we may say
+(`x-envoy-*`, `x-volery-*`, the `fit` member of `baggage`) does not enter. Inside, at the edges,
+headers pass untouched but for `x-envoy-*`. The gateway is also who says where a request came from.
+"""
+
+from __future__ import annotations
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
+from envoy.config.core.v3 import extension_pb2, protocol_pb2, substitution_format_string_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import (
+    http_connection_manager_pb2 as hcm_pb2,
+)
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
+from envoy.extensions.request_id.uuid.v3 import uuid_pb2
+from google.protobuf.message import Message
+
+from volery.model.ports import Edge, GatewayTraffic
+from volery.traffic.clusters import from_ads, pack, seconds, socket_address, tcp_cluster
+from volery.traffic.routes import GATEWAY, edge_name
+
+HEADERS_SECONDS = 30.0
+TCP_CONNECT_ATTEMPTS = 3
+TCP_PROXY = "envoy.filters.network.tcp_proxy"
+LOOPBACK = "127.0.0.1"
+# For a client on this machine Envoy itself would name the machine's own address.
+BORDER = """
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local client = handle:streamInfo():downstreamDirectRemoteAddress()
+  client = string.match(client, "^%[?(.-)%]?:%d+$") or client
+  local through = headers:get("x-forwarded-for")
+  headers:replace("x-forwarded-for", through and through .. ", " .. client or client)
+
+  local baggage = headers:get("baggage")
+  if baggage == nil then return end
+  local kept = {}
+  for member in string.gmatch(baggage, "[^,]+") do
+    if not string.match(member, "^%s*fit%s*[=;]") and not string.match(member, "^%s*fit%s*$") then
+      kept[#kept + 1] = member
+    end
+  end
+  headers:remove("baggage")
+  if #kept > 0 then headers:add("baggage", table.concat(kept, ",")) end
+end
+"""
+# Query strings may hold secrets: the path is logged without.
+LOG_FIELDS = {
+    "at": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    "host": "%REQ(:AUTHORITY)%",
+    "path": "%REQ_WITHOUT_QUERY(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "ms": "%DURATION%",
+    "cluster": "%UPSTREAM_CLUSTER%",
+    "upstream": "%UPSTREAM_HOST%",
+    "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "request": "%REQ(X-REQUEST-ID)%",
+}
+
+
+def gateway_name(gateway: GatewayTraffic) -> str:
+    """The name of the gateway's listener; another address makes it another one."""
+    return f"{GATEWAY}~{gateway.host}~{gateway.port}"
+
+
+def gateway_listener(gateway: GatewayTraffic) -> Message:
+    """Where users come in: HTTP/1.1, HTTP/2 without TLS (prior knowledge) and WebSocket."""
+    manager = _http_manager(GATEWAY)
+    manager.http_filters.insert(0, _border())
+    manager.http_filters.insert(1, _drop_ours())
+    manager.access_log.append(_access_log(GATEWAY))
+    return _listener(gateway_name(gateway), gateway.host, gateway.port, _http(manager))
+
+
+def edge_listener(edge: Edge, tcp: bool) -> Message:
+    """Where one caller group reaches one need, on a loopback port of its own."""
+    if tcp:
+        return _listener(edge_name(edge), LOOPBACK, edge.port, _tcp(edge))
+    manager = _http_manager(edge_name(edge))
+    manager.access_log.append(_access_log(edge_name(edge), only_failures=True))
+    return _listener(edge_name(edge), LOOPBACK, edge.port, _http(manager))
+
+
+def _listener(name: str, host: str, port: int, network_filter: Message) -> Message:
+    chain = listener_components_pb2.FilterChain(filters=[network_filter])
+    return listener_pb2.Listener(
+        name=name, address=socket_address(host, port), filter_chains=[chain], stat_prefix=name
+    )
+
+
+def _http(manager: Message) -> Message:
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=pack(manager)
+    )
+
+
+def _tcp(edge: Edge) -> Message:
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=edge_name(edge),
+        cluster=tcp_cluster(edge.need),
+        # A database connection may be quiet for a day; both ends notice when the other is gone.
+        idle_timeout=seconds(0),
+    )
+    proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS
+    return listener_components_pb2.Filter(name=TCP_PROXY, typed_config=pack(proxy))
+
+
+def _http_manager(routes: str) -> Message:
+    manager = hcm_pb2.HttpConnectionManager(
+        codec_type=hcm_pb2.HttpConnectionManager.AUTO,
+        stat_prefix=routes,
+        rds=hcm_pb2.Rds(route_config_name=routes, config_source=from_ads()),
+        http_filters=[_extension("router", router_pb2.Router(suppress_envoy_headers=True))],
+        http_protocol_options=protocol_pb2.Http1ProtocolOptions(
+            accept_http_10=True, default_host_for_http_10="localhost"
+        ),
+        request_headers_timeout=seconds(HEADERS_SECONDS),
+        server_header_transformation=hcm_pb2.HttpConnectionManager.PASS_THROUGH,
+        skip_xff_append=True,
+        # The peer's address decides whether its x-envoy-* headers are believed. Present and empty:
+        # nobody's are.
+        internal_address_config=hcm_pb2.HttpConnectionManager.InternalAddressConfig(),
+        preserve_external_request_id=True,
+        upgrade_configs=[
+            hcm_pb2.HttpConnectionManager.UpgradeConfig(upgrade_type="websocket"),
+        ],
+        request_id_extension=_request_id(),
+    )
+    manager.use_remote_address.value = True
+    manager.normalize_path.value = True
+    manager.generate_request_id.value = True
+    return manager
+
+
+def _request_id() -> Message:
+    settings = uuid_pb2.UuidRequestIdConfig()
+    # Packing would rewrite a digit of the id that the client gave.
+    settings.pack_trace_reason.value = False
+    return hcm_pb2.RequestIDExtension(typed_config=pack(settings))
+
+
+def _extension(name: str, settings: Message) -> Message:
+    return hcm_pb2.HttpFilter(name=f"envoy.filters.http.{name}", typed_config=pack(settings))
+
+
+def _border() -> Message:
+    script = lua_pb2.Lua()
+    script.default_source_code.inline_string = BORDER
+    return _extension("lua", script)
+
+
+def _drop_ours() -> Message:
+    ours = mutation_rules_pb2.HeaderMutation()
+    ours.remove_on_match.key_matcher.prefix = "x-volery-"
+    mutations = header_mutation_pb2.Mutations(request_mutations=[ours])
+    return _extension("header_mutation", header_mutation_pb2.HeaderMutation(mutations=mutations))
+
+
+def _access_log(via: str, only_failures: bool = False) -> Message:
+    """One JSON line a request on standard output, whose file the shim keeps within bounds."""
+    line = substitution_format_string_pb2.SubstitutionFormatString()
+    line.json_format.update(LOG_FIELDS | {"via": via})
+    without_query = req_without_query_pb2.ReqWithoutQuery()
+    line.formatters.append(
+        extension_pb2.TypedExtensionConfig(
+            name="envoy.formatter.req_without_query", typed_config=pack(without_query)
+        )
+    )
+    log = accesslog_pb2.AccessLog(
+        name="envoy.access_loggers.stdout",
+        typed_config=pack(stream_pb2.StdoutAccessLog(log_format=line)),
+    )
+    if only_failures:
+        failed = log.filter.or_filter.filters.add().status_code_filter.comparison
+        failed.op = accesslog_pb2.ComparisonFilter.GE
+        failed.value.default_value = 500
+        failed.value.runtime_key = "volery.access_log.edge_status"
+        log.filter.or_filter.filters.add().response_flag_filter.SetInParent()
+    return log

@@ -1,0 +1,131 @@
+"""Small services to route to: each says who answered and what it saw.
+
+Header and body always go out in one write, or Nagle's algorithm and delayed acknowledgements would
+cost 40 ms a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import grpc.aio
+from google.protobuf.wrappers_pb2 import StringValue
+from websockets.asyncio.server import ServerConnection, serve
+
+ECHO = "/test.Echo/Say"
+STREAM = "/test.Echo/Stream"
+
+
+class Web:
+    """An HTTP/1.1 server. `/slow...` answers when `release` is set, `/status/N` with N."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.release = asyncio.Event()
+        self.waiting = 0
+        self.requests = 0
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Web]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            self.release.set()
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                method, path, _ = head[0].split(" ", 2)
+                headers = [line.split(": ", 1) for line in head[1:] if line]
+                length = int(dict(headers).get("content-length", 0))
+                await reader.readexactly(length)
+                writer.write(await self._answer(method, path, headers))
+                await writer.drain()
+        writer.close()
+
+    async def _answer(self, method: str, path: str, headers: list[list[str]]) -> bytes:
+        self.requests += 1
+        status = int(path.removeprefix("/status/")) if path.startswith("/status/") else 200
+        if path.startswith("/slow"):
+            self.waiting += 1
+            await self.release.wait()
+            self.waiting -= 1
+        seen = {"name": self.name, "method": method, "path": path, "headers": headers}
+        body = json.dumps(seen).encode()
+        return (
+            f"HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\nserver: {self.name}"
+            f"\r\ncontent-length: {len(body)}\r\n\r\n"
+        ).encode() + body
+
+
+@contextlib.asynccontextmanager
+async def websocket_echo() -> AsyncIterator[str]:
+    """A WebSocket server that repeats; yields its address."""
+
+    async def echo(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with serve(echo, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+@contextlib.asynccontextmanager
+async def grpc_echo(name: str) -> AsyncIterator[str]:
+    """A gRPC server: `Say` answers once, `Stream` repeats each message; yields its address."""
+
+    async def say(request: StringValue, _context: object) -> StringValue:
+        return StringValue(value=f"{name}:{request.value}")
+
+    async def stream(
+        requests: AsyncIterator[StringValue], _context: object
+    ) -> AsyncIterator[StringValue]:
+        async for request in requests:
+            yield StringValue(value=f"{name}:{request.value}")
+
+    coding = {
+        "request_deserializer": StringValue.FromString,
+        "response_serializer": StringValue.SerializeToString,
+    }
+    handlers = {
+        "Say": grpc.unary_unary_rpc_method_handler(say, **coding),
+        "Stream": grpc.stream_stream_rpc_method_handler(stream, **coding),
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Echo", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
+
+
+@contextlib.asynccontextmanager
+async def tcp_echo(name: str) -> AsyncIterator[str]:
+    """A TCP server that greets with its name and then repeats; yields its address."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(name.encode() + b"\n")
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(4096):
+                writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()

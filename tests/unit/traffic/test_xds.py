@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.traffic.configs import config, edge, gateway, group, service
+
+from volery.model.application import Need, Retry
+from volery.model.ports import (
+    Edge,
+    Endpoint,
+    GatewayRoute,
+    GroupTraffic,
+    ServiceTraffic,
+    TrafficConfig,
+)
+from volery.traffic import bootstrap, xds
+from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, snapshot, stages
+
+
+def endpoints(state: Snapshot, cluster: str) -> dict[str, str]:
+    """Instance -> health of one cluster."""
+    found = json_format.MessageToDict(state.types[ENDPOINTS][cluster])
+    listed = found["endpoints"][0].get("lbEndpoints", [])
+    return {item["endpoint"]["hostname"]: item["healthStatus"] for item in listed}
+
+
+def weights(state: Snapshot, routes: str) -> Mapping[str, int]:
+    found = json_format.MessageToDict(state.types[ROUTES][routes])
+    action = found["virtualHosts"][0]["routes"][0].get("route")
+    clusters = action["weightedClusters"]["clusters"] if action else []
+    return {item["name"]: item["weight"] for item in clusters}
+
+
+EDGE = "front~a~web~20100"
+
+
+def test_a_service_has_two_clusters_and_a_tcp_service_one() -> None:
+    state = snapshot(config(web=service(), db=service(protocol="tcp")))
+    assert sorted(state.types[CLUSTERS]) == ["db~tcp", "web~a", "web~b"]
+    assert sorted(state.types[ENDPOINTS]) == ["db~tcp", "web~a", "web~b"]
+
+
+def test_a_draining_endpoint_stays_listed() -> None:
+    state = snapshot(config(web=service(group(100, "web-1", "-web-2"))))
+    assert endpoints(state, "web~a") == {"web-1": "HEALTHY", "web-2": "DRAINING"}
+
+
+def test_tcp_endpoints_of_a_slot_without_weight_only_finish() -> None:
+    state = snapshot(config(db=service(group(0, "db-1"), group(100, "db-2"), "tcp")))
+    assert endpoints(state, "db~tcp") == {"db-1": "DRAINING", "db-2": "HEALTHY"}
+
+
+def test_tcp_slots_share_by_weight_whatever_their_size() -> None:
+    db = service(group(75, "db-1", "db-2", "db-3"), group(25, "db-4"), "tcp")
+    found = json_format.MessageToDict(snapshot(config(db=db)).types[ENDPOINTS]["db~tcp"])
+    loads = [item["loadBalancingWeight"] for item in found["endpoints"][0]["lbEndpoints"]]
+    assert loads == [25_000, 25_000, 25_000, 25_000]
+
+
+def test_a_budget_belongs_to_the_service_and_the_largest_wins() -> None:
+    edges = (
+        edge("web", 20_100, retry=Retry(on=("5xx",), budget=0.1)),
+        edge("web", 20_101, retry=Retry(on=("reset",), budget=0.3)),
+        edge("api", 20_102, retry=Retry(on=("connect",), budget=0.3)),
+    )
+    state = snapshot(config(*edges, web=service(), api=service()))
+    limits = json_format.MessageToDict(state.types[CLUSTERS]["web~a"])["circuitBreakers"]
+    assert limits["thresholds"][0]["retryBudget"]["budgetPercent"] == {"value": 30.0}
+    limits = json_format.MessageToDict(state.types[CLUSTERS]["api~a"])["circuitBreakers"]
+    assert "retryBudget" not in limits["thresholds"][0]
+
+
+def test_nothing_to_do_has_no_stages() -> None:
+    state = snapshot(config(web=service()))
+    assert stages(state, snapshot(config(web=service()))) == ()
+
+
+def test_a_new_instance_or_a_draining_one_is_one_stage() -> None:
+    one, both = config(web=service()), config(web=service(group(100, "web-1", "web-2")))
+    drained = config(web=service(group(100, "-web-1", "web-2")))
+    assert stages(snapshot(one), snapshot(both)) == (snapshot(both),)
+    assert stages(snapshot(both), snapshot(drained)) == (snapshot(drained),)
+    assert stages(snapshot(drained), snapshot(one)) != ()
+
+
+def test_a_switch_with_a_drain_turns_the_routes_first() -> None:
+    before = config(edge("web"), web=service(group(100, "web-1"), group(0, "web-2")))
+    after = config(edge("web"), web=service(group(0, "-web-1"), group(100, "web-2")))
+    path = stages(snapshot(before), snapshot(after))
+    assert [weights(stage, EDGE) for stage in path] == [{"web~b": 100}, {"web~b": 100}]
+    assert [endpoints(stage, "web~a")["web-1"] for stage in path] == ["HEALTHY", "DRAINING"]
+
+
+def test_a_removed_service_loses_its_clusters_last() -> None:
+    before = replace(config(web=service()), gateway=gateway(GatewayRoute("/", "web")))
+    after = replace(config(), gateway=gateway())
+    path = stages(snapshot(before), snapshot(after))
+    assert [len(stage.types[CLUSTERS]) for stage in path] == [2, 0]
+    assert weights(path[0], "gateway") == {}
+
+
+def test_a_need_that_becomes_tcp_keeps_its_listener_and_loses_its_routes() -> None:
+    http, tcp = config(edge("web"), web=service()), config(edge("web"), web=service(protocol="tcp"))
+    for stage in stages(snapshot(http), snapshot(tcp)):
+        if xds.LISTENERS in stage.types and EDGE in stage.types[LISTENERS]:
+            wanted = xds.expected(stage, ROUTES)
+            assert wanted <= stage.types[ROUTES].keys()
+    assert xds.expected(snapshot(tcp), ROUTES) == frozenset()
+
+
+def test_addresses_are_everything_envoy_listens_on() -> None:
+    wish = replace(config(edge("web", 20_105), web=service()), gateway=gateway())
+    assert xds.addresses(snapshot(wish)) == {("127.0.0.1", 20_105), ("127.0.0.1", 8080)}
+
+
+def test_the_fallback_holds_everything_and_asks_nobody() -> None:
+    wish = replace(
+        config(edge("web"), edge("db", 20_101), web=service(), db=service(protocol="tcp")),
+        gateway=gateway(GatewayRoute("/", "web")),
+    )
+    text = bootstrap.fallback(snapshot(wish))
+    assert '"ads"' not in text and "rds" not in text and "edsClusterConfig" not in text
+    assert text.count('"loadAssignment"') == 3
+    assert text.count('"routeConfig"') == 2
+
+
+# --- properties -----------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["web", "api", "db"])
+
+
+@st.composite
+def groups(draw: st.DrawFn, name: str, slot: str) -> GroupTraffic:
+    count = draw(st.integers(0, 3))
+    listed = tuple(
+        Endpoint(f"{name}-{slot}-{index}", f"127.0.0.1:{9000 + index}", draw(st.booleans()))
+        for index in range(count)
+    )
+    return GroupTraffic(draw(st.sampled_from([0, 5, 100])), listed)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> TrafficConfig:
+    protocols: Any = st.sampled_from(["http", "http2", "grpc", "tcp"])
+    services = {
+        name: ServiceTraffic(
+            draw(protocols), {"a": draw(groups(name, "a")), "b": draw(groups(name, "b"))}
+        )
+        for name in sorted(draw(st.sets(NAMES)))
+    }
+    edges = tuple(
+        Edge("front", "a", name, 20_000 + index, Need())
+        for index, name in enumerate(("web", "api", "db"))
+        if draw(st.booleans())
+    )
+    found = TrafficConfig(services=services, edges=edges)
+    if draw(st.booleans()):
+        found = replace(found, gateway=gateway(*(GatewayRoute(f"/{n}", n) for n in services)))
+    return found
+
+
+def targets(state: Snapshot) -> dict[str, set[str]]:
+    """Listener -> clusters it may send to."""
+    found: dict[str, set[str]] = {}
+    for name in state.types[LISTENERS]:
+        routes = "gateway" if name.startswith("gateway~") else name
+        # A listener whose routes are still to come waits for them.
+        if routes in xds.expected(state, ROUTES) & state.types[ROUTES].keys():
+            message = state.types[ROUTES][routes]
+            found[name] = {
+                item.name
+                for host in message.virtual_hosts
+                for route in host.routes
+                for item in route.route.weighted_clusters.clusters
+            }
+    return found
+
+
+@given(configs(), configs())
+def test_the_way_ends_where_it_should_and_every_stage_is_whole(
+    before: TrafficConfig, after: TrafficConfig
+) -> None:
+    old, new = snapshot(before), snapshot(after)
+    path = stages(old, new)
+    assert (path[-1] if path else old) == new
+    for stage in path:
+        assert stage.types[CLUSTERS].keys() == stage.types[ENDPOINTS].keys()
+        for clusters in targets(stage).values():
+            assert clusters <= stage.types[CLUSTERS].keys()
+        assert xds.expected(stage, ROUTES) <= stage.types[ROUTES].keys()
+
+
+def moments(old: Snapshot, new: Snapshot) -> Iterator[Snapshot]:
+    """Everything a proxy has at any moment of the way: types are sent one after the other."""
+    types = dict(old.types)
+    for stage in stages(old, new):
+        for url in xds.ORDER:
+            types[url] = stage.types[url]
+            yield Snapshot(dict(types))
+
+
+def all_serve(state: Snapshot, clusters: set[str]) -> bool:
+    return bool(clusters) and all(
+        name in state.types[ENDPOINTS] and "HEALTHY" in endpoints(state, name).values()
+        for name in clusters
+    )
+
+
+@given(configs(), configs())
+def test_on_the_way_nobody_is_left_without_an_answer(
+    before: TrafficConfig, after: TrafficConfig
+) -> None:
+    old, new = snapshot(before), snapshot(after)
+    served = [
+        listener
+        for listener, clusters in targets(old).items()
+        if listener.startswith("front")
+        and all_serve(old, clusters)
+        and all_serve(new, targets(new).get(listener, set()))
+    ]
+    for moment in moments(old, new):
+        for listener in served:
+            assert all_serve(moment, targets(moment)[listener])
+
+
+@pytest.mark.parametrize("protocol", ["http", "http2", "grpc", "tcp"])
+def test_the_same_wish_is_the_same_bytes(protocol: Any) -> None:
+    wish = config(edge("web"), web=service(protocol=protocol))
+    for url in xds.ORDER:
+        one, two = snapshot(wish).types[url], snapshot(wish).types[url]
+        assert {n: m.SerializeToString(deterministic=True) for n, m in one.items()} == {
+            n: m.SerializeToString(deterministic=True) for n, m in two.items()
+        }
