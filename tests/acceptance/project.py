@@ -20,7 +20,7 @@ import yaml
 
 DEADLINE_SECONDS = 90.0
 
-SERVER = '''
+SERVER = """
 import json, os, signal, sys, threading, time, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -70,7 +70,7 @@ server.daemon_threads = False
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 print("listening", VERSION, flush=True)
 server.serve_forever()
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -211,9 +211,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def until(
-    condition: Callable[[], Any], what: str = "", seconds: float = DEADLINE_SECONDS
-) -> Any:
+def until(condition: Callable[[], Any], what: str = "", seconds: float = DEADLINE_SECONDS) -> Any:
     """Wait for a condition; its first true value."""
     deadline = time.monotonic() + seconds
     while True:

@@ -1,8 +1,8 @@
 """The simulated adapters of the ports: one virtual machine room on virtual time.
 
-Everything is driven by one heap of events and one seeded random source, so a history replays exactly.
-Users are simulated too: every proxy sends requests by the configuration *it* has accepted, and a request
-is lost when its instance goes away on purpose or was never ready.
+Everything is driven by one heap of events and one seeded random source, so a history replays
+exactly. Users are simulated too: every proxy sends requests by the configuration *it* has accepted,
+and a request is lost when its instance goes away on purpose or was never ready.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One seeded history: people and faults at random, invariants at every step, and convergence at last.
+"""One seeded history: people and faults at random, invariants at every step, convergence at last.
 
 `play(seed)` raises `Violation` with the seed and the last lines of the story. A history lasts a few
 virtual minutes; at its end all faults stop and everything must come to rest as the documents say.
@@ -55,7 +55,7 @@ class History:
         self.kinds: dict[str, str] = {}
         self.engine = SimEngine(self.line, self._behaviour)
         self.traffic = SimTraffic(self.line, self.engine)
-        self.builder = SimBuilder(self.line, lambda release: self._build_kind(release))
+        self.builder = SimBuilder(self.line, self._build_kind)
         self.memory = MemoryStore()
         self.fuse = Fuse()
         self.story: list[str] = []
@@ -168,8 +168,7 @@ class History:
     def submit(self, only: set[str] | None, cause: str) -> None:
         draft = self.controller.draft()
         releases = {name: self._release(name) for name in self.application.services}
-        ids = {name: release.id for name, release in releases.items()}
-        plan = make_plan(draft.world, self.application, ids, only)
+        plan = make_plan(draft.world, self.application, releases, only)
         order = Order(cause, "sim", draft.now)
         found = submit.submit(draft.world, self.application, plan, releases, order)
         environment = EnvironmentState(self.application, "dev", "/src")

@@ -1,10 +1,11 @@
-"""Replay one history and print its story: `python -m simulation.replay SEED`, in the tests folder."""
+"""Replay one history and print its story: `python -m simulation.replay SEED`, in tests/."""
 
 from __future__ import annotations
 
 import sys
 
-from simulation.history import History, Violation
+from simulation.adapters import Violation
+from simulation.history import History
 
 
 def main() -> int:

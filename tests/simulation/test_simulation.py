@@ -13,7 +13,6 @@ from dataclasses import replace
 import pytest
 
 from simulation.history import play
-from volery.control import controller
 from volery.control.watch import Generations
 from volery.decide import strategy
 from volery.decide.strategy import Moved, View
@@ -64,7 +63,7 @@ def _not_waiting_for_drain(self: Generations, instance: str, status: TrafficStat
 
 PLANTED: list[tuple[object, str, Callable[..., object]]] = [
     (strategy, "_rolling", _remove_before_add),
-    (controller.Generations, "drained", _not_waiting_for_drain),
+    (Generations, "drained", _not_waiting_for_drain),
 ]
 
 

@@ -13,6 +13,7 @@ from volery.build.release import release_id
 from volery.control.operations import Request
 from volery.decide.plan import make_plan
 from volery.decide.world import World
+from volery.model.state import Release
 from volery.store.secrets import Secrets
 
 
@@ -24,12 +25,13 @@ def offline_plan(body: dict[str, Any], home: Home) -> list[dict[str, Any]]:
     return [wire.step(item) for item in make_plan(World(), request.application, releases, only)]
 
 
-async def _releases(request: Request, home: Home) -> dict[str, str]:
+async def _releases(request: Request, home: Home) -> dict[str, Release]:
     builder = LocalBuilder(home.path, lambda: None, base_env=lambda: {})
     secrets = Secrets(home.secrets) if home.secrets.exists() else None
     found = {}
     for name, service in request.application.services.items():
         digest = await builder.digest(name, service, request.root)
         versions = secrets.versions(service.secrets) if secrets else {}
-        found[name] = release_id(name, digest, service, versions)
+        identity = release_id(name, digest, service, versions)
+        found[name] = Release(identity, name, digest, service, created_at=0.0)
     return found

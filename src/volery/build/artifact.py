@@ -27,6 +27,7 @@ from pathlib import Path
 from volery.build.tree import Stopped
 from volery.model.application import Service
 from volery.model.errors import VoleryError
+from volery.supervise.shim.files import write_durably
 
 DIGITS = 32
 """Of the digest in paths: enough against collisions, short enough for `#!` lines and sockets."""
@@ -99,13 +100,14 @@ class Artifact:
     def mark_built(self, seconds: float) -> None:
         """From now on it is complete, also after a power cut."""
         self.sync()
-        self._write("built.json", {"seconds": seconds})
+        write_durably(str(self.path / "built.json"), {"seconds": seconds})
         remove_tree(self.source)
         freeze(self.src)
 
     def mark_tested(self, spec: Service, seconds: float) -> None:
         """From now on it passed these tests."""
-        self._write(f"tested-{tests_key(spec)}.json", {"seconds": seconds})
+        name = f"tested-{tests_key(spec)}.json"
+        write_durably(str(self.path / name), {"seconds": seconds})
 
     def note(self, name: str, lines: Sequence[str]) -> None:
         """Keep a remark beside it."""
@@ -132,15 +134,6 @@ class Artifact:
     def touch(self) -> None:
         """Note that it was asked for now: what was not for longest goes first."""
         os.utime(self.path)
-
-    def _write(self, name: str, content: object) -> None:
-        new = self.path / f"{name}.new"
-        with new.open("w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(self.path / name)
-        _sync_folder(self.path)
 
 
 def freeze(tree: Path) -> None:

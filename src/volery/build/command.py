@@ -8,11 +8,8 @@ ends, takes too long, is cancelled, or when this process dies.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,13 +20,12 @@ from pathlib import Path
 
 from volery.build.output import Output
 from volery.model.units import format_duration
+from volery.supervise.shim.child import expand, locate, why_not_started
 
 LEASH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py")))
 LEASH_SECONDS = 10.0
 """How long the leash may take to end everything before it is killed itself."""
 CHUNK_BYTES = 2**16
-SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
-_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 SHOWN_CHARACTERS = 80
 
 
@@ -54,25 +50,13 @@ async def run(stage: Stage, output: Output) -> str:
     return ""
 
 
-def expand(command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """`$NAME` and `${NAME}` replaced, nothing else; a shell given its script does that itself."""
-    if Path(command[0]).name in SHELLS and "-c" in command:
-        return list(command)
-    return [_VARIABLE.sub(lambda m: environment.get(m[1] or m[2], ""), w) for w in command]
-
-
-def _located(word: str, path: str) -> str | None:
-    """The file to execute, as a shell would find it; a word with a slash is one already."""
-    return word if "/" in word else shutil.which(word, path=path)
-
-
 async def _run_one(command: Sequence[str], stage: Stage, output: Output, deadline: float) -> str:
     clock = asyncio.get_running_loop().time
-    words = expand(command, stage.environment)
+    words = expand(list(command), dict(stage.environment))
     output.note(f"$ {shlex.join(words)}")
     name, started = _shown(command), clock()
-    program = _located(words[0], stage.environment.get("PATH", os.defpath))
-    if program is None:
+    program = locate(words[0], stage.environment.get("PATH", os.defpath))
+    if not program:
         return f"command not found: {words[0]}"
     leashed = _Leashed(program, words, stage, output)
     try:
@@ -141,22 +125,10 @@ class _Leashed:
             case "signal":
                 return f"{name}: killed by {signal.Signals(int(number)).name} {after}"
             case "error":
-                return self._why_not_started(int(number))
+                error = OSError(int(number), os.strerror(int(number)))
+                return why_not_started(error, self._file, self._word)
             case _:
                 return f"{name}: killed from outside {after}"
-
-    def _why_not_started(self, number: int) -> str:
-        match number:
-            case errno.ENOENT if os.path.lexists(self._file):
-                return f"the interpreter named in the first line of {self._word} does not exist"
-            case errno.ENOENT | errno.ENOTDIR:
-                return f"command not found: {self._word}"
-            case errno.EACCES:
-                return f"not executable: {self._word}"
-            case errno.ENOEXEC:
-                return f"neither a program nor a script that begins with #!: {self._word}"
-            case _:
-                return f"cannot run {self._word}: {os.strerror(number)}"
 
     def _on_end(self) -> None:
         self._loop.remove_reader(self._pidfd)

@@ -103,8 +103,7 @@ class Operations:
         """What `apply` would do, without doing it."""
         chosen = _chosen(request)
         releases = await self._releases(request, chosen, copy=False)
-        ids = {name: release.id for name, release in releases.items()}
-        return make_plan(self.world, request.application, ids, request.only)
+        return make_plan(self.world, request.application, releases, request.only)
 
     async def apply(self, request: Request) -> Accepted:
         """Bring services to what manifest and source say: `up`, or `deploy` with `only`.
@@ -125,8 +124,7 @@ class Operations:
     def _submit(self, request: Request, releases: Mapping[str, Release]) -> Accepted:
         draft = self._controller.draft()
         _require_running(draft.world, request)
-        ids = {name: release.id for name, release in releases.items()}
-        plan = make_plan(draft.world, request.application, ids, request.only)
+        plan = make_plan(draft.world, request.application, releases, request.only)
         cause = "up" if request.only is None else "deploy"
         order = Order(cause, request.by, draft.now, request.strategy, request.skip_tests)
         found = submit.submit(draft.world, request.application, plan, releases, order)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from volery.decide.world import World, number_of
-from volery.model.state import SLOTS, Instance, ServiceState, Slot, SlotName
+from volery.model.state import SLOTS, Instance, ServiceState, SlotName
 
 Verb = Literal["start", "prove", "condemn", "drain", "stop", "forget"]
 BACKOFF_CAP_SECONDS = 10.0

@@ -12,6 +12,7 @@ from typing import Literal
 from volery.decide.order import start_order
 from volery.decide.world import World
 from volery.model.application import Application, Service
+from volery.model.state import Release
 
 Verb = Literal["start", "replace", "scale", "configure", "remove", "keep"]
 
@@ -39,12 +40,12 @@ class Step:
 def make_plan(
     world: World,
     application: Application,
-    releases: Mapping[str, str],
+    releases: Mapping[str, Release],
     only: Collection[str] | None = None,
 ) -> tuple[Step, ...]:
     """What has to change so that the environment is as the manifest and these releases say.
 
-    `releases` maps each service to the release id its present source and configuration make. With
+    `releases` maps each service to the release its present source and configuration make. With
     `only`, other services are left as they are and none is removed (that is `deploy`).
     """
     steps: list[Step] = [
@@ -63,10 +64,10 @@ def _step(
     wave: int,
     name: str,
     application: Application,
-    release: str,
+    made: Release,
     only: Collection[str] | None,
 ) -> Step:
-    service = application.services[name]
+    service, release = application.services[name], made.id
     state = world.services.get(name)
     live = state.live if state else None
     strategy = effective_strategy(service)
@@ -76,7 +77,7 @@ def _step(
     if state is None or live is None or live.count == 0:
         return Step(wave, "start", name, "it does not run yet", release)
     if live.release != release:
-        because = _difference(world, live.release, release)
+        because = _difference(world.releases.get(live.release), made)
         radius = _blast_radius(application, name, service)
         return Step(wave, "replace", name, because, release, live.release, strategy, radius)
     if only is None and state.scale != service.scale.min:
@@ -87,9 +88,8 @@ def _step(
     return Step(wave, "keep", name, "nothing changed", release)
 
 
-def _difference(world: World, old: str, new: str) -> str:
-    before, after = world.releases.get(old), world.releases.get(new)
-    if before is None or after is None:
+def _difference(before: Release | None, after: Release) -> str:
+    if before is None:
         return "its source or configuration changed"
     if before.artifact != after.artifact:
         return "its source changed"

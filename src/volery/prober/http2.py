@@ -104,7 +104,7 @@ class Session(asyncio.Protocol):
         return bool(self._calls)
 
     def start(self, headers: list[tuple[str, str]], body: Body, *, whole: bool) -> Call:
-        """Send the head of a request; `whole` if that is all of it, so that no proxy expects more."""
+        """Send the head of a request; `whole` if that is all, so that no proxy expects more."""
         call = Call(self._h2.get_next_available_stream_id(), body)
         self._h2.send_headers(call.id, headers, end_stream=whole)
         self._calls[call.id] = call
@@ -272,7 +272,8 @@ class Sessions:
         while (session := self._next()) is None:
             async with self._opening:
                 if self._next() is None:
-                    self._all.append(await self._open())
+                    session = await self._open()
+                    self._all.append(session)
         return session
 
     def _next(self) -> Session | None:

@@ -97,6 +97,30 @@ class Lab:
     def supervised(self, identity: str) -> Supervised:
         return Supervised(self.home / "instances" / identity)
 
+    def phase(self, identity: str) -> str:
+        """What its shim last wrote."""
+        status = self.supervised(identity).status()
+        return status.phase if status is not None else ""
+
+    def restarts(self, identity: str) -> bool:
+        """Whether its shim has heard that it shall restart it."""
+        status = self.supervised(identity).status()
+        return status is not None and status.restart
+
+    def lives(self, identity: str) -> int:
+        """How many processes it has had until now, if one runs; else 0."""
+        status = self.supervised(identity).status()
+        running = status is not None and status.phase == "running"
+        return 1 + len(status.exits) if status is not None and running else 0
+
+    def kill_shim(self, identity: str) -> None:
+        """kill -9, and gone."""
+        status = self.supervised(identity).status()
+        assert status is not None
+        assert status.shim.send(signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(status.shim.pid, 0)
+
     def end(self) -> None:
         """Whatever still runs ends now."""
         for folder in (self.home / "instances").glob("*"):
@@ -138,3 +162,37 @@ async def fetch(address: str, path: str = "/") -> str:
         return ""
     finally:
         writer.close()
+
+
+DAEMONS = """
+import os, signal, sys, time
+def daemon(name, deaf):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            if deaf:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            null = os.open("/dev/null", os.O_RDWR)
+            for fd in (0, 1, 2):
+                os.dup2(null, fd)
+            open(name + ".tmp", "w").write(str(os.getpid()))
+            os.rename(name + ".tmp", name)
+            time.sleep(1000)
+        os._exit(0)
+    os.wait()
+daemon("polite", False)
+daemon("deaf", True)
+"""
+
+
+def daemons(lab: Lab) -> list[int]:
+    """The process ids that the daemons wrote."""
+    return [int((lab.work / name).read_text()) for name in ("polite", "deaf")]
+
+
+def running(pid: int) -> bool:
+    """Whether there is such a process, zombies aside."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from integration.engine.lab import Lab, fetch, reaches, until
+from integration.engine.lab import DAEMONS, Lab, daemons, fetch, reaches, running, until
 
 from volery.engines.local import LocalEngine
 from volery.model.application import Health, Resources, Stop
@@ -185,40 +185,6 @@ def test_a_suspended_process_can_be_stopped(lab: Lab) -> None:
         assert ended.exit is not None and ended.exit.signal == "SIGTERM"
 
     lab.run(scenario)
-
-
-DAEMONS = """
-import os, signal, sys, time
-def daemon(name, deaf):
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            if deaf:
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            null = os.open("/dev/null", os.O_RDWR)
-            for fd in (0, 1, 2):
-                os.dup2(null, fd)
-            open(name + ".tmp", "w").write(str(os.getpid()))
-            os.rename(name + ".tmp", name)
-            time.sleep(1000)
-        os._exit(0)
-    os.wait()
-daemon("polite", False)
-daemon("deaf", True)
-"""
-
-
-def daemons(lab: Lab) -> list[int]:
-    """The process ids that the daemons wrote."""
-    return [int((lab.work / name).read_text()) for name in ("polite", "deaf")]
-
-
-def running(pid: int) -> bool:
-    """Whether there is such a process, zombies aside."""
-    try:
-        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
 
 
 def test_daemons_that_left_group_and_session_end_too(lab: Lab) -> None:

@@ -173,6 +173,18 @@ def test_damaged_file_is_an_error_and_stays_as_it_is(
     assert path.read_bytes() == before
 
 
+def test_damage_deep_in_the_ledger_is_found_when_opening(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with SqliteStore(path) as store:
+        store.commit([change(1)], [Event(at=0.0, kind="k", text="x" * 900) for _ in range(200)])
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = os.urandom(4096)
+    path.write_bytes(content)
+    with pytest.raises(VoleryError, match="damaged"):
+        SqliteStore(path)
+
+
 def test_lost_file_beside_its_log_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     (tmp_path / "state.db-wal").write_bytes(b"x" * 100)

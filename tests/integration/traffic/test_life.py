@@ -9,6 +9,7 @@ import socket
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -169,13 +170,15 @@ def test_fifty_switches_under_load_fail_no_request(tmp_path: Path) -> None:
             async with Load(port).going() as outcomes:
                 for turn in range(50):
                     status = await apply(traffic, config(turn % 2 == 0))
-                    await eventually(
-                        lambda wanted=status.acknowledged: traffic.observe().sampled >= wanted
-                    )
+                    await eventually(partial(sampled, traffic, status.acknowledged))
             only_200(outcomes)
             assert one.requests > 50 < two.requests
 
     run(test())
+
+
+def sampled(traffic: EnvoyTraffic, generation: int) -> bool:
+    return traffic.observe().sampled >= generation
 
 
 def test_replacing_envoy_under_load_fails_no_request(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The API over a simulated machine room: shapes of the contract, refusals, and the OpenAPI document."""
+"""The API over a simulated machine room: the contract's shapes, refusals, the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from simulation.adapters import Behaviour, SimBuilder, SimEngine, SimTraffic, Timeline
 from starlette.testclient import TestClient
 
-from simulation.adapters import Behaviour, SimBuilder, SimEngine, SimTraffic, Timeline
 from volery.api.app import ENDPOINTS, LogLine, LogQuery, create_app
 from volery.control.controller import Controller, Ports
 from volery.control.operations import Operations

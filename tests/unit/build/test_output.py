@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from volery.build import output
-from volery.build.command import expand
 from volery.build.output import Output
 
 
@@ -65,17 +64,3 @@ def test_log_leaves_out_nothing_it_need_not(
         out.write(content[:size])
     kept = (tmp_path / "log").read_bytes()
     assert (kept == content[:size]) == (size <= 130)
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        (["a", "$X", "${X}/b", "--p=$X"], ["a", "1 2", "1 2/b", "--p=1 2"]),
-        (["a", "$UNKNOWN", "$", "$$", "$1"], ["a", "", "$", "$$", "$1"]),
-        (["sh", "-c", "echo $X"], ["sh", "-c", "echo $X"]),
-        (["/bin/bash", "-c", "$X"], ["/bin/bash", "-c", "$X"]),
-        (["sh", "$X"], ["sh", "1 2"]),
-    ],
-)
-def test_variables_are_expanded_where_no_shell_does(command: list[str], words: list[str]) -> None:
-    assert expand(command, {"X": "1 2"}) == words

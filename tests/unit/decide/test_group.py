@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from unit.decide.worlds import application, instance, running, seen
+
 from volery.decide.group import Conditions, reconcile
 from volery.decide.routes import traffic_config
 from volery.decide.world import World

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from unit.decide.worlds import application, running
+
 from volery.decide.rollout import TRANSITIONS, Situation, abort, pause, resume, step
 from volery.decide.strategy import Group, View
 from volery.model.ports import BuildStatus

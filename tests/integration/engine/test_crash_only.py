@@ -1,0 +1,272 @@
+"""Whatever is killed, at whatever moment: nothing is lost, nothing runs twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from integration.engine.lab import DAEMONS, Lab, daemons, reaches, running, until
+
+from volery.engines.local import LocalEngine
+from volery.model.application import Stop
+from volery.model.ports import Exit
+
+CONTROL = """
+import asyncio, pickle, sys
+from pathlib import Path
+from volery.engines.local import LocalEngine
+
+async def main():
+    engine = LocalEngine(Path(sys.argv[1]), lambda: None)
+    await engine.open()
+    specs = pickle.loads(Path(sys.argv[2]).read_bytes())
+    for spec in specs:
+        engine.start(spec)
+    if sys.argv[3] != "at once":
+        while any(seen.state != "ready" for seen in engine.observe().values()):
+            await asyncio.sleep(0.01)
+        for spec in specs:
+            engine.settle(spec.id)
+    print("ready", flush=True)
+    await asyncio.sleep(1000)
+
+asyncio.run(main())
+"""
+
+
+def control_plane(lab: Lab, names: list[str], moment: str) -> subprocess.Popen[bytes]:
+    """Another process that starts instances; returns once it has got that far."""
+    import pickle
+
+    specs = lab.work / "specs"
+    specs.write_bytes(pickle.dumps([lab.spec(name) for name in names]))
+    command = [sys.executable, "-c", CONTROL, str(lab.home), str(specs), moment]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def children(lab: Lab, names: list[str]) -> dict[str, int]:
+    found = {}
+    for name in names:
+        status = lab.supervised(name).status()
+        assert status is not None and status.child is not None
+        found[name] = status.child.pid
+    return found
+
+
+def test_a_killed_engine_finds_everything_again(lab: Lab) -> None:
+    names = ["web-1", "web-2", "web-3"]
+    killed = control_plane(lab, names, "settled")
+    deadline = time.monotonic() + 60
+    while not all(lab.restarts(name) for name in names):
+        assert time.monotonic() < deadline
+    before = children(lab, names)
+    kill(killed)
+    assert all(running(pid) for pid in before.values())
+
+    async def scenario(engine: LocalEngine) -> None:
+        for name in names:
+            seen = await reaches(engine, name, "ready")
+            assert seen.pid == before[name] and seen.restarts == 0 and seen.alive
+            engine.start(lab.spec(name))
+        assert {name: engine.observe()[name].pid for name in names} == before
+        assert all(lab.lives(name) == 1 for name in names)
+        for name in names:
+            engine.stop(name)
+        for name in names:
+            await reaches(engine, name, "exited")
+
+    lab.run(scenario)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.03])
+def test_an_engine_killed_while_it_starts_something(lab: Lab, delay: float) -> None:
+    names = ["web-1", "web-2"]
+    killed = control_plane(lab, names, "at once")
+    time.sleep(delay)
+    kill(killed)
+
+    async def scenario(engine: LocalEngine) -> None:
+        for name in names:
+            engine.start(lab.spec(name))
+        for name in names:
+            await reaches(engine, name, "ready")
+        assert all(lab.lives(name) == 1 for name in names)
+
+    lab.run(scenario)
+
+
+def test_exits_while_nobody_looks_are_known_afterwards(lab: Lab) -> None:
+    async def begin(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1", "import time; time.sleep(0.3); raise SystemExit(42)"))
+        engine.start(lab.spec("web-2"))
+        engine.start(lab.spec("web-3"))
+        for name in ("web-2", "web-3"):
+            await reaches(engine, name, "ready")
+        engine.settle("web-3")
+        await until(lambda: lab.restarts("web-3"))
+        await until(lambda: engine.observe()["web-1"].pid)
+
+    lab.run(begin)
+    pids = children(lab, ["web-2", "web-3"])
+    os.kill(pids["web-2"], signal.SIGABRT)
+    os.kill(pids["web-3"], signal.SIGKILL)
+
+    async def nobody() -> None:
+        await until(lambda: lab.phase("web-1") == "ended" and lab.phase("web-2") == "ended")
+        await until(lambda: lab.lives("web-3") == 2)
+
+    asyncio.run(nobody())
+
+    async def later(engine: LocalEngine) -> None:
+        seen = engine.observe()
+        first, second = seen["web-1"].exit, seen["web-2"].exit
+        assert first is not None and (first.code, first.signal) == (42, None)
+        assert second is not None and (second.code, second.signal) == (None, "SIGABRT")
+        third = await reaches(engine, "web-3", "ready")
+        assert third.restarts == 1 and third.exit is not None and third.exit.signal == "SIGKILL"
+
+    lab.run(later)
+
+
+def test_a_stop_that_was_wished_before_the_crash_is_carried_out(lab: Lab) -> None:
+    stop = Stop(drain=0.0, grace=0.5)
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)\n"
+
+    async def begin(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1", deaf + "time.sleep(1000)", stop=stop))
+        await until(lambda: engine.tail("web-1"))
+        engine.stop("web-1")
+        await until(lambda: lab.supervised("web-1").wished().stop)
+
+    lab.run(begin)
+
+    async def later(engine: LocalEngine) -> None:
+        ended = await reaches(engine, "web-1", "exited")
+        assert ended.exit is not None and ended.exit.signal == "SIGKILL"
+
+    lab.run(later)
+
+
+def test_a_folder_without_a_shim_was_never_started(lab: Lab) -> None:
+    folder = lab.home / "instances" / "web-1"
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text("{}")
+
+    async def scenario(engine: LocalEngine) -> None:
+        assert engine.observe() == {}
+        engine.start(lab.spec("web-1"))
+        await reaches(engine, "web-1", "ready")
+
+    lab.run(scenario)
+
+
+def test_a_service_outlives_its_shim_but_is_condemned(lab: Lab) -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1", health=lab.http()))
+        seen = await reaches(engine, "web-1", "ready")
+        lab.kill_shim("web-1")
+        await until(lambda: not engine.observe()["web-1"].alive)
+        orphan = engine.observe()["web-1"]
+        assert (orphan.state, orphan.detail) == ("ready", "its shim died")
+        assert orphan.pid == seen.pid and seen.pid is not None and running(seen.pid)
+        engine.stop("web-1")
+        ended = await reaches(engine, "web-1", "exited")
+        assert not running(seen.pid)
+        assert ended.exit is not None
+        assert ended.exit == Exit(at=ended.exit.at) and ended.detail == "exit code unknown"
+        engine.forget("web-1")
+        assert engine.observe() == {}
+
+    lab.run(scenario)
+
+
+def test_an_orphan_is_adopted_by_the_next_engine_too(lab: Lab) -> None:
+    async def begin(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1"))
+        await reaches(engine, "web-1", "ready")
+
+    lab.run(begin)
+    pid = children(lab, ["web-1"])["web-1"]
+    lab.kill_shim("web-1")
+
+    async def later(engine: LocalEngine) -> None:
+        await until(lambda: not engine.observe()["web-1"].alive)
+        seen = await reaches(engine, "web-1", "ready")
+        assert seen.pid == pid
+        os.kill(pid, signal.SIGKILL)
+        ended = await reaches(engine, "web-1", "exited")
+        assert ended.restarts == 0
+
+    lab.run(later)
+
+
+def test_daemons_of_an_orphan_end_with_it(lab: Lab) -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        stop = Stop(drain=0.0, grace=0.3)
+        quiet = DAEMONS.replace("os.dup2(null, fd)", "pass")
+        engine.start(lab.spec("web-1", quiet + "time.sleep(1000)", stop=stop))
+        await until(lambda: (lab.work / "deaf").exists() and (lab.work / "polite").exists())
+        lab.kill_shim("web-1")
+        await until(lambda: not engine.observe()["web-1"].alive)
+        engine.stop("web-1")
+        await reaches(engine, "web-1", "exited")
+        assert not any(running(pid) for pid in daemons(lab))
+
+    lab.run(scenario)
+
+
+def test_shim_and_service_killed_together(lab: Lab) -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1"))
+        seen = await reaches(engine, "web-1", "ready")
+        engine.settle("web-1")
+        await until(lambda: lab.restarts("web-1"))
+        assert seen.pid is not None
+        lab.kill_shim("web-1")
+        os.kill(seen.pid, signal.SIGKILL)
+        ended = await reaches(engine, "web-1", "exited")
+        assert ended.exit is not None and str(ended.exit) == "exit code unknown"
+
+    lab.run(scenario)
+
+
+def test_after_a_reboot_everything_is_dead(lab: Lab) -> None:
+    async def begin(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1"))
+        await reaches(engine, "web-1", "ready")
+
+    lab.run(begin)
+    status = lab.supervised("web-1").status()
+    assert status is not None and status.child is not None
+    state = lab.home / "instances" / "web-1" / "state.json"
+    document = json.loads(state.read_text())
+    lab.end()
+    for who in ("shim", "child"):
+        # The same numbers, alive again in another boot, are somebody else.
+        stranger = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        document[who] = {"boot": "another", "pid": os.getpid(), "ticks": int(stranger[19])}
+    state.write_text(json.dumps(document))
+
+    async def later(engine: LocalEngine) -> None:
+        ended = await reaches(engine, "web-1", "exited")
+        assert ended.exit is not None and str(ended.exit) == "exit code unknown"
+        engine.forget("web-1")
+
+    lab.run(later)

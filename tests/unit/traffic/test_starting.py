@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from volery.model.errors import Code, VoleryError
+from volery.traffic import launch
+from volery.traffic.addresses import EdgePorts, check_port
+from volery.traffic.proxy import envoy_binary, identity
+
+
+@pytest.mark.parametrize(("exists", "epoch"), [(True, "3"), (False, "0")])
+def test_a_successor_needs_the_memory_it_shares(tmp_path: Path, exists: bool, epoch: str) -> None:
+    shared = tmp_path / "shared"
+    if exists:
+        shared.touch()
+    command = [sys.executable, "-I", "-S", launch.__file__, str(shared), "3", "/bin/echo", "--more"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"--restart-epoch {epoch} --more\n"
+
+
+def test_an_identity_is_for_ever(tmp_path: Path) -> None:
+    assert identity(tmp_path) == identity(tmp_path)
+    (tmp_path / "other").mkdir()
+    assert identity(tmp_path) != identity(tmp_path / "other")
+
+
+def test_the_chosen_envoy_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VOLERY_ENVOY", raising=False)
+    assert Path(envoy_binary()).exists()
+    monkeypatch.setenv("VOLERY_ENVOY", sys.executable)
+    assert envoy_binary() == sys.executable
+    monkeypatch.setenv("VOLERY_ENVOY", "/nowhere/envoy")
+    with pytest.raises(VoleryError, match="/nowhere/envoy") as raised:
+        envoy_binary()
+    assert raised.value.code is Code.INVALID
+    assert raised.value.hint
+
+
+def test_an_address_of_another_machine_is_told_with_a_remedy() -> None:
+    with pytest.raises(VoleryError, match=r"cannot listen on 203\.0\.113\.1:8080") as raised:
+        check_port("203.0.113.1", 8080)
+    assert "gateway.host" in raised.value.hint
+
+
+def test_edge_ports_are_written_down(tmp_path: Path) -> None:
+    first = EdgePorts(tmp_path / "edges.json")
+    first.open(())
+    port = first.port("front", "a", "web")
+    assert 20_000 <= port < 32_000
+    assert first.port("front", "b", "web") != port
+    first.close()
+    second = EdgePorts(tmp_path / "edges.json")
+    second.open(())
+    assert second.port("front", "a", "web") == port
+    second.close()
