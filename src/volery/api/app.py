@@ -75,6 +75,9 @@ class Plane(Protocol):
     def check_gateway(self, host: str, port: int) -> None:
         """Raises VoleryError if somebody else listens there."""
 
+    async def replace_gateway(self) -> None:
+        """A new gateway takes over from the old one; returns when the old one has ended."""
+
     async def changed(self, seconds: float) -> None:
         """Return when something was committed, or after this long."""
 
@@ -222,6 +225,11 @@ async def _scale(plane: Plane, request: Request, body: ScaleBody) -> Response:
     return JSONResponse({"rollouts": []}, 202)
 
 
+async def _replace_gateway(plane: Plane, _: Request, __: ByBody) -> Response:
+    await plane.replace_gateway()
+    return JSONResponse({"rollouts": []}, 202)
+
+
 async def _down(plane: Plane, _: Request, body: ByBody) -> Response:
     plane.operations.down(body.by)
     return JSONResponse({"gone": plane.operations.gone}, 202)
@@ -318,6 +326,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/v1/services/{service}/pause", "Hold its rollout", _act, ByBody),
     Endpoint("POST", "/v1/services/{service}/resume", "Let its rollout go on", _act, ByBody),
     Endpoint("POST", "/v1/services/{service}/promote", "Let its rollout finish", _act, ByBody),
+    Endpoint("POST", "/v1/gateway/restart", "Replace the gateway", _replace_gateway, ByBody),
     Endpoint("GET", "/v1/events", "The ledger; follow=true streams", _events, stream=True),
     Endpoint("POST", "/v1/down", "Stop everything", _down, ByBody),
     Endpoint("GET", "/v1/gone", "Whether everything has stopped", _gone),

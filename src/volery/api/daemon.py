@@ -13,8 +13,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from volery.model.ports import InstanceSpec
 from volery.model.state import Instance
 from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
+from volery.supervise.process import Supervised
 from volery.traffic.addresses import check_port
 from volery.traffic.envoy import EnvoyTraffic
 
@@ -137,9 +138,8 @@ class ControlPlane:
             lifespan="off",
             timeout_graceful_shutdown=1,
         )
-        server = uvicorn.Server(config)
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        serving = asyncio.create_task(_without_signals(server))
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve())
         await self.stopping.wait()
         self.wake()
         async with self._changed:
@@ -165,8 +165,12 @@ class ControlPlane:
         return {
             "control_plane": os.getpid(),
             "envoy": list(self.traffic.observe().proxies),
-            "shims": sorted((*self.engine.shims(), *getattr(self.traffic, "shims", tuple)())),
+            "shims": sorted((*self.engine.shims(), *self.traffic.shims(), *self._own_shim())),
         }
+
+    def _own_shim(self) -> tuple[int, ...]:
+        status = Supervised(self.home.control).status()
+        return (status.shim.pid,) if status and status.shim.alive() else ()
 
     def gateway_ready(self) -> bool:
         """Whether the gateway serves."""
@@ -180,6 +184,10 @@ class ControlPlane:
             if (gateway.host, gateway.port) == (host, port):
                 return
         check_port(host, port)
+
+    async def replace_gateway(self) -> None:
+        """A new Envoy takes over; no connection is refused."""
+        await self.traffic.replace()
 
     async def changed(self, seconds: float) -> None:
         """Return when the loop has looked again, or after this long."""
@@ -247,9 +255,13 @@ def _listen(path: Path) -> int:
     return listener.detach()
 
 
-async def _without_signals(server: uvicorn.Server) -> None:
-    """uvicorn would take SIGTERM for itself; the control plane decides when to end."""
-    await server._serve()
+class _Server(uvicorn.Server):
+    """uvicorn would take SIGTERM for itself; here the control plane decides when to end."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
 
 
 def _lock(home: Home) -> int:

@@ -27,6 +27,22 @@ def is_supervised(home: Home) -> bool:
     return Supervised(home.control).looked_after()
 
 
+def is_in_use(home: Home) -> bool:
+    """Whether anything of this environment runs, even if its control plane and shim were killed."""
+    places = [
+        home.control,
+        *(home.path / "instances").glob("*"),
+        *(home.path / "traffic" / "envoy").glob("*"),
+    ]
+    found = (Supervised(place) for place in places)
+    return any(place.looked_after() or _child_lives(place) for place in found)
+
+
+def _child_lives(place: Supervised) -> bool:
+    status = place.status()
+    return status is not None and status.child is not None and status.child.alive()
+
+
 def is_running(home: Home) -> bool:
     """Whether a control plane answers here, or is being restarted by its shim."""
     return is_supervised(home) and _answers(Client(home.socket, patient=True)) is not None

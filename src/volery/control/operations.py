@@ -262,6 +262,14 @@ class Operations:
 
 def _chosen(request: Request) -> list[str]:
     names = list(request.application.services)
+    engine = request.application.environments[request.environment].engine
+    if engine != "local":
+        raise VoleryError(
+            f"the {engine} engine of environment {request.environment} is not active yet",
+            code=Code.REFUSED,
+            hint="use an environment with engine: local",
+            where=f"environments.{request.environment}.engine",
+        )
     for name in request.only or ():
         if name not in names:
             raise submit.unknown_service(name, names)

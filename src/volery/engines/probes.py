@@ -87,7 +87,8 @@ async def _get(path: str, target: Target) -> Answer:
             status = _status(await reader.readuntil(b"\r\n"))
             if status is None or status >= 200:
                 return _judged(path, status)
-            await reader.readuntil(b"\r\n\r\n")
+            while await reader.readuntil(b"\r\n") != b"\r\n":  # 100 Continue and its like
+                continue
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         return _judged(path, None)
     finally:
@@ -101,9 +102,9 @@ def _status(line: bytes) -> int | None:
     return int(words[1])
 
 
-def _judged(path: str, status: int | None) -> Answer:
+def _judged(path: str, status: int | None, spoken: str = "HTTP") -> Answer:
     if status is None:
-        return Answer(False, f"GET {path} got no HTTP answer")
+        return Answer(False, f"GET {path} got no {spoken} answer")
     return Answer(200 <= status < 400, f"GET {path} answered {status}")
 
 
@@ -125,14 +126,14 @@ async def _get_h2(path: str, target: Target) -> Answer:
             writer.write(connection.data_to_send())
             content = await reader.read(_HEAD_BYTES)
             if not content:
-                return _judged(path, None)
+                return _judged(path, None, "HTTP/2")
             for event in connection.receive_data(content):
                 if isinstance(event, h2.events.ResponseReceived):
                     return _judged(path, int(dict(event.headers or [])[b":status"]))
                 if isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
-                    return _judged(path, None)
+                    return _judged(path, None, "HTTP/2")
     except (h2.exceptions.ProtocolError, ValueError, KeyError):
-        return Answer(False, f"GET {path} got no HTTP/2 answer")
+        return _judged(path, None, "HTTP/2")
     finally:
         writer.transport.abort()
 

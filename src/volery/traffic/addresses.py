@@ -126,4 +126,4 @@ class EdgePorts:
         self._ports[name] = reservation.port
 
     def _write(self) -> None:
-        write_atomically(self._path, json.dumps(self._ports, indent=1, sort_keys=True))
+        write_atomically(self._path, json.dumps(self._ports, indent=1, sort_keys=True).encode())

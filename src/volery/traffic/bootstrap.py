@@ -41,15 +41,19 @@ def with_ads(socket: str) -> str:
     return str(json_format.MessageToJson(bootstrap))
 
 
-def fallback(state: Snapshot) -> str:
-    """Do what this snapshot says, on its own."""
+def fallback(state: Snapshot) -> bytes:
+    """Do what this snapshot says, on its own.
+
+    In protobuf's binary form: it is written at every change, and as JSON that would hold up a
+    control plane with fifty services for 70 ms each time.
+    """
     bootstrap = _common()
     static = bootstrap.static_resources
     for name, cluster in state.types[CLUSTERS].items():
         static.clusters.append(_with_endpoints(cluster, state.types[ENDPOINTS][name]))
     for listener in state.types[LISTENERS].values():
         static.listeners.append(_with_routes(listener, state))
-    return str(json_format.MessageToJson(bootstrap))
+    return bytes(bootstrap.SerializeToString(deterministic=True))
 
 
 def admin(socket: str, node: str) -> str:

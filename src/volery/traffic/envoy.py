@@ -84,6 +84,10 @@ class EnvoyTraffic:
                 task.result()  # a defect: let it be seen instead of going on half alive
         return self._status
 
+    def shims(self) -> tuple[int, ...]:
+        """The process ids of the proxies' shims."""
+        return self._fleet.shims
+
     def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
         """The loopback port of an edge: chosen once, the same for ever in this environment."""
         return self._ports.port(caller, slot, need)
@@ -94,7 +98,7 @@ class EnvoyTraffic:
         """Take over the proxies that run, with what they were told last."""
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._home.chmod(0o700)
-        write_atomically(self._home / BOOTSTRAP, bootstrap.with_ads(ADS_SOCKET))
+        write_atomically(self._home / BOOTSTRAP, bootstrap.with_ads(ADS_SOCKET).encode())
         self._wish, self._status = None, TrafficStatus()
         self._fleet.adopt()
         self._recall()
@@ -205,8 +209,7 @@ class EnvoyTraffic:
         """For Envoy's restart without us, and for our own."""
         try:
             write_atomically(self._home / FALLBACK, bootstrap.fallback(self._snapshot))
-            text = _CONFIG.dump_json(self._in_force).decode()
-            write_atomically(self._home / APPLIED, text)
+            write_atomically(self._home / APPLIED, _CONFIG.dump_json(self._in_force))
         except OSError as error:
             log.error("what Envoy was told cannot be written down: %s", error)
 

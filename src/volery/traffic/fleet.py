@@ -65,6 +65,11 @@ class Fleet:
         return tuple(proxy.pid for proxy in self._proxies if proxy.pid)
 
     @property
+    def shims(self) -> tuple[int, ...]:
+        """Process ids of their shims."""
+        return tuple(proxy.shim for proxy in self._proxies if proxy.shim)
+
+    @property
     def admins(self) -> list[Admin]:
         """The admin interfaces of the proxies that run now."""
         return [proxy.admin for proxy in self.running]

@@ -32,7 +32,7 @@ from volery.traffic.waiting import until
 
 ADS_SOCKET = "ads.sock"
 BOOTSTRAP = "bootstrap.json"
-FALLBACK = "fallback.json"
+FALLBACK = "fallback.pb"
 IDENTITY = "identity.json"
 HOT_RESTART = "hot"
 FOLDER = "envoy"
@@ -91,7 +91,7 @@ def identity(home: Path) -> Identity:
     chosen = Identity(secrets.randbelow(2**27), workers)
     while chosen.shared_memory.exists():
         chosen = Identity(secrets.randbelow(2**27), workers)
-    write_atomically(path, json.dumps({"base_id": chosen.base_id, "workers": workers}))
+    write_atomically(path, json.dumps({"base_id": chosen.base_id, "workers": workers}).encode())
     return chosen
 
 
@@ -140,6 +140,12 @@ class Proxy:
         status = self._process.status()
         child = status.child if status else None
         return child.pid if child and child.alive() else None
+
+    @property
+    def shim(self) -> int | None:
+        """The process id of its shim, while that runs."""
+        status = self._process.status()
+        return status.shim.pid if status and status.shim.alive() else None
 
     async def epoch(self) -> int:
         """How many hot restarts preceded it."""

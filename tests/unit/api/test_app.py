@@ -96,6 +96,9 @@ class SimPlane:
         if port == 1:
             raise VoleryError("port 1 is in use", code=Code.CONFLICT)
 
+    async def replace_gateway(self) -> None:
+        raise VoleryError("no Envoy here")
+
     async def changed(self, seconds: float) -> None:
         self.stopping.set()
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,7 +125,8 @@ def test_the_fallback_holds_everything_and_asks_nobody() -> None:
         config(edge("web"), edge("db", 20_101), web=service(), db=service(protocol="tcp")),
         gateway=gateway(GatewayRoute("/", "web")),
     )
-    text = bootstrap.fallback(snapshot(wish))
+    whole = bootstrap_pb2.Bootstrap.FromString(bootstrap.fallback(snapshot(wish)))
+    text = json_format.MessageToJson(whole)
     assert '"ads"' not in text and "rds" not in text and "edsClusterConfig" not in text
     assert text.count('"loadAssignment"') == 3
     assert text.count('"routeConfig"') == 2

@@ -58,7 +58,17 @@ def rollback(service: str, /, *, to: str | None = None, session: Given) -> int:
 
 
 def restart(service: str, /, *, session: Given) -> int:
-    """Replace every instance by a fresh one of the same release, missing no request."""
+    """Replace every instance by a fresh one of the same release, missing no request.
+
+    Parameters
+    ----------
+    service: Which service; `gateway` replaces the gateway itself.
+    """
+    if service == "gateway" and service not in session.application.services:
+        session.client.post("/v1/gateway/restart", {"by": session.by})
+        found = session.client.get("/v1/status")
+        session.emit(found) if session.json else print("a new gateway serves")
+        return 0
     return _begin(session, f"/v1/services/{service}/restart", {"by": session.by})
 
 

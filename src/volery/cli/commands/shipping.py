@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -212,26 +213,34 @@ def down(
     ----------
     volumes: Delete the volumes too.
     """
-    from volery.api.launch import is_supervised, stop_control_plane
+    from volery.api.launch import ensure_control_plane, is_in_use, stop_control_plane
 
     if volumes:
         session.confirm(f"delete all volumes of {session.application.app}")
-    running = is_supervised(session.home)
+    running = is_in_use(session.home)
     if running:
+        ensure_control_plane(session.home)
         session.client.post("/v1/down", {"by": session.by})
         _until_gone(session)
         stop_control_plane(session.home)
     if volumes:
-        import shutil
-
-        shutil.rmtree(session.home.volumes, ignore_errors=False) if (
-            session.home.volumes.exists()
-        ) else None
+        _delete(session.home.volumes)
     if session.json:
         session.emit({"down": True, "volumes_deleted": volumes})
     else:
         print("everything is stopped" if running else "nothing was running")
     return 0
+
+
+def _delete(folder: Path) -> None:
+    import shutil
+
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise VoleryError(f"cannot delete {folder}: {error.strerror}") from None
 
 
 def _until_gone(session: Session) -> None:
