@@ -177,9 +177,12 @@ class ControlPlane:
         return self.traffic.observe().ready
 
     def check_gateway(self, host: str, port: int) -> None:
-        """Raises VoleryError if somebody else listens there."""
+        """Raises VoleryError if somebody else listens there.
+
+        Where our gateway listens or is coming back, the data plane itself says what is wrong.
+        """
         environment = self.operations.world.environment
-        if environment is not None and environment.running and self.gateway_ready():
+        if environment is not None and environment.running:
             gateway = environment.application.gateway
             if (gateway.host, gateway.port) == (host, port):
                 return

@@ -119,7 +119,7 @@ def run(arguments: list[str]) -> int:
     except VoleryError as error:
         return _say(error, json)
     except CycloptsError as error:
-        return _say(_misused(error, arguments), json)
+        return _say(_misused(error), json)
     except KeyboardInterrupt:
         print("\ninterrupted; what was begun goes on (volery status)", file=sys.stderr)
         return 130
@@ -136,12 +136,12 @@ def _wants_json(arguments: list[str]) -> bool:
     return "--output=json" in arguments or ("--output", "json") in pairs
 
 
-def _misused(error: CycloptsError, arguments: list[str]) -> VoleryError:
+def _misused(error: CycloptsError) -> VoleryError:
     """A wrong command line in one line, with the nearest command where one was mistyped."""
     if isinstance(error, UnknownCommandError):
         from difflib import get_close_matches
 
-        wrong = next((word for word in arguments if not word.startswith("-")), "")
+        wrong = next(iter(error.unused_tokens or ()), "")
         near = get_close_matches(wrong, [*COMMANDS, "secret"], 1)
         hint = f"did you mean {near[0]}?" if near else "volery --help"
         return VoleryError(f"no command {wrong!r}", code=Code.INVALID, hint=hint)

@@ -118,6 +118,20 @@ class Session:
             raise VoleryError("not confirmed", code=Code.REFUSED)
 
 
+def seconds(option: str, text: str | None) -> float | None:
+    """The value of an option that is a duration.
+
+    Raises:
+        VoleryError: INVALID, it is none.
+    """
+    from volery.model.units import parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise VoleryError(f"{option} {error}", code=Code.INVALID) from None
+
+
 def _is_supervised(home: Home) -> bool:
     from volery.api.launch import is_supervised
 

@@ -25,6 +25,8 @@ class HealthWatch:
         self.been_ready = False
         self.alive = True
         self.detail = ""
+        self.asked = asyncio.Event()
+        """Set once the first answer is there."""
         self._health = health
         self._target = target
         self._changed = changed
@@ -38,6 +40,7 @@ class HealthWatch:
             before = (self.ready, self.alive, self.detail)
             answer = await self._ask(self._health.ready)
             self._note_ready(answer)
+            self.asked.set()
             if self._health.live is not None and self.been_ready:
                 same = self._health.live == self._health.ready
                 self._note_alive(answer if same else await self._ask(self._health.live))

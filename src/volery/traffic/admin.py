@@ -8,6 +8,7 @@ still be counted.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Any
 import httpx2
 
 TIMEOUT_SECONDS = 2.0
+# It tells of every request at level INFO, and we look several times a second.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ class DiscoveryServer:
 
     async def close(self) -> None:
         """Let go; proxies keep serving what they have and try to reconnect."""
+        self._offer = None
         if self._server is not None:
             await self._server.stop(STOP_SECONDS)
             self._server = None

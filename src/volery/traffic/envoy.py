@@ -121,6 +121,7 @@ class EnvoyTraffic:
         await self._end_tasks()
         await self._fleet.drain()
         await self._fleet.stop()
+        self._forget()
         await self._ads.close()
         self._ports.close()
         self._tell(ready=False, proxies=(), in_flight={})
@@ -213,9 +214,17 @@ class EnvoyTraffic:
         except OSError as error:
             log.error("what Envoy was told cannot be written down: %s", error)
 
+    def _forget(self) -> None:
+        """What a proxy did that runs no more is nothing to fall back to."""
+        self._in_force, self._snapshot = TrafficConfig(), xds.Snapshot()
+        for name in (FALLBACK, APPLIED):
+            (self._home / name).unlink(missing_ok=True)
+
     def _recall(self) -> None:
         applied = self._home / APPLIED
-        if self._fleet.newest is None or not applied.exists():
+        if self._fleet.newest is None:
+            self._forget()
+        if not applied.exists():
             return
         self._in_force = _CONFIG.validate_json(applied.read_bytes())
         self._snapshot = xds.snapshot(self._in_force)
@@ -228,8 +237,7 @@ class EnvoyTraffic:
             try:
                 await self._look()
             except (AdminError, VoleryError, OSError) as error:
-                log.debug("cannot look at Envoy: %s", error)
-                self._tell(ready=False, proxies=self._fleet.pids)
+                log.debug("cannot count what is in flight: %s", error)
             await self._pause(self._look_now, FAST_SECONDS if self._attentive() else SLOW_SECONDS)
             self._look_now.clear()
 
@@ -243,15 +251,11 @@ class EnvoyTraffic:
         await asyncio.sleep(SETTLE_SECONDS)
         begun = time.monotonic()
         newest = self._fleet.newest
-        ready = newest is not None and await newest.admin.ready()
+        told = generation > 0 or self._snapshot != xds.Snapshot()
+        ready = told and newest is not None and await newest.admin.ready()
+        self._tell(ready=ready, proxies=self._fleet.pids)
         in_flight = await sampler.sample(self._fleet.admins)
-        self._tell(
-            ready=ready and bool(self._snapshot.types[xds.LISTENERS]),
-            proxies=self._fleet.pids,
-            in_flight=in_flight,
-            sampled=generation,
-            sampled_at=begun,
-        )
+        self._tell(in_flight=in_flight, sampled=generation, sampled_at=begun)
 
     async def _mend(self) -> None:
         """End a replacement that was interrupted, or begin one that is needed."""
@@ -268,7 +272,7 @@ class EnvoyTraffic:
     def _attentive(self) -> bool:
         """Whether something is about to change that somebody waits for."""
         status = self._status
-        return (
+        return self._fleet.newest is not None and (
             not status.ready
             or status.sampled < status.acknowledged
             or self._fleet.replacing

@@ -6,6 +6,7 @@ its successor; until then it is still told every change and still counted.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
@@ -39,6 +40,7 @@ class Fleet:
         self._home = home
         self._drain_seconds = drain_seconds
         self._proxies: list[Proxy] = []
+        self._starting = asyncio.Lock()
 
     def adopt(self) -> None:
         """Find the proxies that run already; clean up after those that do not."""
@@ -62,7 +64,7 @@ class Fleet:
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the proxies that run now."""
-        return tuple(proxy.pid for proxy in self._proxies if proxy.pid)
+        return tuple(pid for proxy in self._proxies if (pid := proxy.pid))
 
     @property
     def shims(self) -> tuple[int, ...]:
@@ -81,11 +83,12 @@ class Fleet:
 
     async def ensure(self) -> None:
         """Start a proxy unless one is there or is being restarted by its shim."""
-        newest = self.newest
-        if newest is None or not (newest.kept or newest.pid):
-            if newest is not None:
-                await self._dismiss(newest)
-            self._begin(epoch=0)
+        async with self._starting:
+            newest = self.newest
+            if newest is None or not (newest.kept or newest.pid):
+                if newest is not None:
+                    await self._dismiss(newest)
+                self._begin(epoch=0)
 
     @property
     def needs_replacing(self) -> bool:

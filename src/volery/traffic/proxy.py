@@ -55,7 +55,7 @@ def envoy_binary() -> str:
                 code=Code.INVALID,
                 hint="unset VOLERY_ENVOY to use the Envoy that came with Volery",
             )
-        return chosen
+        return str(Path(chosen).absolute())
     package = find_spec("envoy._bin")
     folders = list(package.submodule_search_locations or ()) if package else []
     for folder in [*folders, str(Path(sys.executable).parent)]:

@@ -113,6 +113,10 @@ class Lab:
         running = status is not None and status.phase == "running"
         return 1 + len(status.exits) if status is not None and running else 0
 
+    def has_lives(self, identity: str, number: int) -> bool:
+        """Whether so many processes have been started, the last of which runs."""
+        return self.lives(identity) == number
+
     def kill_shim(self, identity: str) -> None:
         """kill -9, and gone."""
         status = self.supervised(identity).status()

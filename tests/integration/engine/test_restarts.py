@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import partial
 
 from integration.engine.lab import Lab, fetch, reaches, running, until
 
@@ -73,7 +74,7 @@ def test_a_crash_loop_is_slowed_down(lab: Lab) -> None:
         engine.settle("web-1")
         await until(lambda: lab.restarts("web-1"))
         for crash in range(5):
-            await until(lambda crash=crash: lab.lives("web-1") == crash + 1)
+            await until(partial(lab.has_lives, "web-1", crash + 1))
             now = lab.supervised("web-1").status()
             assert now is not None and now.child is not None
             now.child.send(signal.SIGKILL)

@@ -13,7 +13,7 @@ from volery.engines.local.instance import WITHHELD
 from volery.model.ports import InstanceSpec
 from volery.supervise import logs
 
-SECRET = "s3cr3t-value-of-the-owl"  # noqa: S105
+SECRET = "s3cr3t-value-of-the-owl"
 KEY = "first line of a key\nsecond line of a key"
 
 

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from volery.cli.session import Given, Session
+from volery.cli.session import Given, Session, seconds
 from volery.model.errors import Code, VoleryError
-from volery.model.units import parse_duration
 
 LOOK_EVERY_SECONDS = 0.5
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative=())]
@@ -156,7 +155,8 @@ def logs(
     lines: Only the last so many of each instance.
     instance: Only this one.
     """
-    start = datetime.now(UTC).timestamp() - parse_duration(since) if since else None
+    back = seconds("--since", since)
+    start = None if back is None else datetime.now(UTC).timestamp() - back
     stream = session.client.stream(
         f"/v1/services/{service}/logs",
         follow="true" if follow else None,

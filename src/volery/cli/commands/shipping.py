@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from volery.cli.session import Given, Session
+from volery.cli.session import Given, Session, seconds
 from volery.model.errors import VoleryError
-from volery.model.units import format_duration, parse_duration
+from volery.model.units import format_duration
 
 if TYPE_CHECKING:
     from volery.api.client import Client
@@ -68,13 +68,13 @@ def up(
     """
     from volery.api.launch import ensure_control_plane
 
-    began = time.monotonic()
+    began, limit = time.monotonic(), seconds("--timeout", timeout)
     body = session.apply_body() | {"skip_tests": skip_tests}
     ensure_control_plane(session.home)
     accepted = session.client.post("/v1/apply", body)
     if detach:
         return _detached(session, accepted)
-    rollouts = _follow(session, accepted, timeout)
+    rollouts = _follow(session, accepted, limit)
     code = _code(rollouts)
     if code == 0:
         _until_healthy(session.client)
@@ -82,10 +82,9 @@ def up(
     return code
 
 
-def _follow(session: Session, accepted: dict[str, Any], timeout: str | None) -> list[Any]:
+def _follow(session: Session, accepted: dict[str, Any], limit: float | None) -> list[Any]:
     from volery.cli.follow import follow
 
-    limit = parse_duration(timeout) if timeout else None
     return follow(session.client, accepted["rollouts"], limit)
 
 
@@ -125,7 +124,7 @@ def _until_healthy(client: Client) -> None:
         time.sleep(0.1)
 
 
-def _show_up(session: Session, seconds: float, code: int) -> None:
+def _show_up(session: Session, took: float, code: int) -> None:
     status = session.client.get("/v1/status")
     if session.json:
         session.emit(status)
@@ -135,7 +134,7 @@ def _show_up(session: Session, seconds: float, code: int) -> None:
     show_status(status)
     print()
     if code == 0:
-        print(f"up in {format_duration(seconds)}: {status['gateway']['url']}")
+        print(f"up in {format_duration(took)}: {status['gateway']['url']}")
         print("next: volery deploy SERVICE, volery status --watch, volery logs SERVICE -f")
     else:
         print("not everything came up; fix it and run: volery up", file=sys.stderr)
@@ -168,6 +167,7 @@ def deploy(
 
         names = ", ".join(session.application.services)
         raise VoleryError("which services?", code=Code.INVALID, hint=f"known: {names}")
+    limit = seconds("--timeout", timeout)
     body = session.apply_body(services) | {
         "strategy": strategy,
         "release": release,
@@ -176,7 +176,7 @@ def deploy(
     accepted = session.client.post("/v1/apply", body)
     if detach:
         return _detached(session, accepted)
-    rollouts = _follow(session, accepted, timeout)
+    rollouts = _follow(session, accepted, limit)
     unchanged = [step["service"] for step in accepted["plan"] if step["verb"] != "replace"]
     _show_deploy(session, rollouts, [name for name in unchanged if not _in(name, rollouts)])
     return _code(rollouts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ LOOK_SECONDS = 1.0
 """Between two looks at everything, in case a bell was not heard."""
 LOG_BYTES = 8 * 1024 * 1024
 AT_ONCE = 16
+FIRST_ANSWER_SECONDS = 3.0
+"""How long adopting waits to know what is ready; a hanging instance is found out later."""
+BEGIN_SECONDS = 5.0
 
 
 class LocalEngine:
@@ -47,6 +51,12 @@ class LocalEngine:
         async with asyncio.TaskGroup() as group:
             for folder in folders:
                 group.create_task(self._adopt(folder, limit))
+        # Whoever looks first must not take what served all along for not ready.
+        asked = [asyncio.create_task(item.asked()) for item in self._instances.values()]
+        if asked:
+            await asyncio.wait(asked, timeout=FIRST_ANSWER_SECONDS)
+        for task in asked:
+            task.cancel()
         self._later(self._look_now_and_then())
 
     async def close(self) -> None:
@@ -122,9 +132,7 @@ class LocalEngine:
     async def _adopt(self, folder: Path, limit: asyncio.Semaphore) -> None:
         async with limit:
             supervised = Supervised(folder)
-            status = await asyncio.to_thread(supervised.status)
-            if status is None and not await asyncio.to_thread(supervised.looked_after):
-                # We were killed before its shim began: nothing of it ever ran.
+            if not await _begun(supervised):
                 await asyncio.to_thread(shutil.rmtree, folder)
                 return
             about = About.read(await asyncio.to_thread(supervised.about))
@@ -154,3 +162,19 @@ class LocalEngine:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+async def _begun(supervised: Supervised) -> bool:
+    """False if our predecessor was killed before the shim began: nothing of it ever ran.
+
+    A shim that is just starting is waited for: the lock may also be held, for a moment, by a copy
+    that the start of another shim inherited.
+    """
+    deadline = time.monotonic() + BEGIN_SECONDS
+    while await asyncio.to_thread(supervised.status) is None:
+        if not await asyncio.to_thread(supervised.looked_after):
+            return await asyncio.to_thread(supervised.status) is not None
+        if time.monotonic() > deadline:
+            return True
+        await asyncio.sleep(0.01)
+    return True

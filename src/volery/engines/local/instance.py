@@ -73,6 +73,12 @@ class Instance:
         self._wish = self._told = self._supervised.wished()
         self.look()
 
+    async def asked(self) -> None:
+        """Wait until it is known whether it is ready; at once if nothing of it runs."""
+        if self._health is not None:
+            await self._health.asked.wait()
+            self._show()
+
     def settle(self) -> None:
         """From now on an exit is followed by another start."""
         self._wish = replace(self._wish, restart=True)
@@ -193,6 +199,8 @@ class Instance:
             self._watch_shim(status.shim)
             if status.child != (self._child and self._child.identity):
                 self._follow(status.child)
+            elif self._health is None and self._child_alive:
+                self._start_health()
         self._show()
 
     def _watch_shim(self, shim: Identity) -> None:
@@ -206,19 +214,24 @@ class Instance:
         self._child, self._child_alive = None, child is not None
         if child is not None:
             self._child = DeathWatch(child, self._child_died)
-            self._start_health(child)
+            self._start_health()
 
-    def _start_health(self, child: Identity) -> None:
-        if self.about.port is None or not child.alive():
+    def _start_health(self) -> None:
+        about, environment = self.about, self._known_environment()
+        if about.port is None or environment is None:
             return
-        environment = self._environment or environment_of(child.pid) or {}
-        names = self.about.secret_names
-        if self._masking is None and all(name in environment for name in names):
-            self._masking = Masking(environment[name] for name in names)
-        about = self.about
-        target = Target(HOST, self.about.port, about.protocol, about.directory, environment)
+        if self._masking is None and all(name in environment for name in about.secret_names):
+            self._masking = Masking(environment[name] for name in about.secret_names)
+        target = Target(HOST, about.port, about.protocol, about.directory, environment)
         self._health = HealthWatch(about.health, target, self._show)
         self._spawn("health", self._health.run())
+
+    def _known_environment(self) -> Mapping[str, str] | None:
+        """What it was started with; None until an adopted one runs its own program."""
+        if self._environment is not None or self._child is None:
+            return self._environment
+        found = environment_of(self._child.identity.pid)
+        return {} if found is None else found if "PORT" in found else None
 
     def _stop_health(self) -> None:
         self._health = None

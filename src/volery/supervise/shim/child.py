@@ -26,7 +26,9 @@ class NotStarted(Exception):
 
 def expand(words: list[str], environment: dict[str, str]) -> list[str]:
     """Replace $NAME and ${NAME}, nothing else; a shell given its script does that by itself."""
-    if os.path.basename(words[0]) in SHELLS and "-c" in words:
+    if os.path.basename(words[0]) in SHELLS and any(
+        word.startswith("-") and word.endswith("c") for word in words[1:2]
+    ):
         return words
     return [_VARIABLE.sub(lambda m: environment.get(m[1] or m[2], ""), word) for word in words]
 

@@ -87,6 +87,7 @@ class Shim:
             except OSError as error:  # supervision goes on whatever the machine does to us
                 self.complain(error)
             if self.phase == "ended" and (not self.dirty or gone(".")):
+                self.log.close()
                 return
             got = signal.sigtimedwait(BLOCKED, self.pause())
             self.told = self.told or (got is not None and got.si_signo in STOP_SIGNALS)
@@ -237,19 +238,25 @@ class Shim:
         self.began, self.started_at = time.monotonic(), time.time()
         self.phase, self.detail, self.dirty = "running", "", True
         try:
-            held = Held(self.spec, command, self.log.fd)
-            self.child = stat_of(held.pid)
-            if self.cgroups:
-                self.cgroups.join(held.pid)
-                self.kills_before = self.cgroups.out_of_memory_kills()
-            self.save()
-            why = held.release()
+            why = self.hatch(Held(self.spec, command, self.log.fd))
         except NotStarted as error:
             why = str(error)
         if why:
             self.detail = why
             self.log.write(why)
             self.decide()
+
+    def hatch(self, held: Held) -> str:
+        """Let a held process go on once it is known on disk; if that is full, all the same."""
+        try:
+            self.child = stat_of(held.pid)
+            if self.cgroups:
+                self.cgroups.join(held.pid)
+                self.kills_before = self.cgroups.out_of_memory_kills()
+            self.save()
+        finally:
+            why = held.release()
+        return why
 
     def command(self) -> Command:
         """What to run; another command if it has one for when nobody answers."""
@@ -307,9 +314,13 @@ class Shim:
 
     def complain(self, error: OSError) -> None:
         """To shim.log, each new trouble once."""
-        if str(error) != self.complaint:
-            self.complaint = str(error)
-            print(f"{time.time():.0f} {error!r}", file=sys.stderr)
+        if str(error) == self.complaint:
+            return
+        self.complaint = str(error)
+        try:
+            os.write(2, f"{time.time():.0f} {error!r}\n".encode(errors="replace"))
+        except OSError:  # the disk is full, which is what this would have said
+            return
 
     def enforced(self) -> dict[str, str]:
         """What really enforces each wished limit."""

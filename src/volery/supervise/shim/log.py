@@ -2,7 +2,8 @@
 
 The process writes straight into `log`; nothing it does waits for us. When the file is over its
 limit its last part is copied to `log.1` and it is cut to nothing; what is written between the copy
-and the cut is lost.
+and the cut is lost. Room for what comes next is reserved on disk, so that a full one does not fail
+the writes of a process that means no more than to say something.
 
 Positions count every byte ever written. `log.index` begins with a line `base of log.1, base of
 log`, followed by `*` while a cut is under way; then come lines `time position`, so that a reader
@@ -13,12 +14,18 @@ finds a moment to about GLANCE seconds.
 # ruff: noqa: PTH104, PTH123
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import time
 
 from volery.supervise.shim.files import read_text, unlink
 
 INDEX_BYTES = 256 * 1024
+HEADROOM = 256 * 1024
+"""Bytes reserved beyond the end, looked after whenever less than half of it is left."""
+FALLOC_FL_KEEP_SIZE = 1
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Log:
@@ -32,6 +39,8 @@ class Log:
         self.older, self.base = known if len(known) == 2 else (0, 0)
         self.seen = os.fstat(self.fd).st_size
         self.hurry = False
+        self._reserved = 0
+        self._reserve(self.seen)
         self._rewrite(cutting=False)
 
     def keep(self) -> None:
@@ -43,8 +52,19 @@ class Log:
         self.hurry = size - self.seen > self.limit // 4
         self.seen = size
         self._note(size)
-        if size > self.limit:
+        full = not self._reserve(size)
+        if size > self.limit or (full and size > HEADROOM // 2):
             self._cut(size)
+
+    def _reserve(self, size: int) -> bool:
+        """Whether there is room for what comes next; false only if the disk is full."""
+        if self._reserved - size >= HEADROOM // 2:
+            return True
+        room = (ctypes.c_int64(size), ctypes.c_int64(HEADROOM))
+        if LIBC.fallocate(self.fd, FALLOC_FL_KEEP_SIZE, *room) != 0:
+            return ctypes.get_errno() not in (errno.ENOSPC, errno.EDQUOT)
+        self._reserved = size + HEADROOM
+        return True
 
     def write(self, text: str) -> None:
         """A line of ours among those of the process."""
@@ -52,6 +72,11 @@ class Log:
             os.write(self.fd, f"volery: {text}\n".encode())
         except OSError:  # a full disk; state.json says it too
             return
+
+    def close(self) -> None:
+        """Nothing will be written any more: give back what was reserved."""
+        os.ftruncate(self.fd, os.fstat(self.fd).st_size)
+        os.close(self.fd)
 
     def _note(self, size: int) -> None:
         try:
@@ -68,7 +93,7 @@ class Log:
 
     def _cut(self, size: int) -> None:
         self._rewrite(cutting=True)
-        start = size - self.limit
+        start = max(0, size - self.limit)
         try:
             copied = self._copy(start)
         except OSError:  # a full disk: the bound matters more than the older half
@@ -77,7 +102,8 @@ class Log:
             copied = 0
         os.ftruncate(self.fd, 0)
         self.older, self.base = self.base + start, self.base + start + copied
-        self.seen = 0
+        self.seen = self._reserved = 0
+        self._reserve(0)
         self._rewrite(cutting=False)
 
     def _copy(self, start: int) -> int:

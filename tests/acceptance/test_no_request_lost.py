@@ -1,0 +1,183 @@
+"""Nothing that is done on purpose loses a request, of whatever protocol (design rule 1)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from acceptance.project import Project, until
+from acceptance.services import GRPC, HTTP, TCP, WEBSOCKET, install, route
+from volery.prober import Kind, ProbePlan, Running, Stream, probing
+
+SECONDS = 300.0
+
+
+def web(project: Project, version: str = "1", warmup: float = 0, **block: Any) -> None:
+    """A service behind the gateway's root, two instances of it."""
+    new = "web" not in project.manifest["services"]
+    install(project, "web", HTTP, version=version, warmup=warmup, **{"scale": 2} | block)
+    if new:
+        route(project, "web", "/")
+
+
+def http_streams(project: Project, rate: float = 20.0) -> tuple[Stream, ...]:
+    """Every way of HTTP, slow requests in flight included."""
+    url = f"http://127.0.0.1:{project.port}"
+    return (
+        Stream(Kind.HTTP1, f"{url}/a", rate, connections=4),
+        Stream(Kind.HTTP1_FRESH, f"{url}/b", rate),
+        Stream(Kind.HTTP2, f"{url}/c", rate),
+        Stream(Kind.UPLOAD, f"{url}/upload", 4.0, span=1.0, expect=b"received 65536"),
+        Stream(Kind.DOWNLOAD, f"{url}/download", 4.0, span=1.0),
+    )
+
+
+@contextmanager
+def nothing_lost(*streams: Stream) -> Iterator[Running]:
+    """Requests flow before, while and after the block runs, and all are answered."""
+    with probing(ProbePlan(streams, SECONDS, arrivals="constant")) as running:
+        running.wait_for(4)
+        yield running
+        running.wait_for(4)
+    report = running.report
+    assert report.lost == 0, report.render(samples=20)
+
+
+def phase(project: Project, service: str) -> str:
+    return str(project.ok("--output", "json", "rollout", service).json["phase"])
+
+
+def test_rolling_deploys_of_http(project: Project) -> None:
+    web(project)
+    project.ok("up")
+    with nothing_lost(*http_streams(project)) as running:
+        for version in ("2", "3", "4"):
+            web(project, version)
+            assert project.ok("--output", "json", "deploy", "web").json["phase"] == "done"
+    assert {"1", "2", "3", "4"} <= set(running.report.versions)
+
+
+def test_rolling_deploys_of_grpc_websocket_and_tcp(project: Project) -> None:
+    short = {"drain": "1s", "grace": "4s"}
+    install(project, "teller", HTTP, needs=["ledger"])
+    route(project, "teller", "/")
+    install(project, "echo", WEBSOCKET, stop=short)
+    route(project, "echo", "/echo")
+    install(project, "rates", GRPC, protocol="grpc", scale=2)
+    route(project, "rates", "/birds.Rates/")
+    install(project, "ledger", TCP, protocol="tcp", scale=2)
+    project.ok("up")
+
+    url = f"http://127.0.0.1:{project.port}"
+    streams = (
+        Stream(Kind.WEBSOCKET, f"{url}/echo", 10.0),
+        Stream(Kind.GRPC, f"{url}/birds.Rates/Get", 20.0, payload=b"one {n}", echo=True),
+        Stream(Kind.GRPC_BIDI, f"{url}/birds.Rates/Stream", 2.0, payload=b"m", span=1.0),
+        Stream(Kind.LINE, edge_of(project, "teller", "LEDGER_URL"), 20.0),
+    )
+    with nothing_lost(*streams) as running:
+        for version in ("2", "3"):
+            for name, source in (("echo", WEBSOCKET), ("rates", GRPC), ("ledger", TCP)):
+                install(project, name, source, version=version)
+            project.ok("deploy", "echo", "rates", "ledger")
+    assert all(stream.ok > 0 for stream in running.report.streams)
+
+
+def edge_of(project: Project, caller: str, variable: str) -> str:
+    """Where a caller reaches a need: as its own process sees it."""
+    pid = project.status()["services"][caller]["instances"][0]["pid"]
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        pairs = (entry.partition(b"=") for entry in file.read().split(b"\0"))
+        found = {name.decode(): value.decode() for name, _, value in pairs}
+    assert found[variable].startswith("tcp://127.0.0.1:")
+    return found[variable]
+
+
+def test_blue_green_there_and_back(project: Project) -> None:
+    web(project, deploy={"strategy": "blue-green"})
+    project.ok("up")
+    with nothing_lost(*http_streams(project)) as running:
+        web(project, "2")
+        project.ok("deploy", "web")
+        assert project.get("/")[1].startswith("2 ")
+        running.wait_for(3)
+        project.ok("rollback", "web")
+        assert project.get("/")[1].startswith("1 ")
+        web(project, "3")
+        project.ok("deploy", "web")
+    assert set(running.report.versions) == {"1", "2", "3"}
+
+
+def test_restart_and_scale(project: Project) -> None:
+    web(project)
+    project.ok("up")
+    before = {item["pid"] for item in project.status()["services"]["web"]["instances"]}
+    with nothing_lost(*http_streams(project)):
+        project.ok("scale", "web", "4")
+        project.ok("scale", "web", "1")
+        project.ok("restart", "web")
+        project.ok("scale", "web", "2")
+    after = {item["pid"] for item in project.status()["services"]["web"]["instances"]}
+    assert not before & after and len(after) == 2
+
+
+def test_abort_in_the_middle(project: Project) -> None:
+    web(project, scale=3)
+    project.ok("up")
+    web(project, "2", warmup=0.7)
+    with nothing_lost(*http_streams(project)):
+        deploy = project.start("deploy", "web")
+        until(lambda: phase(project, "web") == "shifting", "the deploy is in its middle")
+        project.ok("abort", "web")
+        out, err = deploy.communicate(timeout=60)
+        assert deploy.returncode == 3, out + err
+    assert phase(project, "web") == "rolled_back"
+    service = project.status()["services"]["web"]
+    assert service["state"] == "healthy" and len(service["instances"]) == 3
+    assert project.get("/")[1].startswith("1 ")
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "blue-green"])
+def test_control_plane_killed_in_the_middle_of_a_deploy(project: Project, strategy: str) -> None:
+    web(project, deploy={"strategy": strategy})
+    project.ok("up")
+    web(project, "2", warmup=0.7)
+    with nothing_lost(*http_streams(project)):
+        deploy = project.start("--output", "json", "deploy", "web")
+        until(lambda: phase(project, "web") in ("starting", "shifting"), "the deploy has begun")
+        killed = project.status()["processes"]["control_plane"]
+        os.kill(killed, signal.SIGKILL)
+        out, err = deploy.communicate(timeout=60)
+        assert deploy.returncode == 0, out + err
+    assert json.loads(out)["phase"] == "done"
+    status = project.status()
+    assert status["processes"]["control_plane"] != killed, "its shim started another one"
+    assert status["services"]["web"]["state"] == "healthy"
+    assert project.get("/")[1].startswith("2 ")
+
+
+def test_a_refused_deploy(project: Project) -> None:
+    web(project)
+    project.ok("up")
+    install(project, "web", "import sys; sys.exit('no bird seed {version}')", version="2")
+    with nothing_lost(*http_streams(project)) as running:
+        refused = project.volery("deploy", "web")
+        assert refused.code == 3 and "no bird seed 2" in refused.text
+    assert set(running.report.versions) == {"1"}
+
+
+def test_another_route_and_service(project: Project) -> None:
+    """`up` changes the gateway under load."""
+    web(project)
+    project.ok("up")
+    install(project, "more", HTTP)
+    with nothing_lost(*http_streams(project)):
+        route(project, "more", "/more")
+        project.ok("up")
+        assert project.get("/more")[1].startswith("1 more-")
