@@ -7,6 +7,7 @@ the tests, so that a service may use the libraries that come with Volery.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from acceptance.project import Project
@@ -181,3 +182,10 @@ def route(project: Project, name: str, path: str) -> None:
     """Let users reach a service under this path, which it sees too."""
     project.manifest["gateway"]["routes"].append({"path": path, "service": name})
     project.write()
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment a process was started with."""
+    entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    pairs = (entry.decode().partition("=") for entry in entries if entry)
+    return {name: value for name, _, value in pairs}

@@ -139,6 +139,7 @@ MISUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "unknown shell": (("completion", "tcsh"), 2, "tcsh"),
     "a secret's value on the command line": (("secret", "set", "KEY=swordfish"), 2, "KEY"),
 }
+FOR_SCRIPTS = {name: row for name, row in MISUSED.items() if "--output" not in row[0]}
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), MISUSED.values(), ids=MISUSED.keys())
@@ -154,12 +155,12 @@ def test_a_wrong_command_line(
     assert "swordfish" not in result.text
 
 
-@pytest.mark.parametrize(("arguments", "code", "words"), MISUSED.values(), ids=MISUSED.keys())
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"), FOR_SCRIPTS.values(), ids=FOR_SCRIPTS.keys()
+)
 def test_a_wrong_command_line_for_a_script(
     project: Project, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    if "--output" in arguments:
-        pytest.skip("asks for another output")
     project.service("web")
     result = project.volery("--output", "json", *arguments)
     assert result.code == code and result.out == ""

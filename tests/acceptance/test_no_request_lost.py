@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from acceptance.project import Project, until
-from acceptance.services import GRPC, HTTP, TCP, WEBSOCKET, install, route
+from acceptance.services import GRPC, HTTP, TCP, WEBSOCKET, environment_of, install, route
 from volery.prober import Kind, ProbePlan, Running, Stream, probing
 
 SECONDS = 300.0
@@ -92,11 +92,9 @@ def test_rolling_deploys_of_grpc_websocket_and_tcp(project: Project) -> None:
 def edge_of(project: Project, caller: str, variable: str) -> str:
     """Where a caller reaches a need: as its own process sees it."""
     pid = project.status()["services"][caller]["instances"][0]["pid"]
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        pairs = (entry.partition(b"=") for entry in file.read().split(b"\0"))
-        found = {name.decode(): value.decode() for name, _, value in pairs}
-    assert found[variable].startswith("tcp://127.0.0.1:")
-    return found[variable]
+    address = environment_of(pid)[variable]
+    assert address.startswith("tcp://127.0.0.1:")
+    return address
 
 
 def test_blue_green_there_and_back(project: Project) -> None:

@@ -234,13 +234,24 @@ class SimTraffic:
 
     def _sample(self) -> None:
         acknowledged = min((proxy.generation for proxy in self.proxies), default=0)
-        busy = {key: count for key, count in self.in_flight.items() if count}
+        draining = self._draining()
+        busy = {key: self.in_flight[key] for key in draining if self.in_flight[key]}
         before = self._sampled
         self._sampled = (acknowledged, busy, self.line.time)
-        if before[:2] != self._sampled[:2]:
+        if before[0] != acknowledged or before[1].keys() != busy.keys():
             self.wake()
         if busy:
             self.line.after(0.1, self._sample)
+
+    def _draining(self) -> list[str]:
+        """Like the real adapter: what is in flight matters where something is to be stopped."""
+        return [
+            endpoint.instance
+            for routed in self.wanted[1].services.values()
+            for group in routed.slots.values()
+            for endpoint in group.endpoints
+            if endpoint.draining
+        ]
 
     def new_control_plane(self) -> None:
         """Nothing is known to be acknowledged until the new one has sent something."""

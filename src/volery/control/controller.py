@@ -63,8 +63,8 @@ class Controller:
         return Draft(
             self.ports.store,
             self.ports.clock.now(),
-            dict(self.ports.engine.observe()),
-            dict(self.ports.builder.observe()),
+            self.ports.engine.observe(),
+            self.ports.builder.observe(),
         )
 
     def tick(self) -> bool:
@@ -107,7 +107,7 @@ class Controller:
         for operation in operations:
             _apply(draft, operation)
         draft.put("service", service.name, service)
-        if service.removing and not rolling and not world.instances_of(service.name):
+        if service.removing and not rolling and not draft.world.instances_of(service.name):
             draft.drop("service", service.name)
             draft.event("service.removed", f"{service.name} is gone", service=service.name)
 

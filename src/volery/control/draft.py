@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from volery.decide.world import World
@@ -21,38 +22,54 @@ class Draft:
         self,
         store: Store,
         now: float,
-        observed: dict[str, Observation] | None = None,
-        builds: dict[str, BuildStatus] | None = None,
+        observed: Mapping[str, Observation] | None = None,
+        builds: Mapping[str, BuildStatus] | None = None,
     ) -> None:
         self._store = store
-        self._documents: dict[str, dict[str, Any]] = {
-            kind: dict(store.documents(kind))
+        self._documents: dict[str, Mapping[str, Any]] = {
+            kind: store.documents(kind)
             for kind in ("environment", "service", "instance", "release", "rollout")
         }
         self._changes: dict[tuple[Kind, str], Any] = {}
         self._events: list[Event] = []
+        self._observed = observed or {}
+        self._builds = builds or {}
+        self._world: World | None = None
         self.now = now
-        self.world = World(
-            environment=self._documents["environment"].get("environment"),
-            services=self._documents["service"],
-            instances=self._documents["instance"],
-            releases=self._documents["release"],
-            rollouts=self._documents["rollout"],
-            observed=observed or {},
-            builds=builds or {},
-        )
+
+    @property
+    def world(self) -> World:
+        """Everything with the edits so far; take it anew after an edit."""
+        if self._world is None:
+            self._world = World(
+                environment=self._documents["environment"].get("environment"),
+                services=self._documents["service"],
+                instances=self._documents["instance"],
+                releases=self._documents["release"],
+                rollouts=self._documents["rollout"],
+                observed=self._observed,
+                builds=self._builds,
+            )
+        return self._world
 
     def put(self, kind: Kind, key: str, document: object) -> None:
         """Write a document unless it already is so."""
         if self._documents[kind].get(key) == document:
             return
-        self._documents[kind][key] = document
+        self._edit(kind)[key] = document
         self._changes[kind, key] = document
 
     def drop(self, kind: Kind, key: str) -> None:
         """Delete a document."""
-        if self._documents[kind].pop(key, None) is not None:
+        if self._edit(kind).pop(key, None) is not None:
             self._changes[kind, key] = None
+
+    def _edit(self, kind: Kind) -> dict[str, Any]:
+        """The documents of a kind, copied first: a world that was handed out never changes."""
+        self._world = None
+        copy = dict(self._documents[kind])
+        self._documents[kind] = copy
+        return copy
 
     def event(self, kind: str, text: str, **about: Any) -> None:
         """Say what happened; `about` names service, release, instance, cause and data."""

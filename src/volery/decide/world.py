@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from volery.model.application import Service
 from volery.model.ports import BuildStatus, Observation
@@ -19,7 +20,7 @@ from volery.model.state import (
 
 @dataclass(frozen=True)
 class World:
-    """Documents by key, observations by instance id, builds by release id."""
+    """Documents by key, observations by instance id, builds by release id. Never changes."""
 
     environment: EnvironmentState | None = None
     services: Mapping[str, ServiceState] = field(default_factory=dict)
@@ -29,16 +30,24 @@ class World:
     observed: Mapping[str, Observation] = field(default_factory=dict)
     builds: Mapping[str, BuildStatus] = field(default_factory=dict)
 
+    @cached_property
+    def _instances(self) -> Mapping[str, list[Instance]]:
+        found: dict[str, list[Instance]] = {}
+        for instance in self.instances.values():
+            found.setdefault(instance.service, []).append(instance)
+        for instances in found.values():
+            instances.sort(key=lambda instance: (instance.created_at, number_of(instance.id)))
+        return found
+
+    @cached_property
+    def _active(self) -> list[Rollout]:
+        live = (rollout for rollout in self.rollouts.values() if not rollout.ended)
+        return sorted(live, key=lambda rollout: (rollout.created_at, rollout.id))
+
     def instances_of(self, service: str, slot: SlotName | None = None) -> list[Instance]:
         """The instances of a service, or of one of its groups, in a stable order."""
-        return sorted(
-            (
-                instance
-                for instance in self.instances.values()
-                if instance.service == service and slot in (None, instance.slot)
-            ),
-            key=lambda instance: (instance.created_at, number_of(instance.id)),
-        )
+        found = self._instances.get(service, [])
+        return [instance for instance in found if slot in (None, instance.slot)]
 
     def ready(self, instance: Instance) -> bool:
         """Whether the engine says that it can serve now."""
@@ -53,12 +62,11 @@ class World:
 
     def active_rollouts(self) -> Iterator[Rollout]:
         """Rollouts that have not ended, oldest first."""
-        live = (rollout for rollout in self.rollouts.values() if not rollout.ended)
-        return iter(sorted(live, key=lambda rollout: (rollout.created_at, rollout.id)))
+        return iter(self._active)
 
     def rollout_of(self, service: str) -> Rollout | None:
         """The rollout of a service that is under way, if any; there is never more than one."""
-        return next((r for r in self.active_rollouts() if r.service == service), None)
+        return next((rollout for rollout in self._active if rollout.service == service), None)
 
 
 def number_of(instance: str) -> int:

@@ -39,6 +39,8 @@ def test_a_full_disk_ends_no_supervision(tmp_path: Path) -> None:
             assert again.exit is not None and again.exit.code == 3
             ended = await reaches(engine, "web-2", "exited")
             assert ended.exit is not None and ended.exit.code == 3
+            await until(lambda: not lab.supervised("web-2").looked_after())
+            disk.fill()  # what its log had reserved was given back
             engine.start(lab.spec("web-3"))
             refused = await reaches(engine, "web-3", "exited")
             assert "No space left on device" in refused.detail
