@@ -85,6 +85,7 @@ class SimEngine:
         self.processes: dict[str, Process] = {}
         self.wake: Callable[[], None] = lambda: None
         self.on_stop: Callable[[str], None] = lambda _: None
+        self.on_exit: Callable[[str], None] = lambda _: None
         self.started: Counter[str] = Counter()
         self._addresses = 20000
 
@@ -137,6 +138,7 @@ class SimEngine:
         process = self.processes[identity]
         process.epoch += 1
         process.crashed = True
+        self.on_exit(identity)
         ended = Exit(code=code, at=self.line.now())
         if process.settled and not process.stopping:
             seen = process.seen
@@ -210,6 +212,7 @@ class SimTraffic:
         self.served = 0
         self._sampled = (0, dict[str, int](), 0.0)
         self._ports: dict[tuple[str, SlotName, str], int] = {}
+        engine.on_exit = self._cut_off
 
     def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
         return self._ports.setdefault((caller, slot, need), 30000 + len(self._ports))
@@ -299,13 +302,17 @@ class SimTraffic:
         if process.seen.state not in ("ready", "unready"):
             return  # it crashed a moment ago: not our doing
         self.in_flight[target] += 1
-        pid = proxy.pid
+        pid, epoch = proxy.pid, process.epoch
         slow = self.line.random.random() < 0.05
         seconds = self.line.random.uniform(0.5, 4) if slow else self.line.random.uniform(0, 0.1)
-        self.line.after(seconds, lambda: self._answered(target, pid, process))
+        self.line.after(seconds, lambda: self._answered(target, pid, process, epoch))
 
-    def _answered(self, target: str, pid: int, process: Process) -> None:
-        if pid != self.proxies[0].pid:
+    def _cut_off(self, instance: str) -> None:
+        """What a process had in flight ends with it."""
+        self.in_flight[instance] = 0
+
+    def _answered(self, target: str, pid: int, process: Process, epoch: int) -> None:
+        if pid != self.proxies[0].pid or process.epoch != epoch:
             return
         self.in_flight[target] -= 1
         self.served += 1

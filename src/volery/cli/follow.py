@@ -83,7 +83,7 @@ class _Story:
         entered = before is None or before[0] != item["phase"]
         took = ""
         if entered and before is not None:
-            took = f" ({before[0]} took {format_duration(moment - self._since[item['id']])})"
+            took = f" ({before[0].replace('_', ' ')} took {format_duration(moment - self._since[item['id']])})"
         if entered:
             self._since[item["id"]] = moment
         line = f"{item['service']:16} {styled(item['phase'])}"

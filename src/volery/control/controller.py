@@ -209,10 +209,10 @@ class Controller:
 
     @property
     def gone(self) -> bool:
-        """Whether the environment was taken down and nothing of it is left."""
+        """Whether nothing is wished to run (any more, or nothing ever was) and nothing does."""
         draft = self.draft()
         environment = draft.world.environment
-        down = isinstance(environment, EnvironmentState) and not environment.running
+        down = not (isinstance(environment, EnvironmentState) and environment.running)
         return down and not draft.world.instances and not draft.world.observed
 
 

@@ -98,7 +98,11 @@ def _running(
     strangers = [item for item in healthy if item not in belongs]
     operations += [_to("drain", item, "its group is not wanted", given) for item in strangers]
     operations += _excess(world, belongs, count, given)
-    operations += _replaced(world, belongs, condemned, count, given)
+    if world.spec(service, slot).state is None:
+        operations += _replaced(world, belongs, condemned, count, given)
+    elif not any(item.intent != "run" for item in world.instances_of(service.name)):
+        # Its successor needs its volume: remove before add, one at a time.
+        operations += [_to("drain", item, item.condemned, given) for item in condemned[:1]]
     if wanted and given.may_start and not _backing_off(service, given.now):
         missing = wanted.count - len(belongs)
         operations += _missing(world, service, slot, missing, claimed, given)

@@ -376,8 +376,8 @@ class Application(Model):
         """The same application with the overrides of one environment applied."""
         changed = dict(self.services)
         for service, override in self.environments[name].overrides.items():
-            given = override.model_dump(exclude_unset=True, exclude={"env"})
-            values = {key: getattr(override, key) for key in given}
+            given = {key: getattr(override, key) for key in ("scale", "resources", "deploy")}
+            values = {key: value for key, value in given.items() if value is not None}
             env = changed[service].env | override.env
             changed[service] = changed[service].model_copy(update=values | {"env": env})
         return self.model_copy(update={"services": changed})

@@ -9,6 +9,7 @@ under way is read again.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -61,41 +62,49 @@ def read(
     directory: Path, since: float | None = None, lines: int | None = None
 ) -> Iterator[LogLine]:
     """What is there now: everything, or from a moment on, or the last lines."""
-    index = _index(directory)
-    if lines is not None and since is None:
-        yield from _last(directory, index, lines)
-        return
-    begin = index.older if since is None else index.since(since)
-    found = _Reader(directory, begin).lines(unfinished=True)
+    found = _Reader(directory, _begin(directory, since, lines)).lines(unfinished=True)
     yield from found if lines is None else deque(found, maxlen=lines)
 
 
 async def follow(
     directory: Path, since: float | None = None, lines: int | None = None, every: float = 0.2
 ) -> AsyncIterator[LogLine]:
-    """What `read` gives, and then every new line, until the caller stops or the log is removed."""
-    index = _index(directory)
-    begin = _end(directory, index) if lines == 0 else index.older
-    if since is not None:
-        begin = index.since(since)
-    reader = _Reader(directory, begin)
-    first = reader.lines(unfinished=False)
-    for line in first if lines is None else deque(first, maxlen=lines):
-        yield line
-    while directory.exists():
-        for line in reader.lines(unfinished=False):
+    """What `read` gives, and then every new line, until the caller stops or the folder goes."""
+    try:
+        folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        # The folder itself, whatever it is called when its last lines are read.
+        here = Path(f"/proc/self/fd/{folder}")
+        reader = _Reader(here, _begin(here, since, lines))
+        first = reader.lines(unfinished=False)
+        for line in first if lines is None else deque(first, maxlen=lines):
             yield line
-        await asyncio.sleep(every)
+        there = True
+        while there:
+            await asyncio.sleep(every)
+            there = directory.exists()
+            for line in reader.lines(unfinished=not there):
+                yield line
+    finally:
+        os.close(folder)
 
 
-def _last(directory: Path, index: _Index, lines: int) -> list[LogLine]:
+def _begin(directory: Path, since: float | None, lines: int | None) -> int:
+    """Where to begin to read, so that nothing wanted is before it."""
+    index = _index(directory)
+    if since is not None:
+        return index.since(since)
+    if lines is None:
+        return index.older
     end, span = _end(directory, index), max(16 * 1024, lines * _GUESS)
-    while True:
-        begin = max(index.older, end - span)
-        found = deque(_Reader(directory, begin).lines(unfinished=True), maxlen=lines)
-        if len(found) == lines or begin == index.older:
-            return list(found)
+    while end - span > index.older:
+        found = deque(_Reader(directory, end - span).lines(unfinished=True), maxlen=lines)
+        if len(found) == lines:
+            return end - span
         span *= 4
+    return index.older
 
 
 @dataclass

@@ -211,8 +211,8 @@ def test_large_and_strange_websocket_messages(tmp_path: Path) -> None:
                 feed.send(message)
                 assert feed.recv(DEADLINE_SECONDS) == message
             feed.ping().wait(DEADLINE_SECONDS)
-            feed.send("x" * (1024 * 1024 + 1))
-            with pytest.raises(ConnectionClosed):
+            with pytest.raises(ConnectionClosed):  # while it is sent, or after
+                feed.send("x" * (1024 * 1024 + 1))
                 feed.recv(DEADLINE_SECONDS)
         assert bird.get("/ws")[0] == 400
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from integration.engine.lab import Lab, reaches, until
 
-from volery.engines.local import LocalEngine
+from volery.engines.local import LocalEngine, archive
 from volery.engines.local.instance import WITHHELD
+from volery.model.application import Health, Probe
 from volery.model.ports import InstanceSpec
 from volery.supervise import logs
 
@@ -84,10 +86,8 @@ print("key", os.environ["OWL_KEY"], flush=True)
 
 
 def test_secrets_are_masked_and_nowhere_on_disk_or_in_argv(lab: Lab) -> None:
-    code = TELLTALE.replace("print", "str") + "time.sleep(1000)"
-
     async def scenario(engine: LocalEngine) -> None:
-        engine.start(secretive(lab, "web-1", code))
+        engine.start(secretive(lab, "web-1", "import time; time.sleep(1000)"))
         await until(lambda: engine.observe()["web-1"].pid)
         engine.start(secretive(lab, "web-2", "import sys; sys.exit(1)"))
         await reaches(engine, "web-2", "exited")
@@ -146,14 +146,10 @@ def test_secrets_are_masked_in_the_tail_also_after_a_restart_of_the_engine(lab: 
 
 
 def test_a_probe_that_tells_a_secret_is_masked(lab: Lab) -> None:
-    from volery.model.application import Health, Probe
-
     health = Health(ready=Probe(command=("sh", "-c", "echo $OWL_TOKEN; exit 1")), every=0.05)
 
     async def scenario(engine: LocalEngine) -> None:
         spec = secretive(lab, "web-1", "import time; time.sleep(1000)")
-        from dataclasses import replace
-
         engine.start(replace(spec, health=health))
         await until(lambda: "exited 1" in engine.observe()["web-1"].detail)
         assert engine.observe()["web-1"].detail == "sh exited 1: ***"
@@ -162,8 +158,6 @@ def test_a_probe_that_tells_a_secret_is_masked(lab: Lab) -> None:
 
 
 def test_forgotten_logs_are_bounded_in_number(lab: Lab) -> None:
-    from volery.engines.local import archive
-
     service = lab.home / "logs" / "web"
     for number in range(30):
         folder = service / f"web-{number}-{1000 + number}"

@@ -69,6 +69,17 @@ def test_one_that_hangs_is_replaced_before_it_is_removed() -> None:
     assert verbs(world) == [("condemn", "catalog-1-1"), ("start", "catalog-1-3")]
 
 
+def test_a_stateful_one_that_hangs_leaves_first_one_at_a_time() -> None:
+    world = running(application(catalog={"scale": 2, "state": {"volume": "data"}}))
+    for identity in ("catalog-1-1", "catalog-1-2"):
+        world = with_observed(world, identity, alive=False, detail="no answer")
+    assert verbs(world) == [
+        ("condemn", "catalog-1-1"),
+        ("condemn", "catalog-1-2"),
+        ("drain", "catalog-1-1"),
+    ]
+
+
 def test_draining_ends_when_nothing_is_in_flight_or_at_the_limit() -> None:
     world = running(APP)
     leaving = replace(world.instances["catalog-1-1"], intent="drain")

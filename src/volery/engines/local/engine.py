@@ -25,6 +25,7 @@ LOOK_SECONDS = 1.0
 """Between two looks at everything, in case a bell was not heard."""
 LOG_BYTES = 8 * 1024 * 1024
 AT_ONCE = 16
+KEPT_MASKINGS = 1000
 FIRST_ANSWER_SECONDS = 3.0
 """How long adopting waits to know what is ready; a hanging instance is found out later."""
 BEGIN_SECONDS = 5.0
@@ -99,6 +100,8 @@ class LocalEngine:
             return
         del self._instances[instance]
         self._maskings[instance] = known.masking
+        while len(self._maskings) > KEPT_MASKINGS:
+            del self._maskings[next(iter(self._maskings))]
         archive.keep(self._home, known.about.service, instance, known.folder)
         self._later(self._clean_up(known))
 

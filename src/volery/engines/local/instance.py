@@ -241,7 +241,7 @@ class Instance:
     def _child_died(self) -> None:
         self._child_alive = False
         self._stop_health()
-        self._show()
+        self.look()
         if self._orphaned:
             self._end_orphan()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import time
 
 from volery.supervise.shim.files import read_text
 from volery.supervise.shim.processes import descendants
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Settings = Callable[[str, float], list[tuple[str, str, bool]]]
 
 KINDS = ("memory", "cpu", "pids")
+REMOVALS, REMOVAL_PAUSE = 20, 0.005
 
 
 class Cgroups:
@@ -96,8 +98,12 @@ class Cgroups:
             return
 
     def remove(self) -> None:
-        """Remove the groups; a busy one stays, and state.json names it."""
-        self.made = {folder for folder in self.made if not remove_group(folder)}
+        """Remove the groups; one that stays busy is left, and state.json names it."""
+        for _ in range(REMOVALS):
+            self.made = {folder for folder in self.made if not remove_group(folder)}
+            if not self.made:
+                return
+            time.sleep(REMOVAL_PAUSE)  # the kernel is not done yet with the last process
 
 
 def remove_group(folder: str) -> bool:
