@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from integration.engine.lab import DAEMONS, Lab, daemons, reaches, running, unti
 from volery.engines.local import LocalEngine
 from volery.model.application import Stop
 from volery.model.ports import Exit
+from volery.supervise import orphan
 
 CONTROL = """
 import asyncio, pickle, sys
@@ -183,9 +185,9 @@ def test_a_service_outlives_its_shim_but_is_condemned(lab: Lab) -> None:
         seen = await reaches(engine, "web-1", "ready")
         lab.kill_shim("web-1")
         await until(lambda: not engine.observe()["web-1"].alive)
-        orphan = engine.observe()["web-1"]
-        assert (orphan.state, orphan.detail) == ("ready", "its shim died")
-        assert orphan.pid == seen.pid and seen.pid is not None and running(seen.pid)
+        seen_then = engine.observe()["web-1"]
+        assert (seen_then.state, seen_then.detail) == ("ready", "its shim died")
+        assert seen_then.pid == seen.pid and seen.pid is not None and running(seen.pid)
         engine.stop("web-1")
         ended = await reaches(engine, "web-1", "exited")
         assert not running(seen.pid)
@@ -225,6 +227,11 @@ def test_daemons_of_an_orphan_end_with_it(lab: Lab) -> None:
         await until(lambda: (lab.work / "deaf").exists() and (lab.work / "polite").exists())
         lab.kill_shim("web-1")
         await until(lambda: not engine.observe()["web-1"].alive)
+        status = lab.supervised("web-1").status()
+        assert status is not None
+        # Found by its log alone where no control group could be made.
+        found = orphan.tree(lab.supervised("web-1").path, replace(status, cgroups=()))
+        assert {stat.pid for stat in found} >= set(daemons(lab))
         engine.stop("web-1")
         await reaches(engine, "web-1", "exited")
         assert not any(running(pid) for pid in daemons(lab))

@@ -12,6 +12,7 @@ from integration.engine.lab import DAEMONS, Lab, daemons, fetch, reaches, runnin
 from volery.engines.local import LocalEngine
 from volery.model.application import Health, Resources, Stop
 from volery.model.ports import Exit
+from volery.supervise.ports import reserve
 
 
 def test_an_instance_starts_serves_and_stops(lab: Lab) -> None:
@@ -201,8 +202,10 @@ def test_daemons_that_left_group_and_session_end_too(lab: Lab) -> None:
 
 
 def test_daemons_do_not_outlive_a_process_that_exits(lab: Lab) -> None:
+    both = "while not (os.path.exists('polite') and os.path.exists('deaf')): time.sleep(0.01)\n"
+
     async def scenario(engine: LocalEngine) -> None:
-        engine.start(lab.spec("web-1", DAEMONS + "sys.exit(7)"))
+        engine.start(lab.spec("web-1", DAEMONS + both + "sys.exit(7)"))
         seen = await reaches(engine, "web-1", "exited")
         assert seen.exit is not None and seen.exit.code == 7
         assert not any(running(pid) for pid in daemons(lab))
@@ -277,6 +280,24 @@ def test_two_homes_get_different_ports(lab: Lab, tmp_path: Path) -> None:
         lab.run(scenario)
     finally:
         other.end()
+
+
+def test_a_port_stays_with_its_instance_before_it_listens(lab: Lab) -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1", "import time; time.sleep(1000)"))
+        await until(lambda: engine.observe()["web-1"].pid)
+        port = int((engine.observe()["web-1"].address or "").rpartition(":")[2])
+        other = reserve(port)
+        other.close()
+        assert other.port != port
+        engine.stop("web-1")
+        await reaches(engine, "web-1", "exited")
+        await until(lambda: not lab.supervised("web-1").looked_after())
+        again = reserve(port)
+        again.close()
+        assert again.port == port
+
+    lab.run(scenario)
 
 
 def test_a_removed_home_leaves_nothing_running(lab: Lab) -> None:

@@ -108,5 +108,5 @@ def scale(service: str, instances: int, /, *, session: Given) -> int:
     if session.json:
         session.emit(found)
     else:
-        print(f"{service} has {instances} instances")
+        print(f"{service} has {instances} instance{'s' if instances != 1 else ''}")
     return 0

@@ -86,9 +86,10 @@ def _of_manifest(session: Session) -> list[Check]:
 def _show(found: list[Check]) -> None:
     from volery.cli.show.console import out
 
-    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
+    colours = {"ok": "green", "warning": "yellow", "failed": "red"}
     for item in found:
-        out().print(f"{marks[item.verdict]:8} {item.category}: {item.name}: {item.seen}")
+        mark = f"[{colours[item.verdict]}]{item.verdict:8}[/]"
+        out().print(f"{mark} {item.category}: {item.name}: {item.seen}")
         if item.remedy:
             out().print(f"         hint: {item.remedy}")
 
