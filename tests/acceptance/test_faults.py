@@ -75,7 +75,7 @@ def test_control_plane_killed_at_rest(project: Project) -> None:
     project.ok("up")
     before = project.status()
     kill(before["processes"]["control_plane"])
-    after = until(lambda: project.status(), "it is back")
+    after = until(project.status, "it is back")
     assert after["processes"]["control_plane"] != before["processes"]["control_plane"]
     assert after["processes"]["envoy"] == before["processes"]["envoy"]
     pids = [item["pid"] for item in before["services"]["web"]["instances"]]

@@ -25,11 +25,8 @@ if "{mode}" == "crash":
 
 def files_with(home: Path, value: str) -> list[Path]:
     """Every file below a folder that holds these bytes."""
-    found = []
-    for path in home.rglob("*"):
-        if path.is_file() and value.encode() in path.read_bytes():
-            found.append(path)
-    return found
+    files = (path for path in home.rglob("*") if path.is_file())
+    return [path for path in files if value.encode() in path.read_bytes()]
 
 
 def arguments_with(value: str) -> list[psutil.Process]:

@@ -26,7 +26,7 @@ from volery.control.operations import Operations
 from volery.decide.submit import known
 from volery.model.errors import HTTP, Code, VoleryError
 from volery.model.ports import Store
-from volery.model.state import Event
+from volery.model.state import Event, Phase
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_EVENTS = 1_000_000
@@ -165,6 +165,9 @@ async def _rollout(plane: Plane, request: Request, _: None) -> Response:
     if name not in world.rollouts:
         known(world, name)
     found = [r for r in world.rollouts.values() if name in (r.service, r.id)]
+    if request.query_params.get("live") == "true":
+        live = {service.live.release for service in world.services.values() if service.live}
+        found = [r for r in found if r.phase is Phase.DONE and r.to_release in live]
     if not found:
         raise VoleryError(f"{name} has had no rollout yet", code=Code.NOT_FOUND)
     return JSONResponse(wire.rollout(max(found, key=lambda item: item.created_at)))

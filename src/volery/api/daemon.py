@@ -24,6 +24,7 @@ import uvicorn
 from volery.api.app import LogLine, LogQuery, create_app
 from volery.api.home import Home
 from volery.api.housekeeping import housekeeping
+from volery.api.launch import launch
 from volery.api.logs import follow_logs, past_logs
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
@@ -65,6 +66,8 @@ class ControlPlane:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.stopping = asyncio.Event()
+        self.orphaned = False
+        self._parent = os.getppid()
         self._woken = asyncio.Event()
         self._changed = asyncio.Condition()
         self.secrets = Secrets(home.secrets)
@@ -110,12 +113,20 @@ class ControlPlane:
         while not self.stopping.is_set():
             self._woken.clear()
             self._tick()
+            self._leave_if_orphaned()
             async with self._changed:
                 self._changed.notify_all()
             try:
                 await asyncio.wait_for(self._woken.wait(), LOOK_EVERY_SECONDS)
             except TimeoutError:
                 continue
+
+    def _leave_if_orphaned(self) -> None:
+        """Without its shim nobody would restart this process: make room for one that has one."""
+        if os.getppid() != self._parent and not self.stopping.is_set():
+            log.warning("control_plane.orphaned", shim=self._parent)
+            self.orphaned = True
+            self.stopping.set()
 
     def _tick(self) -> None:
         """Look and act until nothing changes; what fails now is tried again at the next look."""
@@ -278,7 +289,8 @@ def _lock(home: Home) -> int:
     return descriptor
 
 
-async def _main(home: Home) -> None:
+async def _main(home: Home) -> bool:
+    """Run until told to end; true if that was because its shim is gone."""
     plane = ControlPlane(home)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -286,6 +298,7 @@ async def _main(home: Home) -> None:
     log.info("control_plane.started", pid=os.getpid(), home=str(home.path))
     await plane.run()
     log.info("control_plane.ended", pid=os.getpid())
+    return plane.orphaned
 
 
 def main() -> None:
@@ -302,8 +315,10 @@ def main() -> None:
     home = Home(Path(sys.argv[1]))
     try:
         lock = _lock(home)
-        asyncio.run(_main(home))
+        orphaned = asyncio.run(_main(home))
         os.close(lock)
+        if orphaned:
+            launch(home)
     except VoleryError as error:
         log.error("control_plane.cannot_run", error=error.message, hint=error.hint)
         sys.exit(1)

@@ -6,7 +6,9 @@ shims of instances and Envoy are its descendants for a while and must outlive it
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -48,8 +50,8 @@ def is_running(home: Home) -> bool:
     return is_supervised(home) and _answers(Client(home.socket, patient=True)) is not None
 
 
-def ensure_control_plane(home: Home) -> None:
-    """Start a control plane unless there is one; replace one of another version.
+def ensure_control_plane(home: Home) -> bool:
+    """Start a control plane unless there is one; replace one of another version. True if started.
 
     Raises:
         VoleryError: it cannot be started, with the last thing it said.
@@ -58,8 +60,9 @@ def ensure_control_plane(home: Home) -> None:
     running = _answers(Client(home.socket)) if is_supervised(home) else None
     if running is not None and running != __version__:
         stop_control_plane(home)
-    if not is_supervised(home):
-        _launch(home)
+    started = not is_supervised(home)
+    if started:
+        launch(home)
     deadline = time.monotonic() + START_SECONDS
     while _answers(Client(home.socket)) is None:
         if time.monotonic() > deadline or not is_supervised(home):
@@ -69,9 +72,11 @@ def ensure_control_plane(home: Home) -> None:
             )
         _give_up_on_refusal(home)
         time.sleep(0.02)
+    return started
 
 
-def _launch(home: Home) -> None:
+def launch(home: Home) -> None:
+    """Start a shim that starts a control plane and keeps it."""
     environment: Mapping[str, str] = {
         key: os.environ[key] for key in PASSED_ON if key in os.environ
     }
@@ -107,14 +112,24 @@ def stop_control_plane(home: Home) -> None:
         VoleryError: it does not end.
     """
     place = Supervised(home.control)
-    if not place.looked_after():
-        return
-    place.wish(Wish(stop=True))
+    if place.looked_after():
+        place.wish(Wish(stop=True))
     deadline = time.monotonic() + STOP_SECONDS
-    while place.looked_after():
+    while place.looked_after() or _end_orphan(home):
         if time.monotonic() > deadline:
             raise VoleryError("the control plane does not end", hint=f"see {home.control / 'log'}")
         time.sleep(0.02)
+
+
+def _end_orphan(home: Home) -> bool:
+    """End a control plane whose shim was killed; false if there is none."""
+    try:
+        found = Client(home.socket).get("/v1/version")
+    except VoleryError:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(found["processes"]["control_plane"], signal.SIGTERM)
+    return True
 
 
 def _answers(client: Client) -> str | None:

@@ -83,7 +83,8 @@ class _Story:
         entered = before is None or before[0] != item["phase"]
         took = ""
         if entered and before is not None:
-            took = f" ({before[0].replace('_', ' ')} took {format_duration(moment - self._since[item['id']])})"
+            spent = format_duration(moment - self._since[item["id"]])
+            took = f" ({before[0].replace('_', ' ')} took {spent})"
         if entered:
             self._since[item["id"]] = moment
         line = f"{item['service']:16} {styled(item['phase'])}"

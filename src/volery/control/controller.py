@@ -30,7 +30,7 @@ from volery.model.ports import (
     Traffic,
     TrafficStatus,
 )
-from volery.model.state import EnvironmentState, Instance, Phase, ServiceState
+from volery.model.state import Instance, Phase, ServiceState
 
 SpecOf = Callable[[World, Instance], InstanceSpec]
 
@@ -56,6 +56,7 @@ class Controller:
         self._generations = Generations()
         self._driver = RolloutDriver(ports.engine, self._ages)
         self._settled: set[str] = set()
+        self._proxies: tuple[int, ...] = ()
         self._introduced: set[str] = set()
 
     def draft(self) -> Draft:
@@ -88,12 +89,14 @@ class Controller:
         for name in sorted(draft.world.services):
             self._reconcile(draft, draft.world.services[name], status, monotonic)
         self._note_exits(draft)
+        self._note_proxies(draft, status)
 
     def _reconcile(
         self, draft: Draft, service: ServiceState, status: TrafficStatus, monotonic: float
     ) -> None:
         world = draft.world
-        rolling = world.rollout_of(service.name) is not None
+        rollout = world.rollout_of(service.name)
+        rolling = rollout is not None
         if not rolling:
             service = upkeep(world, service, draft.now)
         given = Conditions(
@@ -102,6 +105,7 @@ class Controller:
             age=lambda item: self._ages.of((item.id, item.intent), monotonic),
             may_start=self._may_start(service.name, status),
             in_rollout=rolling,
+            closing=rollout.slot if rollout and rollout.phase is Phase.ROLLING_BACK else None,
         )
         service, operations = reconcile(world, service, given)
         for operation in operations:
@@ -149,6 +153,13 @@ class Controller:
                 cause=str(seen.exit or "unknown"),
                 data={"restarts": seen.restarts},
             )
+
+    def _note_proxies(self, draft: Draft, status: TrafficStatus) -> None:
+        """An Envoy that was replaced, or died and was started again."""
+        if self._proxies and status.proxies and status.proxies != self._proxies:
+            pids = ", ".join(map(str, status.proxies))
+            draft.event("gateway.changed", f"Envoy runs as process {pids}", cause="it was replaced")
+        self._proxies = status.proxies or self._proxies
 
     def _route(self, world: World) -> None:
         config = traffic_config(world, self.ports.traffic.edge_port)
@@ -212,7 +223,7 @@ class Controller:
         """Whether nothing is wished to run (any more, or nothing ever was) and nothing does."""
         draft = self.draft()
         environment = draft.world.environment
-        down = not (isinstance(environment, EnvironmentState) and environment.running)
+        down = environment is None or not environment.running
         return down and not draft.world.instances and not draft.world.observed
 
 

@@ -57,7 +57,8 @@ class RolloutDriver:
         world = draft.world
         service = world.services[rollout.service]
         release = world.releases[rollout.to_release]
-        build = world.builds.get(release.id)
+        # What is built already took no time now.
+        build = None if release.state in BUILT else world.builds.get(release.id)
         built = release.state in BUILT or (build is not None and build.phase == "built")
         deploy, stateful = service.config.deploy, service.config.state is not None
         old = world.instances_of(service.name, other(rollout.slot))

@@ -41,6 +41,8 @@ class Conditions:
     age: Callable[[Instance], float]
     may_start: bool = True
     in_rollout: bool = False
+    closing: SlotName | None = None
+    """The group of a release that is being taken back: nothing of it is started any more."""
 
 
 def reconcile(
@@ -103,7 +105,8 @@ def _running(
     elif not any(item.intent != "run" for item in world.instances_of(service.name)):
         # Its successor needs its volume: remove before add, one at a time.
         operations += [_to("drain", item, item.condemned, given) for item in condemned[:1]]
-    if wanted and given.may_start and not _backing_off(service, given.now):
+    may_start = given.may_start and slot != given.closing
+    if wanted and may_start and not _backing_off(service, given.now):
         missing = wanted.count - len(belongs)
         operations += _missing(world, service, slot, missing, claimed, given)
     return service, operations

@@ -114,7 +114,7 @@ def _prepare(
 ) -> tuple[Rollout, ServiceState]:
     build, moment = now.build, now.view.now
     if build:
-        spent = {"build": build.build_seconds, "test": build.test_seconds}
+        spent = {"build": round(build.build_seconds, 3), "test": round(build.test_seconds, 3)}
         rollout = replace(rollout, seconds=rollout.seconds | spent)
     if build and build.phase == "failed":
         return abort(rollout, service, build.reason, moment, tail=build.tail, blame=True)

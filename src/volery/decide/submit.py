@@ -65,7 +65,7 @@ def submit(
         rollouts.append(_rollout(world, application, step, ids[step.service], group, behind, order))
     new = [releases[step.service] for step in changing]
     return Submission(
-        services=tuple(_services(world, application, plan)),
+        services=tuple(_services(world, application, plan, resize=order.cause == "up")),
         releases=tuple(item for item in new if item.id not in world.releases)
         + tuple(_again(world, new)),
         rollouts=tuple(rollouts),
@@ -83,7 +83,10 @@ def _again(world: World, releases: Sequence[Release]) -> list[Release]:
     ]
 
 
-def _services(world: World, application: Application, plan: Sequence[Step]) -> list[ServiceState]:
+def _services(
+    world: World, application: Application, plan: Sequence[Step], *, resize: bool
+) -> list[ServiceState]:
+    """`up` also brings back the manifest's size; `deploy` keeps one that was set by hand."""
     found = []
     for step in plan:
         state = world.services.get(step.service)
@@ -95,7 +98,7 @@ def _services(world: World, application: Application, plan: Sequence[Step]) -> l
         if state is None:
             found.append(ServiceState(step.service, config, config.scale.min))
         else:
-            scale = config.scale.min if step.verb in ("scale", "start") else state.scale
+            scale = config.scale.min if resize or step.verb == "start" else state.scale
             found.append(replace(state, config=config, scale=scale, removing=False))
     return found
 

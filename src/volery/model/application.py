@@ -354,6 +354,8 @@ class Environment(Model):
     """What runs the instances."""
     context: str | None = None
     """kubernetes: which cluster."""
+    gateway_port: Annotated[Whole, Field(ge=1, le=65535)] | None = None
+    """Where users come in here, so that two environments can share a machine."""
     overrides: dict[Name, Override] = {}
     """By service: what differs here."""
 
@@ -380,7 +382,9 @@ class Application(Model):
             values = {key: value for key, value in given.items() if value is not None}
             env = changed[service].env | override.env
             changed[service] = changed[service].model_copy(update=values | {"env": env})
-        return self.model_copy(update={"services": changed})
+        port = self.environments[name].gateway_port or self.gateway.port
+        gateway = self.gateway.model_copy(update={"port": port})
+        return self.model_copy(update={"services": changed, "gateway": gateway})
 
     @property
     def default_environment(self) -> str:

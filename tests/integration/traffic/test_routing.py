@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -306,14 +307,15 @@ def test_a_refused_connection_is_tried_elsewhere_unseen(tmp_path: Path) -> None:
     async def test() -> None:
         async with two_webs(tmp_path) as (traffic, one, _):
             port = free_port()
-            dead = f"127.0.0.1:{free_port()}"
             found = service(a=(100, one.address))
             group = found.slots["a"]
-            more = replace(
-                group, endpoints=(*group.endpoints, replace(group.endpoints[0], address=dead))
-            )
-            web = replace(found, slots={"a": more, "b": found.slots["b"]})
-            await apply(traffic, TrafficConfig(gateway(port), {"web": web}))
-            assert await names(port, 50) == {"one": 50}
+            with socket.socket() as held:  # bound and never listening: refuses, and stays ours
+                held.bind(("127.0.0.1", 0))
+                dead = f"127.0.0.1:{held.getsockname()[1]}"
+                other = replace(group.endpoints[0], address=dead)
+                more = replace(group, endpoints=(*group.endpoints, other))
+                web = replace(found, slots={"a": more, "b": found.slots["b"]})
+                await apply(traffic, TrafficConfig(gateway(port), {"web": web}))
+                assert await names(port, 50) == {"one": 50}
 
     run(test())

@@ -66,12 +66,17 @@ def up(
     skip_tests: Do not run the services' tests.
     timeout: Give up waiting after this long (it goes on).
     """
-    from volery.api.launch import ensure_control_plane
+    from volery.api.launch import ensure_control_plane, stop_control_plane
 
     began, limit = time.monotonic(), seconds("--timeout", timeout)
     body = session.apply_body() | {"skip_tests": skip_tests}
-    ensure_control_plane(session.home)
-    accepted = session.client.post("/v1/apply", body)
+    started = ensure_control_plane(session.home)
+    try:
+        accepted = session.client.post("/v1/apply", body)
+    except VoleryError:
+        if started and session.client.get("/v1/gone")["gone"]:
+            stop_control_plane(session.home)  # refused before anything began: leave nothing behind
+        raise
     if detach:
         return _detached(session, accepted)
     rollouts = _follow(session, accepted, limit)
@@ -188,13 +193,15 @@ def _in(name: str, rollouts: list[Any]) -> bool:
 
 def _show_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) -> None:
     if session.json:
-        same = [session.client.get(f"/v1/services/{name}/rollout") for name in unchanged]
+        path = "/v1/services/{}/rollout"
+        same = [session.client.get(path.format(name), live="true") for name in unchanged]
         found = rollouts + same
         session.emit(found[0] if len(found) == 1 else {"rollouts": found})
         return
     for name in unchanged:
         print(f"{name} is unchanged")
-    for item in rollouts:
+    latest = {item["service"]: item for item in rollouts}
+    for item in latest.values():
         spent = format_duration(sum(item["seconds"].values()))
         if item["phase"] == "done":
             print(f"{item['to']} serves (took {spent})")

@@ -43,7 +43,8 @@ def show_status(status: Json) -> None:
     for name, service in sorted(
         services, key=lambda item: (WORST_FIRST.index(item[1]["state"]), item[0])
     ):
-        ready = sum(item["state"] == "ready" for item in service["instances"])
+        live = [item for item in service["instances"] if item["release"] == service["release"]]
+        ready = sum(item["state"] == "ready" for item in live)
         restarts = sum(item["restarts"] for item in service["instances"])
         table.add_row(
             name,
