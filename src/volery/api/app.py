@@ -198,6 +198,7 @@ async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
 
 async def _apply(plane: Plane, _: Request, body: ApplyBody) -> Response:
     request = body.request()
+    plane.operations.check(request)
     gateway = request.application.gateway
     plane.check_gateway(gateway.host, gateway.port)
     accepted = await plane.operations.apply(request)

@@ -99,6 +99,14 @@ class Operations:
         """Everything as it is now."""
         return self._controller.draft().world
 
+    def check(self, request: Request) -> None:
+        """Refuse what cannot be done at all.
+
+        Raises:
+            VoleryError: an unknown service, an engine that is not active, wrong options.
+        """
+        _chosen(request)
+
     async def plan(self, request: Request) -> tuple[Step, ...]:
         """What `apply` would do, without doing it."""
         chosen = _chosen(request)
