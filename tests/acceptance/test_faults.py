@@ -208,7 +208,7 @@ def _not(project: Project, pid: int) -> bool:
 def test_anything_killed_at_a_random_moment_of_a_deploy(project: Project, seed: int) -> None:
     pick = random.Random(seed)
     strategy = pick.choice(["rolling", "blue-green"])
-    web(project, deploy={"strategy": strategy})
+    web(project, deploy={"strategy": strategy, "warm": "1s"})
     project.ok("up")
     web(project, "2", warmup=0.3)
     deploy = project.start("deploy", "web")

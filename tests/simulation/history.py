@@ -64,6 +64,7 @@ class History:
         self.faults_until = self.random.uniform(20, 60)
         self.calm = self.random.random() < 0.4  # no instance faults: capacity must hold exactly
         self._woken = False
+        self.size_before: dict[str, int] = {}
         self.controller = self._new_controller()
         for port in (self.engine, self.traffic, self.builder):
             port.wake = self._wake
@@ -190,12 +191,14 @@ class History:
         act = self.random.choice(["deploy"] * 5 + ["up", "rollback", "restart", "scale", "abort"])
         try:
             self._do(act, some, one)
+            self._note_sizes()
             self._tell(f"{act} {some if act == 'deploy' else one}")
         except VoleryError as error:
             self._tell(f"{act} {one} refused: {error.message}")
         except Crash:
             self._tell(f"control plane died during {act}")
             self.restart_control_plane()
+            self._note_sizes()
         self._wake()
         if self.line.time < self.faults_until:
             self.line.after(self.random.uniform(1, 15), self.person)
@@ -307,8 +310,17 @@ class History:
         ready = sum(
             world.ready(item) and item.intent == "run" for item in world.instances_of(service.name)
         )
-        if ready < service.scale - deploy.unavailable and not self._growing(world, service):
-            raise Violation(f"{service.name}: {ready} ready, {service.scale} promised")
+        promised = min(service.scale, self.size_before.get(rollout.id, 0)) - deploy.unavailable
+        if ready < promised and not self._growing(world, service):
+            raise Violation(f"{service.name}: {ready} ready, {promised} promised")
+
+    def _note_sizes(self) -> None:
+        """`up` may ask for a new size and a new release at once: the promise is the old size."""
+        world = self.world()
+        for rollout in world.active_rollouts():
+            service = world.services.get(rollout.service)
+            live = service.live if service else None
+            self.size_before.setdefault(rollout.id, live.count if live else 0)
 
     def _growing(self, world: World, service: ServiceState) -> bool:
         """A rollout right after `scale` starts with less than the new scale."""

@@ -218,7 +218,7 @@ class ControlPlane:
             return follow_logs(
                 lambda: self._log_folders(service, query.instance), query, secrets, self.stopping
             )
-        return _each(past_logs(self._log_folders(service, query.instance), query, secrets))
+        return _past(self._log_folders(service, query.instance), query, secrets)
 
     def _log_folders(self, service: str, only: str | None) -> dict[str, Path]:
         """Where each instance writes; one that is gone can still be asked for by its id."""
@@ -239,8 +239,11 @@ class ControlPlane:
         return list(self.secrets.values(names).values())
 
 
-async def _each(lines: list[LogLine]) -> AsyncIterator[LogLine]:
-    for line in lines:
+async def _past(
+    folders: dict[str, Path], query: LogQuery, secrets: list[str]
+) -> AsyncIterator[LogLine]:
+    """In a thread: logs may be long, and the control plane has other things to look at."""
+    for line in await asyncio.to_thread(past_logs, folders, query, secrets):
         yield line
 
 
