@@ -93,8 +93,10 @@ def tiny(project: Project) -> Iterator[Path]:
     try:
         yield project.home / "ballast"
     finally:
-        project.close()
-        subprocess.run(["umount", "-l", str(project.home)], check=True)
+        try:
+            project.close()
+        finally:
+            subprocess.run(["umount", "-l", str(project.home)], check=True)
 
 
 def fill(ballast: Path) -> None:

@@ -177,3 +177,16 @@ def test_a_value_of_any_kind(shop: Project) -> None:
     assert shop.volery("secret", "set", "EMPTY", text="").code in (0, 2)
     nul = shop.volery("secret", "set", "NUL", text="a\0b")
     assert nul.code == 2, "no environment can hold it"
+
+
+@pytest.mark.parametrize("change", ["rotated", "removed"])
+def test_a_former_value_stays_masked(shop: Project, change: str) -> None:
+    talk(shop)
+    shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
+    shop.ok("up")
+    until(lambda: _both_lines(shop), "both lines are there")
+    if change == "rotated":
+        shop.ok("secret", "set", "PAYMENT_KEY", text=SECOND)
+    else:
+        shop.ok("secret", "rm", "PAYMENT_KEY")
+    assert VALUE not in shop.ok("logs", "payments").out

@@ -234,9 +234,8 @@ class ControlPlane:
         return {name: path for name, path in folders.items() if path is not None}
 
     def _secret_values(self) -> list[str]:
-        """Every secret that is set: what one service prints may be another one's."""
-        names = [item.name for item in self.secrets.names()]
-        return list(self.secrets.values(names).values())
+        """Every secret that is or was set: what one service prints may be another one's."""
+        return self.secrets.ever()
 
 
 async def _past(

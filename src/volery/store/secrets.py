@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 VALUE_BYTES_MAX = 64 * 2**10
 LOCK_SECONDS = 10.0
+FORMER_VALUES = 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -44,11 +45,20 @@ class SecretInfo:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One name; without a value once it was removed, remembering its version."""
+    """One name; without a value once it was removed, remembering its version.
+
+    The latest former values are kept, encrypted too, to mask them in what was written before.
+    """
 
     version: int
     changed_at: float
     value: str | None = field(repr=False)
+    former: tuple[str, ...] = field(default=(), repr=False)
+
+    def changed(self, value: str | None, now: float, version: int) -> _Entry:
+        """The same name with another value, or none."""
+        former = self.former if self.value in (None, value) else (self.value or "", *self.former)
+        return _Entry(version, now, value, former[:FORMER_VALUES])
 
 
 _FILE: TypeAdapter[dict[str, _Entry]] = TypeAdapter(dict[str, _Entry])
@@ -75,16 +85,16 @@ class Secrets:
         """
         _refuse_invalid(name, value)
         with self._changing() as entries:
-            before = entries.get(name)
-            version = before.version + 1 if before else 1
-            entries[name] = _Entry(version, self._now(), value)
+            before = entries.get(name, _Entry(0, 0.0, None))
+            entries[name] = before.changed(value, self._now(), before.version + 1)
         return _shown(name, entries[name])
 
     def remove(self, name: str) -> None:
         """Forget a value. Raises VoleryError NOT_FOUND if there is none."""
         with self._changing() as entries:
             self._refuse_missing(entries, [name])
-            entries[name] = replace(entries[name], value=None, changed_at=self._now())
+            entry = entries[name]
+            entries[name] = entry.changed(None, self._now(), entry.version)
 
     def names(self) -> list[SecretInfo]:
         """What is set, by name, without the values."""
@@ -97,6 +107,12 @@ class Secrets:
         entries = self._read()
         self._refuse_missing(entries, wanted)
         return {name: entries[name].value or "" for name in wanted}
+
+    def ever(self) -> list[str]:
+        """Every value that is set or was, for masking: what was written then may be shown now."""
+        entries = self._read().values()
+        now = [entry.value for entry in entries if entry.value is not None]
+        return now + [value for entry in entries for value in entry.former]
 
     def versions(self, names: Iterable[str]) -> dict[str, int]:
         """The versions of those of these names that are set."""

@@ -62,7 +62,8 @@ def read(
     directory: Path, since: float | None = None, lines: int | None = None
 ) -> Iterator[LogLine]:
     """What is there now: everything, or from a moment on, or the last lines."""
-    found = _Reader(directory, _begin(directory, since, lines)).lines(unfinished=True)
+    end = _end(directory, _index(directory))
+    found = _Reader(directory, _begin(directory, since, lines)).lines(unfinished=True, until=end)
     yield from found if lines is None else deque(found, maxlen=lines)
 
 
@@ -78,7 +79,7 @@ async def follow(
         # The folder itself, whatever it is called when its last lines are read.
         here = Path(f"/proc/self/fd/{folder}")
         reader = _Reader(here, _begin(here, since, lines))
-        first = reader.lines(unfinished=False)
+        first = reader.lines(unfinished=False, until=_end(here, _index(here)))
         for line in first if lines is None else deque(first, maxlen=lines):
             yield line
         there = True
@@ -120,9 +121,15 @@ class _Reader:
         self._skipping = self.position > 0
         self.position = max(0, self.position - 1)
 
-    def lines(self, unfinished: bool) -> Iterator[LogLine]:
-        """Every line from here to the present end, the last one also without its end if asked."""
-        while content := self._content():
+    def lines(self, unfinished: bool, until: int | None = None) -> Iterator[LogLine]:
+        """Every line from here to the present end, the last one also without its end if asked.
+
+        With `until` it goes little further than that, however fast somebody writes.
+        """
+        while until is None or self.position < until:
+            content = self._content()
+            if not content:
+                break
             index = _index(self.directory)
             pieces = self._split(content)
             for start, piece in pieces:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -156,12 +157,23 @@ def test_the_other_command_is_used_when_nobody_answers(place: Supervised, tmp_pa
         server.bind(f"/proc/self/fd/{fd}/control.sock")
         os.close(fd)
         server.listen()
+        greeter = threading.Thread(target=_greet, args=[server])
+        greeter.start()
         alone.child.send(signal.SIGKILL)
         until(lambda: log.read_text() == "other\nfirst\n")
+        greeter.join()
         again = in_phase(place, "running")
         assert not again.fallback and again.child is not None
-    again.child.send(signal.SIGKILL)
-    until(lambda: log.read_text() == "other\nfirst\nother\n")
+        # It listens on and says nothing any more, like a process that hangs.
+        again.child.send(signal.SIGKILL)
+        until(lambda: log.read_text() == "other\nfirst\nother\n")
+
+
+def _greet(server: socket.socket) -> None:
+    """Speak first, once."""
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(b"settings")
 
 
 def test_a_large_environment_and_held_descriptors(place: Supervised, tmp_path: Path) -> None:

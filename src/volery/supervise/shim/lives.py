@@ -49,6 +49,8 @@ BLOCKED = frozenset(
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 GLANCE = 0.25
 """Seconds between two looks when nothing happens."""
+PATIENCE = 1.0
+"""Seconds that whoever should answer may take to speak."""
 KEPT_EXITS = 10
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -353,7 +355,11 @@ def gone(folder: str) -> bool:
 
 
 def answers(path: str) -> bool:
-    """Whether something listens on this unix socket, whose path may be longer than bind allows."""
+    """Whether somebody on this unix socket speaks first, as an HTTP/2 server does.
+
+    That it can be connected to says little: the kernel accepts for a process that hangs. The path
+    may be longer than an address allows.
+    """
     import socket  # only the data plane needs it
 
     folder, name = os.path.split(path)
@@ -362,16 +368,14 @@ def answers(path: str) -> bool:
     except OSError:
         return False
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(GLANCE)
+        probe.settimeout(PATIENCE)
         try:
             probe.connect(f"/proc/self/fd/{fd}/{name}")
-        except TimeoutError:  # too busy to accept, but there
-            return True
+            return bool(probe.recv(1))
         except OSError:
             return False
         finally:
             os.close(fd)
-    return True
 
 
 def main() -> None:
