@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 
 from volery.api.app import LogLine, LogQuery
+from volery.model.masking import Masking
 from volery.supervise.logs import follow, read
-from volery.supervise.masking import Masking
 
 RESCAN_SECONDS = 1.0
 QUEUE_LINES = 1000

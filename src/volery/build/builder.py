@@ -27,7 +27,7 @@ from volery.build.source import Source
 from volery.build.tree import Limits
 from volery.model.application import Service
 from volery.model.errors import VoleryError
-from volery.model.masking import mask
+from volery.model.masking import Masking
 from volery.model.ports import BuildStatus
 from volery.model.state import Release
 
@@ -312,7 +312,7 @@ class LocalBuilder:
             reason = await run(stage, output)
         if reason:
             hidden = tuple(self._hidden())
-            raise _StageFailed(mask(reason, hidden), output.tail(TAIL_LINES, hidden))
+            raise _StageFailed(Masking(hidden)(reason), output.tail(TAIL_LINES, hidden))
         return clock() - started
 
     def _environment(self, stage: StageName, release: Release) -> dict[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from volery.model.masking import mask
+from volery.model.masking import Masking
 
 HEAD_BYTES_MAX = 8 * 2**20
 TAIL_BYTES_MAX = 64 * 2**10
@@ -59,7 +59,7 @@ class Output:
     def tail(self, lines: int, hidden: Iterable[str]) -> tuple[str, ...]:
         """The last lines as text that can be shown anywhere, these values masked."""
         text = _ESCAPES.sub("", self._tail.decode(errors="replace"))
-        found = [_shown(line) for line in mask(text, hidden).split("\n")]
+        found = [_shown(line) for line in Masking(hidden)(text).split("\n")]
         return tuple([line for line in found if line][-lines:])
 
     def _append(self, content: bytes) -> None:

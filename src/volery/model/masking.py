@@ -15,16 +15,22 @@ SHORTEST_LINE = 8
 MASK = "***"
 
 
-def mask(text: str, values: Iterable[str]) -> str:
-    """The text with every occurrence of the values replaced by `***`."""
-    spans = sorted(span for part in _parts(values) for span in _found(text, part))
-    shown: list[str] = []
-    position = 0
-    for start, end in spans:
-        if start > position or not shown:
-            shown += [text[position:start], MASK]
-        position = max(position, end)
-    return "".join(shown) + text[position:]
+class Masking:
+    """Hides these values: `Masking(values)(text)` is the text with `***` in their places."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self._parts = _parts(values)
+
+    def __call__(self, text: str) -> str:
+        """The text without the values."""
+        spans = sorted(span for part in self._parts for span in _found(text, part))
+        shown: list[str] = []
+        position = 0
+        for start, end in spans:
+            if start > position or not shown:
+                shown += [text[position:start], MASK]
+            position = max(position, end)
+        return "".join(shown) + text[position:]
 
 
 def _parts(values: Iterable[str]) -> set[str]:

@@ -13,8 +13,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from volery.supervise.masking import clean
 from volery.supervise.shim.processes import all_processes, descendants, send
+from volery.supervise.text import clean
 
 _KEPT_BYTES = 4096
 _CHUNK = 65536

@@ -1,6 +1,6 @@
 """Reads what a supervised process wrote: by time, the last lines, or as it goes on.
 
-Lines come as text fit to show (see `masking.clean`), still with secrets in them; whoever shows them
+Lines come as text fit to show (see `text.clean`), still with secrets in them; whoever shows them
 masks. Times are known to about a quarter of a second, from the index the shim keeps. The shim may
 cut the log at any moment: positions count all bytes ever written, and what was read while a cut was
 under way is read again.
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from volery.supervise.masking import clean
+from volery.supervise.text import clean
 
 _CHUNK = 256 * 1024
 _LONGEST = 64 * 1024

@@ -16,9 +16,9 @@ from typing import Any
 from volery.engines.local import archive
 from volery.engines.local.about import About
 from volery.engines.local.instance import Instance, shown
+from volery.model.masking import Masking
 from volery.model.ports import InstanceSpec, Observation
 from volery.supervise.bell import Bell
-from volery.supervise.masking import Masking
 from volery.supervise.process import Supervised
 
 LOOK_SECONDS = 1.0

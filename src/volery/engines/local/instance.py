@@ -18,11 +18,11 @@ from volery.engines.health import HealthWatch
 from volery.engines.local.about import About
 from volery.engines.probes import Target
 from volery.model.errors import VoleryError
+from volery.model.masking import Masking
 from volery.model.ports import Exit, InstanceSpec, Observation
 from volery.supervise import logs, orphan
 from volery.supervise.death import DeathWatch
 from volery.supervise.identity import Identity, environment_of
-from volery.supervise.masking import Masking
 from volery.supervise.ports import reserve
 from volery.supervise.process import Spec, Status, Supervised, Wish
 
