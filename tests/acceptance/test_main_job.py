@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 from acceptance.project import Project, until
 
@@ -151,3 +153,48 @@ def test_plan_says_what_would_change(project: Project) -> None:
     assert [step["verb"] for step in steps] == ["replace", "keep"]
     assert "its source changed" in steps[0]["because"]
     assert "callers shop" in steps[0]["blast_radius"]
+
+
+def test_going_back_after_down_and_up(project: Project) -> None:
+    project.service("catalog")
+    project.ok("up")
+    project.ok("down")
+    project.service("catalog", version="2")
+    project.ok("up")
+    states = project.ok("--output", "json", "releases", "catalog").json["releases"]
+    assert [item["state"] for item in states] == ["live", "kept"]
+    project.ok("rollback", "catalog")
+    assert project.version("catalog") == "1"
+
+
+def test_a_warm_instance_that_once_crashed_can_be_gone_back_to(project: Project) -> None:
+    project.service("catalog", deploy={"strategy": "blue-green"})
+    project.ok("up")
+    warm = project.status()["services"]["catalog"]["instances"][0]["pid"]
+    project.service("catalog", version="2")
+    project.ok("deploy", "catalog")
+    os.kill(warm, signal.SIGKILL)
+    until(
+        lambda: [
+            item
+            for item in project.status()["services"]["catalog"]["instances"]
+            if item["restarts"] == 1 and item["state"] == "ready"
+        ],
+        "it is restarted",
+    )
+    project.ok("rollback", "catalog")
+    assert project.version("catalog") == "1"
+
+
+def test_a_broken_manifest_locks_nobody_out(project: Project) -> None:
+    project.service("catalog")
+    project.ok("up")
+    project.service("catalog", version="2")
+    project.ok("deploy", "catalog")
+    project.manifest["services"]["catalog"]["scael"] = 2
+    project.write()
+    assert project.volery("check").code == 2
+    assert project.status()["services"]["catalog"]["state"] == "healthy"
+    project.ok("rollback", "catalog")
+    assert project.version("catalog") == "1"
+    project.ok("down")

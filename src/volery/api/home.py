@@ -62,7 +62,8 @@ class Home:
             VoleryError: it cannot be made or written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self.path.parent.parent, self.path.parent, self.path):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
             probe = self.path / ".writable"
             probe.touch()

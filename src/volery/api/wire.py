@@ -176,7 +176,7 @@ def _url(world: World, name: str) -> str | None:
     environment = world.environment
     assert environment is not None
     routes = environment.application.gateway.routes
-    paths = sorted((r.path for r in routes if r.service == name), key=len)
+    paths = sorted((r.path for r in routes if r.service == name and r.host is None), key=len)
     if not paths:
         return None
     return gateway_url(environment) + (paths[0] if paths[0] != "/" else "")

@@ -62,6 +62,7 @@ def build_app() -> App:
         version=__version__,
         default_parameter=Parameter(negative=()),
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,
     )
     for name, (target, group, text) in COMMANDS.items():
         app.command(f"volery.cli.commands.{target}", name=name, group=group, help=text)
@@ -69,6 +70,7 @@ def build_app() -> App:
     for name in ("set", "list", "rm"):
         secret.command(f"volery.cli.commands.secrets:{name}_", name=name)
     app.command(secret)
+    app.meta.suppress_keyboard_interrupt = False
     app.meta.default(_launcher(app))
     return app
 

@@ -68,7 +68,23 @@ class Session:
         """Where the environment's state lives."""
         from volery.api.home import Home
 
-        return Home.of(self.application.app, self.environment)
+        return Home.of(*self._place)
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        """Application and environment. A manifest that is broken today must not keep anybody from
+        looking at, or going back to, what runs: its names are enough for that."""
+        from volery.manifest.mistake import ManifestError
+
+        try:
+            return self.application.app, self.environment
+        except ManifestError:
+            found = _names(self.path)
+            if found is None:
+                raise
+            print(f"warning: {self.path} has mistakes (volery check)", file=sys.stderr)
+            app, environments = found
+            return app, self.env or os.environ.get("VOLERY_ENV") or environments[0]
 
     @cached_property
     def client(self) -> Client:
@@ -130,6 +146,27 @@ def seconds(option: str, text: str | None) -> float | None:
         return None if text is None else parse_duration(text)
     except ValueError as error:
         raise VoleryError(f"{option} {error}", code=Code.INVALID) from None
+
+
+def _names(manifest: Path) -> tuple[str, list[str]] | None:
+    """Application and environments as far as a broken manifest tells; None if it does not."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(manifest.read_text())
+        app, environments = found["app"], list(found.get("environments") or {"dev": None})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
+        return None
+    named = [app, *environments]
+    return (app, environments) if all(_is_name(name) for name in named) else None
+
+
+def _is_name(name: object) -> bool:
+    import re
+
+    from volery.model.fields import NAME
+
+    return isinstance(name, str) and re.match(NAME, name) is not None
 
 
 def _is_supervised(home: Home) -> bool:

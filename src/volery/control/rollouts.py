@@ -80,13 +80,13 @@ class RolloutDriver:
         begun = rollout.phase not in (Phase.BUILDING, Phase.TESTING)
         there_now = Group(_ready(world, mine), len(there))
         for item in mine if begun else ():
-            failure = self._failure(world, item, monotonic)
+            failure = self._failure(world, rollout, item, monotonic)
             if failure:
                 tail = tuple(self._engine.tail(item.id))
                 return replace(there_now, failure=failure, tail=tail)
         return there_now
 
-    def _failure(self, world: World, item: Instance, monotonic: float) -> str:
+    def _failure(self, world: World, rollout: Rollout, item: Instance, monotonic: float) -> str:
         """Why an instance of a new release makes the release a bad one; "" if it does not."""
         seen = world.observed.get(item.id)
         if item.id in self.unstartable:
@@ -96,7 +96,9 @@ class RolloutDriver:
         startup = world.releases[item.release].spec.health.startup
         waiting = seen.state in ("starting", "unready")
         waited = self._ages.of((item.id, "not ready"), monotonic) if waiting else 0.0
-        return _why_bad(item, seen, waited, startup)
+        # An instance that is older than the rollout (a warm group) may have crashed long ago.
+        before = item.restarts if item.created_at < rollout.created_at else 0
+        return _why_bad(item, replace(seen, restarts=seen.restarts - before), waited, startup)
 
 
 def _why_bad(item: Instance, seen: Observation, waited: float, startup: float) -> str:
@@ -158,10 +160,10 @@ def record(draft: Draft, before: Rollout, after: Rollout) -> None:
 def _settle_releases(draft: Draft, rollout: Rollout) -> None:
     releases = draft.world.releases
     new = releases[rollout.to_release]
-    old = releases.get(rollout.from_release or "")
     if rollout.phase is Phase.DONE:
-        if old is not None and old.id != new.id:
-            draft.put("release", old.id, replace(old, state="kept"))
+        for item in list(releases.values()):
+            if item.service == rollout.service and item.state == "live" and item.id != new.id:
+                draft.put("release", item.id, replace(item, state="kept"))
         draft.put("release", new.id, replace(new, state="live", reason=""))
     elif new.state in ("new", "built") and rollout.verdict == "abort":
         build = draft.world.builds.get(new.id)

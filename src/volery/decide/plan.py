@@ -72,8 +72,11 @@ def _step(
     live = state.live if state else None
     strategy = effective_strategy(service)
     running = world.rollout_of(name)
-    if running is not None and running.to_release == release:
-        return Step(wave, "keep", name, f"{running.id} is on its way", release)
+    if running is not None:
+        same = running.to_release == release
+        return Step(
+            wave, "keep" if same else "replace", name, f"{running.id} is on its way", release
+        )
     if state is None or live is None or live.count == 0:
         return Step(wave, "start", name, "it does not run yet", release)
     if live.release != release:

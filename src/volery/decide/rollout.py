@@ -82,6 +82,8 @@ def abort(
     rollout = replace(rollout, reason=reason, tail=tail, verdict="abort" if blame else None)
     if rollout.phase in (Phase.BUILDING, Phase.TESTING):
         return _enter(rollout, _refused(rollout), now), service
+    if rollout.phase in (Phase.STARTING, Phase.SHIFTING):
+        rollout = _timed(rollout, now)
     rollout = _enter(rollout, Phase.ROLLING_BACK, now)
     return rollout, strategy.turn_round(rollout, service)
 

@@ -197,7 +197,7 @@ def _previous(world: World, state: ServiceState, to: str | None) -> Release:
         reverse=True,
     )
     for rollout in ended:
-        earlier = world.releases.get(rollout.from_release or "")
+        earlier = world.releases.get(rollout.to_release)
         if earlier and earlier.id != state.live.release and earlier.state in ("kept", "live"):
             return earlier
     raise VoleryError(

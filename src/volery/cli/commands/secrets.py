@@ -33,6 +33,12 @@ def set_(name: str, /, *, session: Given) -> int:
         value = getpass.getpass(f"{name}: ")
     else:
         value = sys.stdin.read().removesuffix("\n")
+    if not value:
+        raise VoleryError(
+            f"no value for {name} came from standard input",
+            code=Code.INVALID,
+            hint=f"volery secret set {name} < file",
+        )
     version = _secrets(session).set(name, value).version
     if session.json:
         session.emit({"name": name, "version": version})

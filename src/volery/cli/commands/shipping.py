@@ -195,7 +195,7 @@ def _show_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) ->
     if session.json:
         path = "/v1/services/{}/rollout"
         same = [session.client.get(path.format(name), live="true") for name in unchanged]
-        found = rollouts + same
+        found = rollouts + [item | {"changed": False} for item in same]
         session.emit(found[0] if len(found) == 1 else {"rollouts": found})
         return
     for name in unchanged:

@@ -10,10 +10,11 @@ from volery.model.errors import VoleryError
 
 def show_error(error: VoleryError, as_json: bool) -> None:
     """Print an error on stderr."""
-    if as_json:
-        print(json.dumps({"error": error.as_json()}), file=sys.stderr)
-        return
     mistakes = getattr(error, "mistakes", ())
+    if as_json:
+        more = {"mistakes": [str(item) for item in mistakes]} if mistakes else {}
+        print(json.dumps({"error": error.as_json() | more}), file=sys.stderr)
+        return
     for mistake in mistakes:
         print(str(mistake), file=sys.stderr)
     if not mistakes:
