@@ -108,7 +108,10 @@ def _upper_limit(unit: str, example: str) -> AfterValidator:
 
 
 def _command(value: object) -> object:
-    """A command is an argument list; text is split like a shell would, but no shell runs it."""
+    """A command is an argument list; text is split like a shell would, but no shell runs it.
+
+    Unless it asks for one: a shell's operator among its words (`a && b`) means `sh -c 'a && b'`.
+    """
     if not isinstance(value, str):
         return value
     try:
@@ -118,10 +121,8 @@ def _command(value: object) -> object:
         raise ValueError(f"cannot be split into words: {reason} in {value!r}") from None
     if not words or not words[0]:
         raise ValueError("must be a command, got nothing")
-    found = next((word for word in words if word in SHELL_WORDS), None)
-    if found:
-        raise ValueError(f"no shell runs this, so {found!r} has no meaning; use sh -c '...'")
-    return words
+    asks_for_shell = any(word in SHELL_WORDS or word.endswith(";") for word in words)
+    return ["sh", "-c", value] if asks_for_shell else words
 
 
 def _commands(value: object) -> object:
@@ -233,7 +234,8 @@ Command = Annotated[
     BeforeValidator(_command),
     Field(min_length=1),
     WithJsonSchema(
-        _ONE | {"description": "A command: split like a shell would, run without a shell"}
+        _ONE
+        | {"description": "A command: split into words; a shell runs it only if it has operators"}
     ),
 ]
 Commands = Annotated[

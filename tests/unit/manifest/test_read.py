@@ -75,8 +75,6 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
             "'p999', got 'p98'",
             "5:57: services.a.steady_state.latency.p99: must be an upper limit such as "
             "'< 300ms', got '< 1%'"]),
-        ("    build: a && b\n", ["5:12: services.a.build: no shell runs this, so '&&' has no "
-                                 "meaning; use sh -c '...'"]),
         ("    test: []\n    test: []\n", ["6:5: services.a.test: duplicate key 'test'; the first "
                                           "is on line 5"]),
         ("  b:\n", ["5:5: services.b: must be a mapping, got nothing"]),
