@@ -101,7 +101,8 @@ def _begin(directory: Path, since: float | None, lines: int | None) -> int:
         return index.older
     end, span = _end(directory, index), max(16 * 1024, lines * _GUESS)
     while end - span > index.older:
-        found = deque(_Reader(directory, end - span).lines(unfinished=True), maxlen=lines)
+        reader = _Reader(directory, end - span)
+        found = deque(reader.lines(unfinished=True, until=end), maxlen=lines)
         if len(found) == lines:
             return end - span
         span *= 4
