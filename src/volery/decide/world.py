@@ -65,8 +65,13 @@ class World:
         return iter(self._active)
 
     def rollout_of(self, service: str) -> Rollout | None:
-        """The rollout of a service that is under way, if any; there is never more than one."""
+        """The rollout of a service that is under way, if any: the oldest. A newer one may be built
+        meanwhile and waits until this one has ended."""
         return next((rollout for rollout in self._active if rollout.service == service), None)
+
+    def newest_rollout_of(self, service: str) -> Rollout | None:
+        """The rollout of a service that was asked for last, if any is under way."""
+        return next((item for item in reversed(self._active) if item.service == service), None)
 
 
 def number_of(instance: str) -> int:

@@ -359,8 +359,10 @@ class Deploy(Model):
     baseline: Flag = False
     """canary: compare with a group of the old release that is as large and as young."""
     warm_up: Duration = 20.0
-    """canary: how long a new instance may be slower than one that has run for long: its share grows
-    to the first step's over this time, and the comparison allows for the difference."""
+    """canary: new instances may be slower than those that have run for long, by an allowance that
+    halves in this time; not with a baseline, which is as young as the canary."""
+    ramp: Duration = 0.0
+    """canary: over this time its share grows to the first step's."""
     sticky: Sticky | None = None
     """canary: keeps each user in one group."""
     override: Override | None = None

@@ -25,7 +25,7 @@ from volery.model.application import (
     Synthetic,
 )
 from volery.model.evidence import Sample
-from volery.model.state import Event, Release, SlotName
+from volery.model.state import Event, Look, Release, SlotName
 
 # --- engine ---------------------------------------------------------------------------------------
 
@@ -355,7 +355,7 @@ class Outside(Protocol):
 class Change:
     """One document to write, or to delete where `document` is None."""
 
-    kind: Literal["environment", "service", "instance", "release", "rollout", "comparison"]
+    kind: Literal["environment", "service", "instance", "release", "rollout", "comparison", "past"]
     key: str
     document: object | None
 
@@ -363,8 +363,15 @@ class Change:
 class Store(Protocol):
     """Remembers documents and events, durably and in one transaction."""
 
-    def commit(self, changes: Sequence[Change], events: Sequence[Event]) -> Sequence[Event]:
-        """All or nothing, on disk when it returns; events come back with their sequence numbers."""
+    def commit(
+        self, changes: Sequence[Change], events: Sequence[Event], looks: Sequence[Look] = ()
+    ) -> Sequence[Event]:
+        """All or nothing, on disk when it returns; events come back with their sequence numbers.
+
+        A look with a number that is there already replaces it; a rollout's looks go with it."""
+
+    def looks(self, rollout: str) -> Sequence[Look]:
+        """Every look at the evidence of a rollout, in order."""
 
     def documents(self, kind: str) -> Mapping[str, object]:
         """Every document of a kind, by key."""
