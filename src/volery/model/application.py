@@ -27,6 +27,8 @@ from volery.model.fields import (
     EnvValue,
     ErrorLimit,
     Flag,
+    HeaderName,
+    HeaderValue,
     HostName,
     LatencyLimit,
     Limit,
@@ -45,6 +47,7 @@ from volery.model.fields import (
     ascending,
     needs_form,
 )
+from volery.model.placeholders import placeholders
 
 
 class Model(BaseModel):
@@ -306,7 +309,7 @@ class CustomMetric(Model):
     prometheus: Url | None = None
     """Base URL of a Prometheus API."""
     query: Text | None = None
-    """What to ask it; the answer must be one number."""
+    """What to ask it, in PromQL; the answer must be one number."""
     command: Command | None = None
     """Prints one number."""
     limit: Limit
@@ -324,7 +327,17 @@ class CustomMetric(Model):
             raise ValueError("must have exactly one of prometheus, command")
         if (self.prometheus is None) != (self.query is None):
             raise ValueError("prometheus and query go together")
+        if self.prometheus is not None and (
+            self.prometheus.startswith("/") or "?" in self.prometheus
+        ):
+            raise ValueError("prometheus must be a base URL such as http://127.0.0.1:9090")
         return self
+
+    @property
+    def by_group(self) -> bool:
+        """Whether the old release is asked about too: the question names release or track."""
+        texts = self.command or (self.query or "",)
+        return any(placeholders(text) & {"release", "track"} for text in texts)
 
 
 class Synthetic(Model):
@@ -334,7 +347,7 @@ class Synthetic(Model):
     """What to ask for, at the service itself."""
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
     """How."""
-    headers: dict[Token, Text] = {}
+    headers: dict[HeaderName, HeaderValue] = {}
     """Sent along."""
     body: Text = ""
     """Sent along."""

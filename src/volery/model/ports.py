@@ -301,6 +301,8 @@ class Subject:
     track: str
     instances: Mapping[str, str] = field(default_factory=dict)
     """Address (host:port) of each ready instance, by id."""
+    protocol: Literal["http", "http2", "grpc", "tcp"] = "http"
+    """What the instances speak: a smoke test asks them directly."""
 
 
 @dataclass(frozen=True)
@@ -312,8 +314,8 @@ class GateCall:
     subject: Subject
     about: Mapping[str, str]
     directory: str
-    environment: Mapping[str, str]
-    """What a command sees besides `about`."""
+    environment: Mapping[str, str] = field(repr=False)
+    """What a command sees besides `about`; may hold secrets."""
 
 
 @dataclass(frozen=True)
@@ -324,28 +326,34 @@ class MetricCall:
     subject: Subject
     about: Mapping[str, str]
     directory: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class SyntheticCall:
-    """Requests made by us for want of users', as long as it is asked for, to `urls` in turn with
-    `headers` that lead to the group meant."""
+    """Requests made by us for want of users', as long as it is asked for, to `base_url` and the
+    path of `synthetic`, with `headers` that lead to the group meant. The answer's `value` is how
+    many were sent so far, its `text` how many of them failed."""
 
     synthetic: Synthetic
     base_url: str
     headers: Mapping[str, str]
 
 
+OutsideCall = GateCall | MetricCall | SyntheticCall
+
+
 class Outside(Protocol):
     """Asks gates and custom metrics and makes synthetic requests, each with a time limit."""
 
-    def wish(self, calls: Mapping[str, GateCall | MetricCall | SyntheticCall]) -> None:
-        """Keep exactly these going, by key. A gate is asked once for each key; a call whose key is
-        no longer wished is cancelled and forgotten."""
+    def wish(self, calls: Mapping[str, OutsideCall]) -> None:
+        """Keep exactly these going, by key. A gate is asked once for each key, by the call it had
+        first; metrics and synthetic requests go on with the newest call of their key. A call whose
+        key is no longer wished is cancelled and forgotten."""
 
     def observe(self) -> Mapping[str, Answer]:
-        """By key, the newest answer to each call that is wished. A gate's is final."""
+        """By key, the newest answer to each call that is wished. A gate's is final; a metric is
+        *yes* inside its limit and *no* outside, with its value."""
 
 
 # --- store and clock ------------------------------------------------------------------------------
