@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from volery.decide.evidence import proxy_key
+
 from volery.model.errors import VoleryError
 from volery.model.evidence import Counters, ProxySample, Sample, bucket
 from volery.model.ports import (
@@ -205,6 +207,7 @@ class Proxy:
     """One Envoy: the configuration it accepted and the requests it has under way."""
 
     pid: int
+    started: float = 0.0
     generation: int = 0
     config: TrafficConfig = field(default_factory=TrafficConfig)
     groups: dict[str, Tally] = field(default_factory=dict)
@@ -256,7 +259,7 @@ class SimTraffic:
         """Look at the proxies' counters, about once a second; now and then none answers."""
         if self.line.random.random() > 0.1:
             proxies = {
-                f"{proxy.pid}": ProxySample(
+                proxy_key(proxy.pid, proxy.started): ProxySample(
                     {key: tally.counters() for key, tally in proxy.groups.items()},
                     {key: tally.counters() for key, tally in proxy.instances.items()},
                 )
@@ -317,7 +320,8 @@ class SimTraffic:
 
     def restart_proxy(self) -> None:
         """Envoy is killed: requests it had are lost (nobody's fault), a new one starts empty."""
-        self.proxies = [Proxy(self.proxies[0].pid + 1, 0, self.proxies[0].config)]
+        old = self.proxies[0]
+        self.proxies = [Proxy(old.pid + 1, self.line.time, 0, old.config)]
         self.in_flight.clear()
         self.line.after(0.2, lambda: self._send(self.proxies[0]))
 

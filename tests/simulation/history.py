@@ -20,6 +20,7 @@ from simulation.adapters import (
     Timeline,
     Violation,
 )
+from simulation.outside import SimOutside
 from volery.control.controller import Controller, Ports
 from volery.control.rollouts import supersede
 from volery.control.specs import instance_spec
@@ -62,6 +63,7 @@ class History:
         self.engine = SimEngine(self.line, self._behaviour)
         self.traffic = SimTraffic(self.line, self.engine)
         self.builder = SimBuilder(self.line, self._build_kind)
+        self.outside = SimOutside(self.line)
         self.memory = MemoryStore()
         self.fuse = Fuse()
         self.story: list[str] = []
@@ -75,7 +77,7 @@ class History:
         self._judged: dict[str, int] = {}
         self._waved: set[str] = set()
         self.controller = self._new_controller()
-        for port in (self.engine, self.traffic, self.builder):
+        for port in (self.engine, self.traffic, self.builder, self.outside):
             port.wake = self._wake
         self.engine.on_stop = self._check_stop
 
@@ -133,6 +135,7 @@ class History:
             engine=Fused(self.engine, self.fuse, ENGINE),  # type: ignore[arg-type]
             traffic=Fused(self.traffic, self.fuse, TRAFFIC),  # type: ignore[arg-type]
             builder=self.builder,
+            outside=self.outside,
             clock=self.line,
         )
         return Controller(ports, self._spec)
@@ -175,6 +178,7 @@ class History:
 
     def restart_control_plane(self) -> None:
         self.builder.forget()
+        self.outside.forget()
         self.traffic.new_control_plane()
         self.controller = self._new_controller()
         self.line.after(self.random.uniform(0.05, 3), self._wake)

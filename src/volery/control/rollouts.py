@@ -226,10 +226,20 @@ def record(draft: Draft, before: Rollout, after: Rollout) -> None:
         service=after.service,
         release=after.to_release,
         cause=after.reason or after.cause,
-        data={"rollout": after.id, "weight": after.weight, "seconds": after.seconds},
+        data={
+            "rollout": after.id,
+            "step": after.step,
+            "weight": after.weight,
+            "verdict": after.verdict,
+            "evidence": [line.text for line in after.evidence],
+            "seconds": after.seconds,
+        },
     )
     if after.ended:
         _settle_releases(draft, after)
+        found = draft.document("comparison", after.id)
+        if found is not None:  # kept to explain the rollout, not to go on
+            draft.put("comparison", after.id, replace(found, marks=None))
 
 
 def _settle_releases(draft: Draft, rollout: Rollout) -> None:

@@ -189,7 +189,12 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at the evidence of a rollout, kept so that its decisions can be replayed."""
+    """One look at the evidence of a rollout, kept so that its decisions can be replayed.
+
+    `seconds` is how long it covers, `weight` the share (0 to 1) of the compared requests that the
+    new release should get, `next_weight` the share the step asks for, `in_step` how long the step
+    has been looked at.
+    """
 
     rollout: str
     number: int
@@ -197,6 +202,8 @@ class Look:
     seconds: float
     step: int
     weight: float
+    next_weight: float
+    in_step: float
     canary: Arm
     control: Arm
     verdict: Verdict

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from volery.decide.comparison import Comparison, Past
 from volery.model.errors import VoleryError
 from volery.model.ports import Change
 from volery.model.state import (
@@ -33,6 +34,8 @@ KINDS: Mapping[str, type] = {
     "instance": Instance,
     "release": Release,
     "rollout": Rollout,
+    "comparison": Comparison,
+    "past": Past,
 }
 
 
