@@ -27,6 +27,7 @@ from volery.model.fields import (
     EnvValue,
     ErrorLimit,
     Flag,
+    HeaderValue,
     HostName,
     LatencyLimit,
     Limit,
@@ -267,7 +268,7 @@ class Sticky(Model):
 class Override(Sticky):
     """Requests that go to the canary on purpose: those whose cookie or header has this value."""
 
-    value: Text = "canary"
+    value: HeaderValue = "canary"
     """The whole value."""
 
 

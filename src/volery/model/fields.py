@@ -193,6 +193,12 @@ ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
 Token = Annotated[
     str, *_matching(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", "a cookie or header name such as x-user")
 ]
+HeaderValue = Annotated[
+    str,
+    *_matching(
+        r"^[!-~]([ -~]{0,254}[!-~])?$", "1 to 256 printable ASCII characters, no space around them"
+    ),
+]
 Url = Annotated[
     str,
     *_matching(r"^(?=.)(https?://[^\s/?#]+)?(/[^\s#]*)?$", "a URL such as http://127.0.0.1:9090"),
