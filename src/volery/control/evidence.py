@@ -67,7 +67,7 @@ class EvidenceWatch:
     ) -> None:
         """Take in a new sample; nothing happens without one."""
         self._forget(draft)
-        if sample.number == self._number or sample.number == 0:
+        if sample.number in (self._number, 0):
             return
         self._number = sample.number
         watched = attended(draft.world)

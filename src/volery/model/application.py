@@ -28,6 +28,7 @@ from volery.model.fields import (
     ErrorLimit,
     Flag,
     HeaderName,
+    HeaderText,
     HeaderValue,
     HostName,
     LatencyLimit,
@@ -270,7 +271,7 @@ class Sticky(Model):
 class Override(Sticky):
     """Requests that go to the canary on purpose: those whose cookie or header has this value."""
 
-    value: Text = "canary"
+    value: HeaderValue = "canary"
     """The whole value."""
 
 
@@ -347,7 +348,7 @@ class Synthetic(Model):
     """What to ask for, at the service itself."""
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
     """How."""
-    headers: dict[HeaderName, HeaderValue] = {}
+    headers: dict[HeaderName, HeaderText] = {}
     """Sent along."""
     body: Text = ""
     """Sent along."""

@@ -215,8 +215,14 @@ Token = Annotated[
     str, *_matching(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", "a cookie or header name such as x-user")
 ]
 HeaderName = Annotated[Token, AfterValidator(_no_framing)]
-HeaderValue = Annotated[
+HeaderText = Annotated[
     str, *_matching(r"^[^\x00-\x08\x0a-\x1f\x7f]*$", "one line without control characters")
+]
+HeaderValue = Annotated[
+    str,
+    *_matching(
+        r"^[!-~]([ -~]{0,254}[!-~])?$", "1 to 256 printable ASCII characters, no space around them"
+    ),
 ]
 Url = Annotated[
     str,
