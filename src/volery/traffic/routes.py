@@ -135,7 +135,7 @@ def _to_service(
         actions.insert(0, _action(name, weights, _limits(service, policy, upgrade=True), strip))
         matches.insert(0, _match(path, upgrade=True))
     for match, action in zip(matches, actions, strict=True):
-        yield route_components_pb2.Route(match=match, route=action)
+        yield route_components_pb2.Route(name=name, match=match, route=action)
 
 
 def _unavailable(path: str, name: str, service: ServiceTraffic | None) -> Message:
@@ -143,7 +143,8 @@ def _unavailable(path: str, name: str, service: ServiceTraffic | None) -> Messag
     if service is not None and service.protocol == "tcp":
         why = "speaks tcp, which has no paths; services reach it through `needs`"
     body = f"503: {name} {why}\n"
-    return route_components_pb2.Route(match=_match(path), direct_response=_answer(503, body))
+    answer = _answer(503, body)
+    return route_components_pb2.Route(name=name, match=_match(path), direct_response=answer)
 
 
 def _answer(status: int, body: str) -> Message:
