@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from volery.decide.evidence import proxy_key
-
 from volery.model.errors import VoleryError
 from volery.model.evidence import Counters, ProxySample, Sample, bucket
 from volery.model.ports import (

@@ -95,6 +95,8 @@ class Observation:
     """Processor time of the whole tree since its process started; None if not known."""
     memory: int | None = None
     """Bytes the whole tree uses now; None if not known."""
+    measured_at: float | None = None
+    """Monotonic seconds when these two were measured."""
 
 
 class Engine(Protocol):

@@ -28,6 +28,8 @@ RECONNECT_SECONDS = (0.1, 1.0)
 MAX_CLIENT_CONNECTIONS = 50_000
 # Envoy's own limit of 100 would refuse everything for the sake of one long path or cookie.
 MAX_PATTERN = 10_000
+# Only then do histograms show what workers have counted.
+FLUSH_SECONDS = 0.5
 
 
 def with_ads(socket: str) -> str:
@@ -71,6 +73,7 @@ def _common() -> Message:
     bootstrap.node.cluster = "volery"
     limits = bootstrap.layered_runtime.layers.add(name="limits")
     limits.static_layer.update({"re2.max_program_size.error_level": MAX_PATTERN})
+    bootstrap.stats_flush_interval.CopyFrom(seconds(FLUSH_SECONDS))
     limit = downstream_connections_pb2.DownstreamConnectionsConfig(
         max_active_downstream_connections=MAX_CLIENT_CONNECTIONS
     )

@@ -36,6 +36,8 @@ MAX_RETRIES = 1_024
 BUDGET_FLOOR = 10
 # All weights of a cluster must fit into 32 bits.
 TCP_WEIGHT_SCALE = 1_000_000
+# Where statistics find the slot of an endpoint of a tcp service.
+SLOT_METADATA, SLOT = "volery", "slot"
 
 
 def slot_cluster(service: str, slot: SlotName) -> str:
@@ -204,7 +206,9 @@ def _tcp_endpoints(service: ServiceTraffic, slot: SlotName) -> Iterator[Message]
     active = sum(not item.draining for item in group.endpoints)
     share = max(1, round(group.weight * TCP_WEIGHT_SCALE / max(1, active)))
     for item in group.endpoints:
-        yield _endpoint(item, item.draining or group.weight == 0, share)
+        endpoint = _endpoint(item, item.draining or group.weight == 0, share)
+        endpoint.metadata.filter_metadata[SLOT_METADATA].fields[SLOT].string_value = slot
+        yield endpoint
 
 
 def _endpoint(item: Endpoint, draining: bool, weight: int = 1) -> Message:

@@ -26,6 +26,7 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from google.protobuf.message import Message
 
 from volery.model.ports import Edge, GatewayTraffic
+from volery.traffic import statistics
 from volery.traffic.clusters import from_ads, pack, seconds, socket_address, tcp_cluster
 from volery.traffic.routes import GATEWAY, edge_name
 
@@ -88,6 +89,7 @@ def gateway_listener(gateway: GatewayTraffic) -> Message:
     manager.http_filters.insert(0, _border())
     manager.http_filters.insert(1, _drop_ours())
     manager.access_log.append(_access_log(GATEWAY))
+    manager.access_log.extend(statistics.of_requests(GATEWAY))
     return _listener(gateway_name(gateway), gateway.host, gateway.port, _http(manager))
 
 
@@ -97,7 +99,13 @@ def edge_listener(edge: Edge, tcp: bool) -> Message:
         return _listener(edge_name(edge), LOOPBACK, edge.port, _tcp(edge))
     manager = _http_manager(edge_name(edge))
     manager.access_log.append(_access_log(edge_name(edge), only_failures=True))
+    manager.access_log.extend(statistics.of_requests(caller(edge)))
     return _listener(edge_name(edge), LOOPBACK, edge.port, _http(manager))
+
+
+def caller(edge: Edge) -> str:
+    """Who calls, as statistics name it."""
+    return f"{edge.caller}~{edge.slot}"
 
 
 def _listener(name: str, host: str, port: int, network_filter: Message) -> Message:
@@ -121,6 +129,8 @@ def _tcp(edge: Edge) -> Message:
         idle_timeout=seconds(0),
     )
     proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS
+    proxy.access_log.extend(statistics.of_connections(caller(edge), edge.need))
+    proxy.access_log_options.flush_access_log_on_connected = True
     return listener_components_pb2.Filter(name=TCP_PROXY, typed_config=pack(proxy))
 
 

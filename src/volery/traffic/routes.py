@@ -120,6 +120,7 @@ def _to_service(
             match = _match(path, upgrade)
             match.headers.extend(way.headers)
             yield route_components_pb2.Route(
+                name=name,
                 match=match,
                 route=_action(limits, way.target, strip),
                 response_headers_to_add=way.answer,
@@ -131,7 +132,8 @@ def _unavailable(path: str, name: str, service: ServiceTraffic | None) -> Messag
     if service is not None and service.protocol == "tcp":
         why = "speaks tcp, which has no paths; services reach it through `needs`"
     body = f"503: {name} {why}\n"
-    return route_components_pb2.Route(match=_match(path), direct_response=_answer(503, body))
+    answer = _answer(503, body)
+    return route_components_pb2.Route(name=name, match=_match(path), direct_response=answer)
 
 
 def _answer(status: int, body: str) -> Message:

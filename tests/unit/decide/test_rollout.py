@@ -13,7 +13,7 @@ from volery.decide.rollout import TRANSITIONS, Situation, abort, pause, resume, 
 from volery.decide.situation import GateState
 from volery.decide.staged import promoted
 from volery.decide.strategy import Group, View
-from volery.model.evidence import Judgement, Verdict
+from volery.model.evidence import Judgement
 from volery.model.ports import BuildStatus
 from volery.model.state import ENDED, Phase, Rollout, ServiceState
 
@@ -21,8 +21,8 @@ PROMOTABLE = (Phase.STARTING, Phase.SHIFTING, Phase.ANALYSING)
 APP = application(catalog={"scale": 3, "deploy": {"baseline": True, "steps": [0.05, 0.5]}})
 
 
-def judgement(verdict: Verdict) -> Judgement:
-    return Judgement(verdict, f"it says {verdict}")
+def judgement(verdict: str) -> Judgement:
+    return Judgement(verdict, f"it says {verdict}")  # type: ignore[arg-type]
 
 
 def gate(state: str) -> Callable[[str], GateState]:
