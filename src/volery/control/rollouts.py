@@ -109,7 +109,7 @@ class RolloutDriver:
             if failure:
                 tail = tuple(self._engine.tail(item.id))
                 return replace(there_now, failure=failure, tail=tail)
-        if mine and there_now.ready == 0 and rollout.weight > 0 and rollout.strategy in STAGED:
+        if mine and there_now.ready == 0 and _is_relied_on(rollout):
             seen = world.observed.get(mine[0].id)
             failure = f"no instance of {rollout.to_release} is ready: {_detail(seen)}"
             return replace(there_now, failure=failure, tail=tuple(self._engine.tail(mine[0].id)))
@@ -128,9 +128,14 @@ class RolloutDriver:
         # An instance that is older than the rollout (a warm group) may have crashed long ago.
         before = item.restarts if item.created_at < rollout.created_at else 0
         # While a canary gets requests its crashes are compared with the old release's.
-        forgiven = 1 if rollout.strategy == "canary" and rollout.weight > 0 else 0
+        forgiven = 1 if rollout.strategy == "canary" and _is_relied_on(rollout) else 0
         crashes = seen.restarts - before - forgiven
         return _why_bad(item, replace(seen, restarts=crashes), waited, startup)
+
+
+def _is_relied_on(rollout: Rollout) -> bool:
+    """Whether users' requests go to a new group beside an old one."""
+    return rollout.strategy in STAGED and rollout.weight > 0 and rollout.from_release is not None
 
 
 def _detail(seen: Observation | None) -> str:
@@ -168,10 +173,12 @@ def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"
         return "wait", f"waits until {first.id} has ended"
     if rollout.cause in ("rollback", "restart"):
         return "go", ""
-    group = [r for r in world.rollouts.values() if r.group == rollout.group]
+    # One that gave way to a newer rollout belongs to nobody any more.
+    together = (r for r in world.rollouts.values() if r.group == rollout.group)
+    group = [r for r in together if not r.superseded_by]
     behind = [r for r in group if r.id in rollout.waits_for]
-    together = group if rollout.cause == "deploy" else behind
-    bad = next((r for r in together if _is_bad(r) and r.id != rollout.id), None)
+    judged = group if rollout.cause == "deploy" else behind
+    bad = next((r for r in judged if _is_bad(r) and r.id != rollout.id), None)
     if bad is not None:
         return "abort", f"{bad.service} failed: {bad.reason}"
     if rollout.cause == "deploy":
@@ -198,14 +205,16 @@ def _lets_start(world: World, before: Rollout, rollout: Rollout) -> bool:
 
 
 def _behind(world: World, rollout: Rollout) -> str:
-    """Whom a rollout must wait for before its last step: a group is promoted together, when every
-    canary in it has passed its steps, and what is needed goes first."""
+    """Whom a canary must wait for before its last step: the canaries of a group are promoted
+    together, when all that have begun have passed their steps, and what is needed goes first."""
+    if rollout.strategy != "canary":
+        return ""
     for item in world.rollouts.values():
-        if item.group != rollout.group or item.id == rollout.id or item.superseded_by:
+        together = item.group == rollout.group and item.id != rollout.id
+        if not together or item.ended or item.superseded_by:
             continue
-        needed = item.id in rollout.waits_for
-        passed = item.passed >= item.steps - 1 and item.phase is not Phase.BUILDING
-        if not item.ended and (needed or (item.strategy == "canary" and not passed)):
+        unproven = item.strategy == "canary" and item.passed < item.steps - 1 and has_begun(item)
+        if unproven or item.id in rollout.waits_for:
             return item.service
     return ""
 

@@ -242,7 +242,7 @@ def test_a_plain_service_says_nothing_that_it_need_not() -> None:
     }
     assert rest["match"] == {"prefix": "/"}
     for route in (upgrade, rest):
-        assert route.keys() == {"match", "route"}
+        assert route.keys() == {"name", "match", "route"}
         assert route["route"]["weighted_clusters"] == {"clusters": [cluster]}
         assert route["route"].keys() == {
             "weighted_clusters",
