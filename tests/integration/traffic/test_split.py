@@ -10,9 +10,10 @@ import contextlib
 import json
 import math
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,24 @@ from integration.traffic.upstreams import ECHO, Web, grpc_echo, tcp_echo, websoc
 from websockets.asyncio.client import connect
 
 from volery.model.application import Need, Override, Retry, Sticky
-from volery.model.ports import Edge, Endpoint, GroupTraffic, ServiceTraffic, Split, TrafficConfig
+from volery.model.ports import (
+    Edge,
+    Endpoint,
+    GatewayRoute,
+    GroupTraffic,
+    ServiceTraffic,
+    Split,
+    TrafficConfig,
+)
 from volery.traffic import split
+from volery.traffic.bootstrap import fallback
 from volery.traffic.envoy import EnvoyTraffic
+from volery.traffic.proxy import envoy_binary
+from volery.traffic.xds import snapshot
 
 Headers = list[tuple[str, str]]
 CONNECTIONS = 8
+HERE = "127.0.0.1:9"
 TAGGED = [("baggage", "volery-track=canary")]
 
 
@@ -447,6 +460,47 @@ async def say(port: int, metadata: Headers | None = None) -> str:
         )
         answer = await call(StringValue(value="hi"), timeout=30, metadata=metadata)
         return str(answer.value)
+
+
+# --- what Envoy makes of it ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["http", "http2", "grpc", "tcp"])
+@pytest.mark.parametrize("name", ["x" * 64, "%!#$&'*+.^_`|~-"], ids=["long", "odd"])
+def test_an_envoy_without_control_plane_accepts_every_kind_of_split(
+    tmp_path: Path, protocol: str, name: str
+) -> None:
+    kinds: list[dict[str, Any]] = [
+        {"sticky": Sticky(cookie=name), "override": Override(cookie=name, value="~" * 256)},
+        {"sticky": Sticky(header=name), "override": Override(header=name, value="~" * 256)},
+    ]
+    services = {
+        f"s{number}-{weight}": web(
+            (100 - weight, HERE), (weight, HERE), (0, HERE), protocol, **kind
+        )
+        for number, kind in enumerate(kinds)
+        for weight in (0, 5)
+    }
+    services = {
+        key: replace(one, split=replace(one.split, mirror=5)) for key, one in services.items()
+    }
+    edges = tuple(
+        Edge("front", "a", need, 20_000 + index, Need()) for index, need in enumerate(services)
+    )
+    routes = (
+        GatewayRoute(f"/{need}/{'p' * 200}", need, strip="/" + "p" * 200) for need in services
+    )
+    wish = TrafficConfig(gateway(free_port(), *routes), services, edges)
+    written = tmp_path / "whole.pb"
+    written.write_bytes(fallback(snapshot(wish)))
+    checked = subprocess.run(
+        [envoy_binary(), "--mode", "validate", "--config-path", str(written)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr[-2000:]
 
 
 # --- failures of the canary -----------------------------------------------------------------------
