@@ -38,7 +38,7 @@ LOOPBACK = "127.0.0.1"
 # Libraries decode the key of a member and pass it on decoded, so it is looked at as they see it.
 BORDER = """
 local function ours(member)
-  local key = string.gsub(string.match(member, "^[^=;]*"), "+", " ")
+  local key = string.gsub(string.match(member, "^[^=;]*"), "%+", " ")
   key = string.gsub(key, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
   key = string.match(key, "^%s*(.-)%s*$")
   return key == "fit" or string.sub(key, 1, 7) == "volery-"
