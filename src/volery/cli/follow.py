@@ -33,7 +33,7 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
         while True:
             found = client.get("/v1/rollouts", ids=",".join(ids))["rollouts"]
             story.show(found)
-            if all(item["phase"] in ENDED or is_undecided(item) for item in found):
+            if is_over(found):
                 return list(found)
             if deadline is not None and time.monotonic() > deadline:
                 raise VoleryError(
@@ -42,6 +42,15 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
                     hint="volery status",
                 )
             time.sleep(LOOK_EVERY_SECONDS)
+
+
+def is_over(rollouts: Sequence[Json]) -> bool:
+    """Whether nothing more happens by itself: all have ended, or wait for one that waits for a
+    person because its evidence did not suffice."""
+    going = [item for item in rollouts if item["phase"] not in ENDED]
+    waits = [item for item in going if not is_undecided(item)]
+    behind = all(item["phase"] == "building" and item["reason"] for item in waits)
+    return not going or (len(waits) < len(going) and behind)
 
 
 def is_undecided(rollout: Json) -> bool:

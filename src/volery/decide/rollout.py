@@ -22,7 +22,7 @@ from volery.decide.strategy import Group, Moved, View
 from volery.model.evidence import Verdict
 from volery.model.state import Phase, Rollout, ServiceState, Slot, Track, other
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 15.0
 """How long a return waits for the old group to be whole again before it ends with what there is."""
 
 
@@ -123,7 +123,7 @@ def _forward(
         return rollout, service
     if rollout.phase is Phase.PROMOTING:
         return _promote(rollout, service, view)
-    if rollout.strategy in STAGED and service.slots[other(rollout.slot)] is not None:
+    if rollout.strategy in STAGED and not strategy.is_alone(rollout):
         return staged.forward(rollout, service, now)
     rollout = staged.noted(rollout, now.judged)
     moved = strategy.advance(rollout, service, view)

@@ -59,6 +59,11 @@ class Moved:
     begun: bool = True
 
 
+def is_alone(rollout: Rollout) -> bool:
+    """Whether a staged rollout has nothing beside it to be compared with: nothing ran before."""
+    return rollout.strategy in STAGED and rollout.from_release is None
+
+
 def begin(rollout: Rollout, service: ServiceState, view: View) -> Moved:
     """Make the new group, without requests while an old one serves."""
     there = service.slots[rollout.slot]
@@ -68,9 +73,12 @@ def begin(rollout: Rollout, service: ServiceState, view: View) -> Moved:
             return Moved(_put(service, rollout.slot, emptied), begun=False)
         there = None
     old = service.slots[other(rollout.slot)]
-    if old is None:
+    if old is None or is_alone(rollout):
         group = Slot(rollout.to_release, Track.STABLE, service.scale, 100)
-        return Moved(_put(service, rollout.slot, group))
+        service = _put(service, rollout.slot, group)
+        if old is not None:
+            service = _put(service, other(rollout.slot), replace(old, weight=0))
+        return Moved(service)
     if rollout.strategy == "rolling":
         count = min(view.surge, service.scale)
         steps = service.scale
@@ -92,7 +100,7 @@ def advance(rollout: Rollout, service: ServiceState, view: View) -> Moved:
     new = service.slots[rollout.slot]
     old = service.slots[other(rollout.slot)]
     assert new is not None
-    if old is None:
+    if old is None or is_alone(rollout):
         ready = view.new.ready >= service.scale and view.settled
         return Moved(service, weight=100, complete=ready)
     if rollout.strategy == "rolling":
