@@ -350,7 +350,7 @@ class Synthetic(Model):
     headers: dict[HeaderName, HeaderValue] = {}
     """Sent along."""
     body: Text = ""
-    """Sent along."""
+    """Sent along; `{n}` becomes the number of the request."""
     rate: Annotated[Number, Field(gt=0, le=100)] = 5.0
     """Requests a second to each of the two groups."""
 
