@@ -156,6 +156,32 @@ def test_nothing_is_left_of_one_that_is_no_longer_wished(tmp_path: Path) -> None
     with_asker(play)
 
 
+STUBBORN = """
+import os, signal, subprocess, time
+signal.signal(signal.SIGTERM, lambda *_: open("asked-to-end", "w").close())
+subprocess.Popen(["sleep", "600"], start_new_session=True)
+open("up", "w").close()
+while True:
+    time.sleep(600)
+"""
+
+
+def test_nothing_is_left_of_a_stubborn_one_whose_end_nobody_waits_for(tmp_path: Path) -> None:
+    """It is late, is being ended, and is cancelled in the midst of that."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN)
+
+    async def play(ask: Asker) -> None:
+        ask.wish(g=gate(tmp_path, command=[sys.executable, "stubborn.py"], timeout="2s"))
+        async with asyncio.timeout(30):
+            while not (tmp_path / "asked-to-end").exists():
+                await asyncio.sleep(0.01)
+            ask.wish()
+            while of(tmp_path):
+                await asyncio.sleep(0.05)
+
+    with_asker(play)
+
+
 def test_it_does_not_outlive_us(tmp_path: Path) -> None:
     """Killed without warning, a control plane takes its gates along."""
     (tmp_path / "family.py").write_text(FAMILY)

@@ -97,18 +97,16 @@ def test_it_comes_back_when_it_is_told_to() -> None:
     with_asker(play)
 
 
-def test_one_that_is_down_is_asked_less_and_less() -> None:
+def test_one_that_is_down_is_asked_again_and_again() -> None:
     async def play(ask: Asker) -> None:
         port = free_port()
         ask.wish(m=metric(prometheus=f"http://127.0.0.1:{port}", query="up", every="100ms"))
-        times: list[float] = []
-        while len(times) < 6:
-            seen = times[-1] if times else 0.0
-            answer = await ask.until("m", lambda answer, seen=seen: answer.at > seen)  # type: ignore[misc]
+        at = 0.0
+        for _ in range(3):
+            answer = await ask.until("m", lambda answer, seen=at: answer.at > seen)  # type: ignore[misc]
             assert answer.state == "broken"
             assert answer.text.endswith("/api/v1/query: connection refused")
-            times.append(answer.at)
-        assert times[5] - times[0] >= 0.5
+            at = answer.at
 
     with_asker(play)
 
