@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from integration.outside.asking import ABOUT, Asker, asker, gate, with_asker
 from integration.outside.hosts import HEAD, Host, answering, flooding, hanging, host, http
 from integration.outside.prometheus import free_port
@@ -113,6 +121,40 @@ def test_a_body_that_is_packed_stays_packed() -> None:
     answer, server = hooked(answering(http("200 OK", bomb, "content-encoding: gzip")))
     assert answer.state == "yes"
     assert "accept-encoding: identity" in server.requests[0][0].lower()
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server's side with a certificate that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    encoded = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "pem").write_bytes(encoded + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pem")
+    return context
+
+
+def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    async def play(ask: Asker) -> None:
+        async def never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        context = self_signed(tmp_path)
+        server = await asyncio.start_server(never, "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+        answer = await ask.to(gate(url=f"https://127.0.0.1:{port}/x"))
+        server.close()
+        assert answer.state == "broken"
+        assert answer.text == f"https://127.0.0.1:{port}/x: self-signed certificate"
+
+    with_asker(play)
 
 
 def test_nobody_listens() -> None:
