@@ -330,6 +330,24 @@ def test_synthetic_requests_are_counted_while_they_are_wished(bench: Bench) -> N
     assert "0 failed" in bench.observe()["s"].text
 
 
+def test_the_simulated_one_replays() -> None:
+    """By its seed, with every kind of answer."""
+
+    def history() -> list[Answer]:
+        line = Timeline(3)
+        outside = SimOutside(line)
+        call = gate_call("true", 5.0, Path())
+        outside.wish({f"g{number}": call for number in range(200)})
+        while line.time < 10:
+            line.after(1, lambda: None)
+            line.run_next()
+        return list(outside.observe().values())
+
+    assert history() == history()
+    assert {answer.state for answer in history()} == {"yes", "no", "broken"}
+    assert {answer.text for answer in history()} >= {"no answer in time"}
+
+
 def test_a_key_may_come_to_mean_something_else(bench: Bench) -> None:
     bench.wish({"k": bench.gate("k", "no")})
     assert answered(bench, "k").state == "no"

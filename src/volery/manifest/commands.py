@@ -1,8 +1,8 @@
 """Are the things there that the manifest names on this machine: source folders and commands?
 
 Only what certainly fails is a problem. A bare word is looked for on the PATH that services get; a
-path with a slash in the source, unless a build may still make it; a word with `$` is only known
-when the service starts. Nothing is ever run.
+path with a slash in the source, unless a build may still make it, and for gates and metrics beside
+the manifest; a word with `$` is only known when it is run. Nothing is ever run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path as Folder
 
 from volery.manifest.mistake import Path, quoted
 from volery.manifest.references import Problem
-from volery.model.application import Application, Health, Service
+from volery.model.application import Application, Deploy, Health, Service
+from volery.model.placeholders import placeholders
 
 
 def problems(application: Application, root: Folder) -> Iterator[Problem]:
@@ -33,6 +34,11 @@ def problems(application: Application, root: Folder) -> Iterator[Problem]:
                 said = _command_problem(command[0], folder, made, _search(service, search))
                 if said:
                     yield Problem((*at, *where), said)
+    for at, deploy in _deploys(application) if here else ():
+        for where, command in _asked(deploy):
+            said = _command_problem(command[0], root, False, search, "beside the manifest")
+            if said:
+                yield Problem((*at, *where), said)
 
 
 def service_path() -> str:
@@ -71,22 +77,44 @@ def _commands(service: Service) -> Iterator[tuple[Path, tuple[str, ...], bool]]:
             yield ("state", "switchover"), service.state.switchover, built
 
 
+def _deploys(application: Application) -> Iterator[tuple[Path, Deploy]]:
+    for name, service in application.services.items():
+        yield ("services", name, "deploy"), service.deploy
+    for environment, settings in application.environments.items():
+        for name, override in settings.overrides.items():
+            if override.deploy is not None:
+                yield ("environments", environment, "overrides", name, "deploy"), override.deploy
+
+
+def _asked(deploy: Deploy) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Each command of a gate or a metric and where it stands: they run beside the manifest."""
+    for index, gate in enumerate(deploy.gates):
+        if gate.command:
+            yield ("gates", index, "command"), gate.command
+    for name, metric in deploy.metrics.items():
+        if metric.command and not placeholders(metric.command[0]):
+            yield ("metrics", name, "command"), metric.command
+
+
 def _probes(health: Health, built: bool) -> Iterator[tuple[Path, tuple[str, ...], bool]]:
     for name, probe in (("ready", health.ready), ("live", health.live)):
         if probe is not None and probe.command:
             yield ("health", name, "command"), probe.command, built
 
 
-def _command_problem(word: str, folder: Folder, made: bool, search: str | None) -> str:
+def _command_problem(
+    word: str, folder: Folder, made: bool, search: str | None, place: str = "in source"
+) -> str:
     if "$" in word:
         return ""
     if "/" in word:
-        return "" if made and not word.startswith("/") else _file_problem(word, folder / word)
+        fine = made and not word.startswith("/")
+        return "" if fine else _file_problem(word, folder / word, place)
     if search is None or shutil.which(word, path=search):
         return ""
     if _is_file(folder / word):
-        return f"command {quoted(word)} is not on PATH; write ./{word} to run the file in source"
-    return f"command {quoted(word)} is not on PATH; install it, or give its path in source"
+        return f"command {quoted(word)} is not on PATH; write ./{word} to run the file {place}"
+    return f"command {quoted(word)} is not on PATH; install it, or give its path {place}"
 
 
 def _is_file(path: Folder) -> bool:
@@ -96,9 +124,10 @@ def _is_file(path: Folder) -> bool:
         return False
 
 
-def _file_problem(word: str, path: Folder) -> str:
+def _file_problem(word: str, path: Folder, place: str) -> str:
     if not _is_file(path):
-        where = "" if word.startswith("/") else " in source, and no `build` makes it"
+        unbuilt = ", and no `build` makes it" if place == "in source" else ""
+        where = "" if word.startswith("/") else f" {place}{unbuilt}"
         return f"no such file: {quoted(word)}{where}"
     if not os.access(path, os.X_OK):
         return f"{quoted(word)} is not executable; chmod +x {word}"

@@ -10,11 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from volery.manifest.mistake import Path, dotted
-from volery.model.application import Application, Need, Retry, Scale, Service
+from volery.model.application import (
+    Application,
+    CustomMetric,
+    Deploy,
+    Gate,
+    Need,
+    Retry,
+    Scale,
+    Service,
+)
+from volery.model.placeholders import strangers
 from volery.model.units import format_duration
 
 BUDGET_LARGE = 0.5
@@ -43,7 +54,12 @@ def lint(application: Application) -> tuple[Finding, ...]:
             *_deploy(name, service),
         )
     ]
-    return (*warnings, *_inactive(application))
+    asked = [
+        finding
+        for at, service, deploy in _deploys(application)
+        for finding in _outside(at, service, deploy)
+    ]
+    return (*warnings, *asked, *_inactive(application))
 
 
 def _warning(path: Path, message: str) -> Finding:
@@ -219,6 +235,86 @@ def _deploy(name: str, service: Service) -> Iterator[Finding]:
         yield _warning((*at, "unavailable"), said)
 
 
+# --- what is asked outside ------------------------------------------------------------------------
+
+
+def _deploys(application: Application) -> Iterator[tuple[Path, Service, Deploy]]:
+    """Each `deploy` of the manifest, those of overrides too, and where it stands."""
+    for name, service in application.services.items():
+        yield ("services", name, "deploy"), service, service.deploy
+    for environment, settings in application.environments.items():
+        for name, override in settings.overrides.items():
+            if override.deploy is not None and name in application.services:
+                at: Path = ("environments", environment, "overrides", name, "deploy")
+                yield at, application.services[name], override.deploy
+
+
+def _outside(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
+    for index, gate in enumerate(deploy.gates):
+        yield from _gate((*at, "gates", index), service, gate)
+    for name, metric in deploy.metrics.items():
+        yield from _metric((*at, "metrics", name), deploy, metric)
+    if deploy.metrics and deploy.strategy in ("rolling", "recreate"):
+        said = f"nothing is judged in a {deploy.strategy} deploy; use canary or blue-green"
+        yield _warning((*at, "metrics"), said)
+    if deploy.synthetic and deploy.strategy != "canary":
+        yield _warning((*at, "synthetic"), "only a canary makes requests of its own")
+    elif deploy.synthetic and service.protocol in ("tcp", "grpc"):
+        said = f"are HTTP requests; a service with protocol {service.protocol} fails them all"
+        yield _warning((*at, "synthetic"), said)
+    for index, synthetic in enumerate(deploy.synthetic):
+        if synthetic.body and synthetic.method != "POST":
+            said = f"a {synthetic.method} with a body is refused by many servers; use POST"
+            yield _warning((*at, "synthetic", index, "body"), said)
+
+
+def _gate(at: Path, service: Service, gate: Gate) -> Iterator[Finding]:
+    url = gate.url or ""
+    if url.startswith("/") and service.protocol == "tcp":
+        said = "asks for an HTTP path of a service with protocol tcp; use a command"
+        yield _warning((*at, "url"), said)
+    yield from _password((*at, "url"), url)
+
+
+def _metric(at: Path, deploy: Deploy, metric: CustomMetric) -> Iterator[Finding]:
+    if _shorter(metric.every, metric.timeout):
+        said = (
+            f"{_time(metric.timeout)} is longer than every ({_time(metric.every)}): "
+            "measurements of a slow source are late"
+        )
+        yield _warning((*at, "timeout"), said)
+    if deploy.strategy == "canary" and _shorter(deploy.at_most, metric.every * metric.failures):
+        said = (
+            f"{metric.failures} measurements every {_time(metric.every)} take longer than a step "
+            f"(at_most: {_time(deploy.at_most)}): it can never take a release back"
+        )
+        yield _warning((*at, "failures"), said)
+    if metric.query is not None:
+        yield from _query((*at, "query"), metric)
+    yield from _password((*at, "prometheus"), metric.prometheus or "")
+
+
+def _query(at: Path, metric: CustomMetric) -> Iterator[Finding]:
+    for word in strangers(metric.query or ""):
+        said = (
+            f"{{{word}}} is not filled in, and in PromQL it means nothing; "
+            "known: {service}, {release}, {track}"
+        )
+        yield _warning(at, said)
+    if not metric.by_group:
+        said = (
+            "names neither {release} nor {track}, so the new release is blamed for what the old "
+            "one does as well"
+        )
+        yield _warning(at, said)
+
+
+def _password(at: Path, url: str) -> Iterator[Finding]:
+    if ":" in urlsplit(url).netloc.rpartition("@")[0]:
+        said = "has a password that everyone sees who reads the manifest; a command can keep it"
+        yield _warning(at, said)
+
+
 def _shorter(seconds: float, others: float) -> bool:
     """By more than sums of binary fractions are off."""
     return seconds < others - 1e-6
@@ -248,15 +344,9 @@ def _autoscales(scale: Scale | None) -> bool:
     return scale is not None and (scale.max > scale.min or scale.target is not None)
 
 
-_CANARY_ONLY = "belongs to the canary strategy"
 INACTIVE = (
-    Inactive("*.deploy.strategy", "canary; deployed as rolling until then", _is("canary")),
-    Inactive("*.deploy.steps", _CANARY_ONLY),
-    Inactive("*.deploy.at_most", _CANARY_ONLY),
-    Inactive("*.deploy.on_inconclusive", _CANARY_ONLY),
-    Inactive("*.deploy.approve", _CANARY_ONLY),
     Inactive("*.scale", "autoscaling; `min` instances run until then", _autoscales),
-    Inactive("*.steady_state", "judging deploys and alerting by this promise"),
+    Inactive("*.steady_state", "alerting by this promise; deploys are judged by it"),
     Inactive("*.needs.*.when_unavailable", "keep_trying; calls fail fast", _is("keep_trying")),
     Inactive(
         "*.needs.*.importance",

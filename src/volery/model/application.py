@@ -351,7 +351,7 @@ class Synthetic(Model):
     headers: dict[HeaderName, HeaderText] = {}
     """Sent along."""
     body: Text = ""
-    """Sent along."""
+    """Sent along; `{n}` becomes the number of the request."""
     rate: Annotated[Number, Field(gt=0, le=100)] = 5.0
     """Requests a second to each of the two groups."""
 

@@ -117,8 +117,18 @@ def _why(error: BaseException) -> str:
     known = [cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno]
     if not known:
         return str(error) or type(error).__name__
-    number = known[-1].errno or 0
-    return (os.strerror(number) if number > 0 else str(known[-1].strerror)).lower()
+    return _in_words(known[-1])
+
+
+def _in_words(error: OSError) -> str:
+    number = error.errno or 0
+    if isinstance(error, ssl.SSLError):  # its numbers are none of the operating system
+        said = getattr(error, "verify_message", "") or error.reason or error.strerror
+    elif number > 0:
+        said = os.strerror(number)
+    else:
+        said = error.strerror  # a name that cannot be looked up
+    return str(said).lower()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

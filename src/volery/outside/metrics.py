@@ -48,19 +48,18 @@ async def measure(call: MetricCall) -> Measured:
     except NoReply as why:
         return Measured(Answer("broken", str(why)))
     except NoValue as why:
-        return Measured(Answer("broken", str(why)), why.wait)
+        return Measured(Answer("broken", str(why)), min(why.wait, STAY_AWAY_SECONDS))
     return Measured(_judged(value, metric))
 
 
-def pause(every: float, broken: int, wait: float, source: random.Random) -> float:
-    """Seconds until the next measurement, after so many broken ones in a row.
+def pause(every: float, broken: int, source: random.Random) -> float:
+    """Seconds from one measurement to the next, after so many broken ones in a row.
 
     Capped exponential with jitter: a source in trouble is asked less often, and not by all at once.
     """
     every = max(every, EVERY_SECONDS)
     ceiling = min(max(every, BACK_OFF_SECONDS), every * 2.0 ** min(broken, 20))
-    delay = source.uniform(every, ceiling) if broken else every
-    return max(delay, min(wait, STAY_AWAY_SECONDS))
+    return source.uniform(every, ceiling) if broken else every
 
 
 async def _queried(metric: CustomMetric, query: str) -> float:

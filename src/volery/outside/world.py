@@ -116,8 +116,8 @@ class OutsideWorld:
             measured = await measure(call)
             self._tell(going, measured.answer)
             broken = broken + 1 if measured.answer.state == "broken" else 0
-            next_at = started + pause(call.metric.every, broken, measured.wait, self._source)
-            await asyncio.sleep(next_at - clock())
+            next_at = started + pause(call.metric.every, broken, self._source)
+            await asyncio.sleep(max(next_at - clock(), measured.wait))
             assert isinstance(going.call, MetricCall)
             call = going.call
 

@@ -47,11 +47,18 @@ def _become(program: str, words: list[str], report: int) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores these, programs expect them
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execv(program, words)  # noqa: S606
+        os.execve(program, words, _given_environment())  # noqa: S606
     except OSError as error:
         os.write(report, f"error {error.errno}\n".encode())
     finally:
         os._exit(127)
+
+
+def _given_environment() -> dict[bytes, bytes]:
+    """What we were started with: Python itself adds LC_CTYPE where there is no locale."""
+    with open("/proc/self/environ", "rb") as file:  # noqa: PTH123
+        words = file.read().split(b"\0")
+    return {name: value for name, found, value in (w.partition(b"=") for w in words) if found}
 
 
 def _wait(child: int) -> int | None:

@@ -13,11 +13,11 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from volery.model.units import format_duration
 from volery.supervise.shim.child import expand, locate, why_not_started
@@ -85,7 +85,7 @@ async def run_leashed(
     except TimeoutError:
         return End("late", 0, f"timed out after {format_duration(clock() - started)}")
     finally:
-        await leashed.end()
+        await _to_its_end(leashed.end())
     return leashed.how(clock() - started)
 
 
@@ -189,6 +189,19 @@ def _pipe(stack: ExitStack) -> tuple[int, int]:
     stack.callback(os.close, writer)
     os.set_blocking(reader, False)
     return reader, writer
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Whoever is impatient waits as well: a leash killed early would leave what it holds."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:

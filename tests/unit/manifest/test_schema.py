@@ -41,7 +41,29 @@ services:
     scale: {min: 2, max: 10, target: {concurrency: 8}}
     resources: {cpu: 0.5, memory: 256Mi, pids: 5, files: 64}
     steady_state: {errors: < 1%, latency: {p99: <= 300ms}}
-    deploy: {strategy: canary, steps: [1%, 50%], at_most: 10m, approve: false, surge: 1}
+    deploy:
+      strategy: canary
+      steps: [1%, 12.5%]
+      at_most: 10m
+      approve: false
+      surge: 1
+      baseline: true
+      warm_up: 20s
+      watch: 5s
+      sticky: {cookie: user}
+      override: {header: x-try, value: "yes"}
+      mirror: 5%
+      mirror_methods: safe
+      synthetic:
+        - {path: /, method: GET, headers: {x-a: b c}, rate: 2.5}
+        - {path: "/x?y=1", method: POST, body: "{}"}
+      gates:
+        - {command: ./check.sh a, timeout: 10s, on_failure: hold}
+        - {url: "http://127.0.0.1:9/hook", when: before_start}
+        - {url: /smoke, when: after}
+      metrics:
+        orders: {prometheus: "http://x:9090/p", query: 'x{a="{release}"}', limit: "> 5", every: 1m}
+        queue: {command: [./depth, "{track}"], limit: < 1%, timeout: 300ms, failures: 1}
     stop: {drain: 15s, grace: 10s}
   b: {run: x, needs: [c], scale: 2, build: make, health: {ready: {command: x y}}}
   c: {run: x, state: {volume: data, role: ./role.sh, switchover: [./x, y]}, protocol: tcp}
@@ -118,6 +140,23 @@ def test_the_full_manifest_is_valid_for_both() -> None:
         ("services.a.test_timeout", "5"),
         ("services.a.resources.memory", "lots"),
         ("services.a.deploy.steps", [1]),
+        ("services.a.deploy.gates", {"url": "/x"}),
+        ("services.a.deploy.gates", [{"url": "ftp://x"}]),
+        ("services.a.deploy.gates", [{"url": "/x", "when": "never"}]),
+        ("services.a.deploy.gates", [{"url": "/x", "timeout": "0"}]),
+        ("services.a.deploy.gates", [{"url": "/x", "on_failure": "ignore"}]),
+        ("services.a.deploy.metrics", [{"command": "x", "limit": "< 1"}]),
+        ("services.a.deploy.metrics", {"m": {"command": "x"}}),
+        ("services.a.deploy.metrics", {"m": {"command": "x", "limit": "5"}}),
+        ("services.a.deploy.metrics", {"M M": {"command": "x", "limit": "< 5"}}),
+        ("services.a.deploy.metrics", {"m": {"command": "x", "limit": "< 5", "failures": 0}}),
+        ("services.a.deploy.synthetic", [{"path": "x"}]),
+        ("services.a.deploy.synthetic", [{"path": "/", "rate": 0}]),
+        ("services.a.deploy.synthetic", [{"path": "/", "method": "DELETE"}]),
+        ("services.a.deploy.synthetic", [{"path": "/", "headers": {"a b": "c"}}]),
+        ("services.a.deploy.synthetic", [{"path": "/", "headers": {"a": "b\r\nc: d"}}]),
+        ("services.a.deploy.mirror", "5"),
+        ("services.a.deploy.sticky", {"cookie": "a=b"}),
         ("services.a.steady_state.errors", "1%"),
         ("services.a.steady_state.latency.p98", "< 1s"),
         ("services.a.health.ready", 5),
