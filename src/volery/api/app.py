@@ -208,7 +208,8 @@ async def _apply(plane: Plane, _: Request, body: ApplyBody) -> Response:
 
 async def _rollback(plane: Plane, request: Request, body: RollbackBody) -> Response:
     service = request.path_params["service"]
-    return _begun(plane.operations.rollback(service, body.to, body.by))
+    rollout, release = plane.operations.rollback(service, body.to, body.by)
+    return JSONResponse({"rollouts": [rollout], "release": release}, 202)
 
 
 async def _restart(plane: Plane, request: Request, body: ByBody) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from volery.control.begin import go_further_back
 from volery.control.draft import Draft
 from volery.control.watch import Ages
 from volery.decide.rollout import Situation, step
@@ -155,6 +156,7 @@ def record(draft: Draft, before: Rollout, after: Rollout) -> None:
     )
     if after.ended:
         _settle_releases(draft, after)
+        go_further_back(draft, after)
 
 
 def _settle_releases(draft: Draft, rollout: Rollout) -> None:

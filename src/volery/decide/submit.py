@@ -143,7 +143,7 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     _refuse_second_rollout(world, service)
     if state.live is None:
         raise VoleryError(f"{service} does not run", code=Code.CONFLICT, hint="volery up")
-    release = _previous(world, state, to)
+    release = earlier(world, state, to)
     warm = state.slots[other(state.active)]
     quick = warm is not None and warm.release == release.id and state.warm_until is not None
     strategy = "blue-green" if quick else effective_strategy(release.spec)
@@ -180,7 +180,12 @@ def _to_release(
     )
 
 
-def _previous(world: World, state: ServiceState, to: str | None) -> Release:
+def earlier(world: World, state: ServiceState, to: str | None) -> Release:
+    """The release to go back to: the one whose id begins so, or the one that served before.
+
+    Raises:
+        VoleryError: NOT_FOUND without exactly one that can come back.
+    """
     assert state.live is not None
     mine = [item for item in world.releases.values() if item.service == state.name]
     if to is not None:
