@@ -99,9 +99,15 @@ def _code(rollouts: list[Any]) -> int:
     return exit_code(rollouts)
 
 
+def _begun(session: Session, accepted: dict[str, Any]) -> list[Any]:
+    """The rollouts as they are now."""
+    found = session.client.get("/v1/rollouts", ids=",".join(accepted["rollouts"]))["rollouts"]
+    return [item for item in found if item["id"] in accepted["rollouts"]]
+
+
 def _detached(session: Session, accepted: dict[str, Any]) -> int:
     if session.json:
-        session.emit(accepted)
+        session.emit({"plan": accepted["plan"], "rollouts": _begun(session, accepted)})
     else:
         print("begun; follow it with: volery status --watch")
     return 0
@@ -179,27 +185,32 @@ def deploy(
         "skip_tests": skip_tests,
     }
     accepted = session.client.post("/v1/apply", body)
-    if detach:
-        return _detached(session, accepted)
-    rollouts = _follow(session, accepted, limit)
-    unchanged = [step["service"] for step in accepted["plan"] if step["verb"] != "replace"]
-    _show_deploy(session, rollouts, [name for name in unchanged if not _in(name, rollouts)])
-    return _code(rollouts)
-
-
-def _in(name: str, rollouts: list[Any]) -> bool:
-    return any(item["service"] == name for item in rollouts)
-
-
-def _show_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) -> None:
+    rollouts = _begun(session, accepted) if detach else _follow(session, accepted, limit)
+    changing = {item["service"] for item in rollouts}
+    unchanged = [step["service"] for step in accepted["plan"] if step["service"] not in changing]
     if session.json:
-        path = "/v1/services/{}/rollout"
-        same = [session.client.get(path.format(name), live="true") for name in unchanged]
-        found = rollouts + [item | {"changed": False} for item in same]
-        session.emit(found[0] if len(found) == 1 else {"rollouts": found})
-        return
+        _emit_deploy(session, rollouts, unchanged)
+    else:
+        _show_deploy(rollouts, unchanged, detach)
+    return 0 if detach else _code(rollouts)
+
+
+def _emit_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) -> None:
+    path = "/v1/services/{}/rollout"
+    same = [session.client.get(path.format(name), live="true") for name in unchanged]
+    found = rollouts + [item | {"changed": False} for item in same]
+    session.emit(found[0] if len(found) == 1 else {"rollouts": found})
+
+
+def _show_deploy(rollouts: list[Any], unchanged: list[str], detached: bool) -> None:
     for name in unchanged:
         print(f"{name} is unchanged")
+    if detached:
+        for item in rollouts:
+            print(
+                f"{item['id']} is begun; follow it with: volery rollout {item['service']} --watch"
+            )
+        return
     latest = {item["service"]: item for item in rollouts}
     for item in latest.values():
         spent = format_duration(sum(item["seconds"].values()))
