@@ -31,8 +31,8 @@ def init(
     target = session.file or folder / "volery.yaml"
     draft = detect(folder)
     if session.json:
-        lists = {"found": list(draft.found), "guessed": list(draft.guessed)}
-        session.emit({"manifest": render(draft)} | lists)
+        said = {"found": draft.found, "guessed": draft.guessed, "notes": draft.notes}
+        session.emit({"manifest": render(draft)} | said)
     elif dry_run:
         print(render(draft), end="")
     if dry_run:
