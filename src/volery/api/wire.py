@@ -162,14 +162,14 @@ def service(world: World, state: ServiceState) -> Json:
 
 
 def service_state(world: World, state: ServiceState) -> str:
-    """healthy, degraded, down or deploying."""
+    """healthy, degraded, down or deploying. What was scaled to nothing serves nobody: down."""
     if world.rollout_of(state.name) is not None:
         return "deploying"
     there = world.instances_of(state.name, state.active)
     ready = sum(item.intent == "run" and world.ready(item) for item in there)
-    if ready >= state.scale:
-        return "healthy"
-    return "degraded" if ready else "down"
+    if not ready or not state.scale:
+        return "down"
+    return "healthy" if ready >= state.scale else "degraded"
 
 
 def _url(world: World, name: str) -> str | None:

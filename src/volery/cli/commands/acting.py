@@ -109,7 +109,7 @@ def scale(service: str, instances: int, /, *, session: Given) -> int:
     Parameters
     ----------
     service: Which service.
-    instances: How many.
+    instances: How many; 0 takes it down.
     """
     body = {"by": session.by, "instances": instances}
     session.client.post(f"/v1/services/{service}/scale", body)
@@ -128,5 +128,8 @@ def scale(service: str, instances: int, /, *, session: Given) -> int:
     if session.json:
         session.emit(found)
     else:
-        print(f"{service} has {instances} instance{'s' if instances != 1 else ''}")
+        nothing = (
+            "" if instances else ": it is down until it is scaled up, deployed or brought `up`"
+        )
+        print(f"{service} has {instances} instance{'s' if instances != 1 else ''}{nothing}")
     return 0
