@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
@@ -85,6 +85,7 @@ class Plane(Protocol):
         """What the instances of a service wrote, secrets masked."""
 
 
+Parsed = TypeVar("Parsed")
 Handler = Callable[[Plane, Request, Any], Awaitable[Response]]
 
 
@@ -251,13 +252,19 @@ async def _gone(plane: Plane, _: Request, __: None) -> Response:
 async def _events(plane: Plane, request: Request, _: None) -> Response:
     query = request.query_params
     after = _number(query, "after", 0)
-    service = query.get("service")
+    service = query.get("service") or None
     if service:
         known(plane.operations.world, service)
-    if query.get("follow") != "true":
-        found = plane.store.events(after, MAX_EVENTS, service)[-_number(query, "limit", 1000) :]
-        return JSONResponse({"events": [wire.event(item) for item in found]})
-    return _stream(wire_events(_follow(plane, after, service)))
+    if query.get("follow") == "true":
+        return _stream(wire_events(_follow(plane, after, service)))
+    last, limit = plane.store.last_seq(), max(0, _number(query, "limit", 1000))
+    since = _moment(query, "since")
+    if service is None and since is None:
+        after = max(after, last - limit)  # sequence numbers have no gaps
+    found = plane.store.events(after, MAX_EVENTS, service)
+    late = [item for item in found if since is None or item.at >= since]
+    newest = late[max(0, len(late) - limit) :]
+    return JSONResponse({"events": [wire.event(item) for item in newest], "last": last})
 
 
 async def _follow(plane: Plane, after: int, service: str | None) -> AsyncIterator[Event]:
@@ -279,11 +286,10 @@ async def wire_events(events: AsyncIterator[Event]) -> AsyncIterator[wire.Json]:
 async def _logs(plane: Plane, request: Request, _: None) -> Response:
     query = request.query_params
     service = known(plane.operations.world, request.path_params["service"]).name
-    since, lines = query.get("since"), query.get("lines")
     wanted = LogQuery(
         instance=query.get("instance"),
-        since=float(since) if since else None,
-        lines=int(lines) if lines else None,
+        since=_moment(query, "since"),
+        lines=_number(query, "lines", 0) or None,
         follow=query.get("follow") == "true",
     )
     return _stream(_log_lines(plane.logs(service, wanted)))
@@ -295,10 +301,20 @@ async def _log_lines(lines: AsyncIterator[LogLine]) -> AsyncIterator[wire.Json]:
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    return _parsed(int, query, name) if name in query else default
+
+
+def _moment(query: Mapping[str, str], name: str) -> float | None:
+    return _parsed(float, query, name) if name in query else None
+
+
+def _parsed(parse: Callable[[str], Parsed], query: Mapping[str, str], name: str) -> Parsed:
     try:
-        return int(query.get(name, default))
+        return parse(query[name])
     except ValueError:
-        raise VoleryError(f"{name} must be a number", code=Code.INVALID) from None
+        raise VoleryError(
+            f"{name} must be a number, got {query[name][:40]!r}", code=Code.INVALID, where=name
+        ) from None
 
 
 def _stream(items: AsyncIterator[wire.Json]) -> Response:

@@ -88,6 +88,9 @@ REFUSALS = [
     ("POST", "/v1/services/catalog/scale", b'{"instances": 5000}', 422),
     ("GET", "/v1/nothing", None, 404),
     ("GET", "/v1/events?after=x", None, 422),
+    ("GET", "/v1/events?since=yesterday", None, 422),
+    ("GET", "/v1/services/catalog/logs?since=x", None, 422),
+    ("GET", "/v1/services/catalog/logs?lines=many", None, 422),
 ]
 
 

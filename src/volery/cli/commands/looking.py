@@ -14,6 +14,8 @@ from volery.cli.session import Given, Session, seconds
 from volery.model.errors import Code, VoleryError
 
 LOOK_EVERY_SECONDS = 0.5
+PAST_EVENTS = 1000
+TAIL_EVENTS = 10
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative=())]
 Watch = Annotated[bool, Parameter(name=["--watch", "-w"], negative=())]
 
@@ -102,7 +104,8 @@ def events(
     /,
     *,
     follow: Follow = False,
-    limit: int = 1000,
+    since: str | None = None,
+    limit: int | None = None,
     session: Given,
 ) -> int:
     """What happened and why, oldest first; one JSON object a line with --output json.
@@ -110,19 +113,27 @@ def events(
     Parameters
     ----------
     service: Only about this one.
-    follow: Go on with what happens from now on.
-    limit: At most so many of the past.
+    follow: The last few (or those since, or the limit), then what happens from now on.
+    since: Only this far back: 10m, 1h.
+    limit: At most so many of the past: 1000, or 10 with -f.
     """
-    found = session.client.get("/v1/events", service=service, limit=limit)["events"]
-    for item in found:
+    if limit is None:
+        limit = TAIL_EVENTS if follow and since is None else PAST_EVENTS
+    found = session.client.get("/v1/events", service=service, limit=limit, since=_moment(since))
+    for item in found["events"]:
         _show_event(session, item)
     if follow:
-        after = found[-1]["seq"] if found else 0
         for item in session.client.stream(
-            "/v1/events", after=after, service=service, follow="true"
+            "/v1/events", after=found["last"], service=service, follow="true"
         ):
             _show_event(session, item)
     return 0
+
+
+def _moment(since: str | None) -> float | None:
+    """So long ago, in Unix seconds."""
+    back = seconds("--since", since)
+    return None if back is None else datetime.now(UTC).timestamp() - back
 
 
 def _show_event(session: Session, item: dict[str, Any]) -> None:
@@ -155,12 +166,10 @@ def logs(
     lines: Only the last so many of each instance.
     instance: Only this one.
     """
-    back = seconds("--since", since)
-    start = None if back is None else datetime.now(UTC).timestamp() - back
     stream = session.client.stream(
         f"/v1/services/{service}/logs",
         follow="true" if follow else None,
-        since=start,
+        since=_moment(since),
         lines=lines,
         instance=instance,
     )
