@@ -24,6 +24,7 @@ from volery.api import wire
 from volery.api.bodies import ApplyBody, ByBody, RollbackBody, ScaleBody
 from volery.control.operations import Operations
 from volery.decide.submit import known
+from volery.manifest.explain import said
 from volery.model.errors import HTTP, Code, VoleryError
 from volery.model.ports import Store
 from volery.model.state import Event, Phase
@@ -125,14 +126,21 @@ async def _body(request: Request, model: type[BaseModel] | None) -> BaseModel | 
         raw += chunk
         if len(raw) > MAX_BODY_BYTES:
             raise VoleryError(
-                f"the request is larger than {MAX_BODY_BYTES} bytes", code=Code.INVALID
+                f"the request is larger than {MAX_BODY_BYTES} bytes",
+                code=Code.INVALID,
+                hint="a manifest that large is too much for one application: split it",
             )
     try:
         return model.model_validate_json(bytes(raw) or b"{}")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise VoleryError(first["msg"], code=Code.INVALID, where=place) from None
+        raise VoleryError(
+            said(first),
+            code=Code.INVALID,
+            hint="GET /openapi.json says what may be sent",
+            where=place,
+        ) from None
 
 
 async def _volery_error(_: Request, error: Exception) -> Response:
@@ -142,7 +150,11 @@ async def _volery_error(_: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    body = VoleryError(f"{request.method} {request.url.path}: {error.detail}", code=Code.NOT_FOUND)
+    body = VoleryError(
+        f"{request.method} {request.url.path}: {error.detail}",
+        code=Code.NOT_FOUND,
+        hint="GET /openapi.json says what there is",
+    )
     return JSONResponse({"error": body.as_json()}, error.status_code)
 
 
@@ -170,7 +182,9 @@ async def _rollout(plane: Plane, request: Request, _: None) -> Response:
         live = {service.live.release for service in world.services.values() if service.live}
         found = [r for r in found if r.phase is Phase.DONE and r.to_release in live]
     if not found:
-        raise VoleryError(f"{name} has had no rollout yet", code=Code.NOT_FOUND)
+        raise VoleryError(
+            f"{name} has had no rollout yet", code=Code.NOT_FOUND, hint=f"volery deploy {name}"
+        )
     return JSONResponse(wire.rollout(max(found, key=lambda item: item.created_at)))
 
 
@@ -313,7 +327,10 @@ def _parsed(parse: Callable[[str], Parsed], query: Mapping[str, str], name: str)
         return parse(query[name])
     except ValueError:
         raise VoleryError(
-            f"{name} must be a number, got {query[name][:40]!r}", code=Code.INVALID, where=name
+            f"{name} must be a number, got {query[name][:40]!r}",
+            code=Code.INVALID,
+            hint=f"{name}=10, for example",
+            where=name,
         ) from None
 
 

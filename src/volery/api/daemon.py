@@ -287,7 +287,10 @@ def _lock(home: Home) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise VoleryError(f"another control plane holds {home.lock}") from None
+        raise VoleryError(
+            f"another control plane holds {home.lock}",
+            hint="one is enough; volery status says how it is",
+        ) from None
     return descriptor
 
 

@@ -282,7 +282,7 @@ class LocalBuilder:
 
     async def _build(self, job: _Job, artifact: Artifact) -> None:
         if not artifact.present:
-            raise VoleryError("its source is gone; deploy it again from the source")
+            raise VoleryError("its source is gone", hint="deploy it again from the source")
         await _in_thread(lambda stop: artifact.start_afresh(stop.is_set))
         seconds = await self._stage("build", job, artifact)
         self._tell(job, replace(job.status, build_seconds=seconds))

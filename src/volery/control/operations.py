@@ -246,7 +246,11 @@ class Operations:
         state = submit.known(draft.world, service)
         rollout = draft.world.rollout_of(service)
         if rollout is None:
-            raise VoleryError(f"{service} has no rollout under way", code=Code.CONFLICT)
+            raise VoleryError(
+                f"{service} has no rollout under way",
+                code=Code.CONFLICT,
+                hint=f"volery rollout {service} shows the last one",
+            )
         reason = f"{verb} asked for by {by or 'a person'}"
         if verb == "abort" and rollout.phase is not Phase.ROLLING_BACK:
             after, state = rollouts.abort(rollout, state, reason, draft.now)
@@ -256,7 +260,9 @@ class Operations:
             after = replace(rollouts.resume(rollout, draft.now), reason="")
         else:
             raise VoleryError(
-                f"cannot {verb} {rollout.id} while it is {rollout.phase}", code=Code.CONFLICT
+                f"cannot {verb} {rollout.id} while it is {rollout.phase}",
+                code=Code.CONFLICT,
+                hint=f"volery rollout {service} --watch",
             )
         draft.put("service", service, state)
         record(draft, rollout, after)
@@ -297,7 +303,11 @@ def _chosen(request: Request) -> list[str]:
         if name not in names:
             raise submit.unknown_service(name, names)
     if request.release and len(request.only or ()) != 1:
-        raise VoleryError("--release goes with exactly one service", code=Code.INVALID)
+        raise VoleryError(
+            "--release goes with exactly one service",
+            code=Code.INVALID,
+            hint=f"volery deploy SERVICE --release {request.release}",
+        )
     return [name for name in names if request.only is None or name in request.only]
 
 

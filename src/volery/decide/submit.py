@@ -221,7 +221,11 @@ def scale(world: World, service: str, count: int) -> ServiceState:
     state = known(world, service)
     _refuse_second_rollout(world, service)
     if not 0 <= count <= 1000:
-        raise VoleryError(f"scale must be 0 to 1000, got {count}", code=Code.INVALID)
+        raise VoleryError(
+            f"scale must be 0 to 1000, got {count}",
+            code=Code.INVALID,
+            hint=f"volery scale {service} {min(max(count, 0), 1000)}",
+        )
     return replace(state, scale=count)
 
 

@@ -106,6 +106,30 @@ def test_refusals_are_one_clear_object(
     assert set(error) == {"code", "message", "hint", "where"} and error["message"]
 
 
+WORDS = [
+    ("scale", b'{"instances": "many"}', "instances", "must be a whole number"),
+    ("scale", b'{"instances": 1.5}', "instances", "must be a whole number"),
+    ("scale", b'{"instances": -1}', "instances", "must be at least 0"),
+    ("scale", b"{}", "instances", "is missing"),
+    ("scale", b'{"instances": 1, "count": 2}', "count", "is not known here"),
+    ("scale", b'{"instances": 1', "", "the body is no JSON: EOF while parsing an object at"),
+    ("restart", b"[]", "", "must be a mapping"),
+    ("restart", b'{"by": 3}', "by", "must be text"),
+    ("restart", b'{"by": "' + b"x" * 201 + b'"}', "by", "must have at most 200 characters"),
+]
+
+
+@pytest.mark.parametrize(("verb", "content", "where", "message"), WORDS)
+def test_what_is_wrong_with_a_body_is_said_in_our_words(
+    api: TestClient, verb: str, content: bytes, where: str, message: str
+) -> None:
+    answer = api.post(f"/v1/services/catalog/{verb}", content=content)
+    error = answer.json()["error"]
+    assert answer.status_code == 422 and error["where"] == where and error["hint"]
+    assert error["message"].startswith(message), error
+    assert "nput" not in error["message"] and "tring" not in error["message"]
+
+
 def test_refused_before_anything_changes(plane: SimPlane, api: TestClient) -> None:
     assert api.get("/v1/status").status_code == 409
     missing = body()

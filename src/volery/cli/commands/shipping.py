@@ -258,7 +258,10 @@ def _delete(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise VoleryError(f"cannot delete {folder}: {error.strerror}") from None
+        raise VoleryError(
+            f"cannot delete {folder}: {error.strerror}",
+            hint=f"rm -r {folder}, as the user who owns what is in it",
+        ) from None
 
 
 def _until_gone(session: Session) -> None:
