@@ -95,10 +95,7 @@ class Artifact:
             shutil.copytree(self.source, self.src, symlinks=True, copy_function=copy)
         except OSError as error:
             why = str(error.args[0][0][2]) if isinstance(error, shutil.Error) else error.strerror
-            raise VoleryError(
-                f"cannot copy the source to build it: {why}",
-                hint="look for files that cannot be read, and for room on the disk",
-            ) from error
+            raise VoleryError(f"cannot copy the source to build it: {why}") from error
 
     def mark_built(self, seconds: float) -> None:
         """From now on it is complete, also after a power cut."""

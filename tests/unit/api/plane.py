@@ -63,7 +63,9 @@ class SimPlane:
         engine = SimEngine(self.line, lambda release: Behaviour())
         self.engine = engine
         self.traffic = SimTraffic(self.line, engine)
-        builder = SimBuilder(self.line, lambda release: "")
+        self.bad: dict[str, str] = {}
+        """What goes wrong with a release: tests or build."""
+        builder = SimBuilder(self.line, lambda release: self.bad.get(release, ""))
         self.store = MemoryStore()
         ports = Ports(self.store, engine, self.traffic, builder, self.line)
         edge = self.traffic.edge_port

@@ -1,4 +1,4 @@
-"""`deploy --detach`: what was begun, in the shape of what will be there at its end."""
+"""`deploy`: what it prints, detached or not, and how it ends when the release is bad."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from unit.cli.desk import Desk
 
+from volery.cli.commands.looking import rollout
 from volery.cli.commands.shipping import deploy
 
 
@@ -51,3 +52,43 @@ def test_for_people_the_next_command_is_named(
     desk.plane.sources.version = "bbbbbbbb"
     assert deploy("catalog", detach=True, session=desk.session()) == 0
     assert "volery rollout catalog --watch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "state", "said"),
+    [("build", "failed", "could not be built"), ("tests", "refused", "was refused")],
+)
+def test_a_bad_release_is_exit_3_and_the_old_one_serves(
+    desk: Desk, capsys: pytest.CaptureFixture[str], wrong: str, state: str, said: str
+) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    desk.plane.bad["catalog@bbbbbbbb"] = wrong
+    assert deploy("catalog", session=desk.session()) == 3
+    assert f"catalog@bbbbbbbb {said}; catalog@aaaaaaaa serves" in capsys.readouterr().out
+    releases = desk.client.get("/v1/services/catalog/releases")["releases"]
+    assert [item["state"] for item in releases] == [state, "live"]
+
+
+@pytest.mark.parametrize("wrong", ["build", "tests"])
+def test_a_bad_first_release_is_exit_1(wrong: str) -> None:
+    desk = Desk()
+    desk.plane.bad["catalog@aaaaaaaa"] = wrong
+    desk.client.post("/v1/apply", desk.session().apply_body())
+    assert rollout("catalog", watch=True, session=desk.session("json")) == 1
+
+
+def test_what_was_aborted_is_no_bad_release(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    look = desk.client.get
+
+    def get(path: str, **query: object) -> Any:
+        found = look(path, **query)
+        if path == "/v1/rollouts" and found["rollouts"][0]["phase"] == "starting":
+            desk.client.post("/v1/services/catalog/abort")
+        return found
+
+    monkeypatch.setattr(desk.client, "get", get)
+    assert deploy("catalog", session=desk.session()) == 3
+    assert "catalog@bbbbbbbb was taken back; catalog@aaaaaaaa serves" in capsys.readouterr().out

@@ -191,7 +191,7 @@ def deploy(
     if session.json:
         _emit_deploy(session, rollouts, unchanged)
     else:
-        _show_deploy(rollouts, unchanged, detach)
+        _show_deploy(session, rollouts, unchanged, detach)
     return 0 if detach else _code(rollouts)
 
 
@@ -202,7 +202,9 @@ def _emit_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) ->
     session.emit(found[0] if len(found) == 1 else {"rollouts": found})
 
 
-def _show_deploy(rollouts: list[Any], unchanged: list[str], detached: bool) -> None:
+def _show_deploy(
+    session: Session, rollouts: list[Any], unchanged: list[str], detached: bool
+) -> None:
     for name in unchanged:
         print(f"{name} is unchanged")
     if detached:
@@ -217,7 +219,15 @@ def _show_deploy(rollouts: list[Any], unchanged: list[str], detached: bool) -> N
         if item["phase"] == "done":
             print(f"{item['to']} serves (took {spent})")
         elif item["phase"] == "rolled_back":
-            print(f"{item['to']} was refused; {item['from']} serves")
+            print(f"{item['to']} {_what_became(session, item)}; {item['from']} serves")
+
+
+def _what_became(session: Session, rollout: dict[str, Any]) -> str:
+    """Of a release that does not serve: the word that `releases` has for it."""
+    found = session.client.get(f"/v1/services/{rollout['service']}/releases")["releases"]
+    state = next((item["state"] for item in found if item["release"] == rollout["to"]), "")
+    words = {"failed": "could not be built", "refused": "was refused"}
+    return words.get(state, "was taken back")
 
 
 def down(
