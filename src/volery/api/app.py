@@ -22,6 +22,8 @@ from starlette.routing import Route
 from volery import __version__
 from volery.api import wire
 from volery.api.bodies import ApplyBody, ByBody, RollbackBody, ScaleBody
+from volery.api.logs import LogLine
+from volery.api.places import LogQuery
 from volery.control.operations import Operations
 from volery.decide.submit import known
 from volery.manifest.explain import said
@@ -31,25 +33,6 @@ from volery.model.state import Event, Phase
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_EVENTS = 1_000_000
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """One line an instance wrote; `at` is Unix seconds, exact to a quarter of a second."""
-
-    at: float
-    instance: str
-    text: str
-
-
-@dataclass(frozen=True)
-class LogQuery:
-    """Which lines: of which instance (all if none), since when, how many, and whether to go on."""
-
-    instance: str | None = None
-    since: float | None = None
-    lines: int | None = None
-    follow: bool = False
 
 
 class Plane(Protocol):
@@ -305,13 +288,14 @@ async def _logs(plane: Plane, request: Request, _: None) -> Response:
         since=_moment(query, "since"),
         lines=_number(query, "lines", 0) or None,
         follow=query.get("follow") == "true",
+        previous=query.get("previous") == "true",
     )
     return _stream(_log_lines(plane.logs(service, wanted)))
 
 
 async def _log_lines(lines: AsyncIterator[LogLine]) -> AsyncIterator[wire.Json]:
     async for line in lines:
-        yield {"at": wire.time(line.at), "instance": line.instance, "text": line.text}
+        yield wire.log_line(line)
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:

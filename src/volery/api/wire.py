@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from volery.api.logs import LogLine
 from volery.decide.plan import Step
 from volery.decide.world import World
 from volery.model.ports import Observation
@@ -70,6 +71,11 @@ def event(item: Event) -> Json:
         "cause": item.cause,
         "data": item.data,
     }
+
+
+def log_line(item: LogLine) -> Json:
+    """One line of `logs`."""
+    return {"at": time(item.at), "instance": item.instance, "text": item.text}
 
 
 def release(item: Release) -> Json:

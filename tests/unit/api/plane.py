@@ -10,7 +10,8 @@ from typing import Any
 
 from simulation.adapters import Behaviour, SimBuilder, SimEngine, SimTraffic, Timeline
 
-from volery.api.app import LogLine, LogQuery
+from volery.api.logs import LogLine
+from volery.api.places import LogQuery
 from volery.control.controller import Controller, Ports
 from volery.control.operations import Operations
 from volery.control.specs import instance_spec

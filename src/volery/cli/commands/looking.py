@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from volery.cli.session import Given, Session, seconds
 from volery.model.errors import Code, VoleryError
+
+if TYPE_CHECKING:
+    from volery.api.places import LogQuery
 
 LOOK_EVERY_SECONDS = 0.5
 PAST_EVENTS = 1000
@@ -152,30 +157,80 @@ def logs(
     *,
     follow: Follow = False,
     since: str | None = None,
+    previous: Annotated[bool, Parameter(name=["--previous", "-p"], negative=())] = False,
     lines: int | None = None,
     instance: str | None = None,
+    timestamps: Annotated[bool, Parameter(name=["--timestamps", "-t"], negative=())] = False,
     session: Given,
 ) -> int:
-    """What the instances of a service wrote, secrets masked.
+    """What the instances of a service wrote, secrets masked; also where no control plane runs.
+
+    Those that are there; where none is, those of the release that was there last.
 
     Parameters
     ----------
     service: Whose.
     follow: Go on with what is written from now on.
-    since: Only this far back: 10m, 1h.
+    since: Only this far back: 10m, 1h; also of instances that are gone by now.
+    previous: Only of instances that are gone, as long as their logs are kept.
     lines: Only the last so many of each instance.
     instance: Only this one.
+    timestamps: When each line was noticed, exact to a quarter of a second.
     """
-    stream = session.client.stream(
-        f"/v1/services/{service}/logs",
-        follow="true" if follow else None,
-        since=_moment(since),
-        lines=lines,
-        instance=instance,
-    )
-    for item in stream:
-        if session.json:
-            print(json.dumps(item), flush=True)
-        else:
-            print(f"{item['instance']} | {item['text']}", flush=True)
+    from volery.api.places import LogQuery
+
+    query = LogQuery(instance, _moment(since), lines, follow and not previous, previous)
+    show = partial(_show_line, session, timestamps)
+    try:
+        for item in _logged(session, service, query):
+            show(item)
+    except VoleryError as error:
+        if error.code is not Code.NO_CONTROL_PLANE or not _from_files(
+            session, service, query, show
+        ):
+            raise
     return 0
+
+
+def _logged(session: Session, service: str, query: LogQuery) -> Iterator[dict[str, Any]]:
+    return session.client.stream(
+        f"/v1/services/{service}/logs",
+        follow="true" if query.follow else None,
+        previous="true" if query.previous else None,
+        since=query.since,
+        lines=query.lines,
+        instance=query.instance,
+    )
+
+
+def _from_files(
+    session: Session, service: str, query: LogQuery, show: Callable[[dict[str, Any]], None]
+) -> bool:
+    """Whether there was something to show without a control plane."""
+    import asyncio
+
+    from volery.api import wire
+    from volery.api.offline import offline_logs
+
+    found = offline_logs(session.home, service, query)
+    if found is None:
+        return False
+    print("no control plane runs here; this is what the files have", file=sys.stderr)
+
+    async def go_on() -> None:
+        async for line in found.follow(asyncio.Event()):
+            show(wire.log_line(line))
+
+    if query.follow:
+        asyncio.run(go_on())
+    for line in () if query.follow else found.past():
+        show(wire.log_line(line))
+    return True
+
+
+def _show_line(session: Session, timestamps: bool, item: dict[str, Any]) -> None:
+    if session.json:
+        print(json.dumps(item), flush=True)
+        return
+    at = f"{item['at']}  " if timestamps else ""
+    print(f"{at}{item['instance']} | {item['text']}", flush=True)
