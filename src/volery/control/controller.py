@@ -225,8 +225,9 @@ class Controller:
         """
         draft = self.draft()
         rollout = chosen(draft.world, service, verb)
-        state = draft.world.services[service]
-        after, state = act(rollout, state, verb, reason, draft.now, full=full)
+        after, state = act(
+            rollout, draft.world.services[service], verb, reason, draft.now, full=full
+        )
         draft.put("service", service, state)
         draft.event(
             f"rollout.{verb}",

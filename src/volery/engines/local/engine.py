@@ -112,11 +112,6 @@ class LocalEngine:
         kept = archive.find(self._home, instance)
         return [] if kept is None else shown(kept, self._masking_of(instance, kept), lines)
 
-    def folder_of(self, instance: str) -> Path | None:
-        """Where `supervise.logs` finds what an instance wrote, also after `forget`."""
-        known = self._instances.get(instance)
-        return known.folder if known is not None else archive.find(self._home, instance)
-
     def shims(self) -> tuple[int, ...]:
         """The process ids of the shims."""
         found = (instance.shim for instance in self._instances.values())
