@@ -87,7 +87,8 @@ _NONE = Counters()
 
 def _each(change: Change, one: ProxySample, two: ProxySample) -> ProxySample:
     def merged(a: Mapping[str, Counters], b: Mapping[str, Counters]) -> dict[str, Counters]:
-        return {key: change(a.get(key, _NONE), b.get(key, _NONE)) for key in sorted({*a, *b})}
+        found = {key: change(a.get(key, _NONE), b.get(key, _NONE)) for key in sorted({*a, *b})}
+        return {key: counters for key, counters in found.items() if counters != _NONE}
 
     return ProxySample(
         merged(one.groups, two.groups),
