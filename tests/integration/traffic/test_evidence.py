@@ -38,7 +38,7 @@ from integration.traffic.upstreams import (
 from volery.decide.evidence import delta
 from volery.model.application import Need, Retry
 from volery.model.evidence import Counters, ProxySample, Sample, floor_ms
-from volery.model.ports import Edge, TrafficConfig
+from volery.model.ports import Edge, Endpoint, GroupTraffic, ServiceTraffic, TrafficConfig
 from volery.traffic.envoy import EnvoyTraffic
 
 EDGE, GROUP = "front~a~web", "web~a"
@@ -238,7 +238,9 @@ def test_tcp_connections(tmp_path: Path) -> None:
                 edges = tuple(edge(traffic, "front", need) for need in ("db", "gone"))
                 services = {
                     "db": service("tcp", a=(50, one), b=(50, two)),
-                    "gone": service("tcp", a=(100, dead)),
+                    "gone": ServiceTraffic(
+                        "tcp", {"a": GroupTraffic(100, (Endpoint("gone-1", dead),))}
+                    ),
                 }
                 await apply(traffic, TrafficConfig(None, services, edges))
                 traffic.attend(frozenset(services))
