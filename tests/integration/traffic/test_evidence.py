@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import grpc.aio
@@ -87,7 +88,7 @@ def test_what_a_failed_request_is(tmp_path: Path) -> None:
     async def test() -> None:
         async with unruly_web(tmp_path, Need(timeout=0.3)) as (traffic, inside, _):
             for path, expected in cases.items():
-                seen = await counted(traffic, lambda path=path: get(inside.port, path))
+                seen = await counted(traffic, partial(get, inside.port, path))
                 assert numbers(seen.groups.get(GROUP)) == expected, path
                 assert numbers(seen.edges.get(EDGE)) == expected, path
                 if path != "/cut":  # Envoy's counters of a host take it for a success
@@ -107,7 +108,7 @@ def test_every_try_counts_for_the_group_and_the_end_for_the_caller(tmp_path: Pat
         policy = Need(retry=Retry(attempts=3, on=("5xx", "reset")))
         async with unruly_web(tmp_path, policy) as (traffic, inside, _):
             for path in ("/status/503", "/reset"):
-                seen = await counted(traffic, lambda path=path: get(inside.port, path))
+                seen = await counted(traffic, partial(get, inside.port, path))
                 assert numbers(seen.groups[GROUP]) == (3, 3), path
                 assert numbers(seen.instances["a-1"]) == (3, 3), path
                 assert numbers(seen.edges[EDGE]) == (1, 1), path
