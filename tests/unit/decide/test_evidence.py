@@ -179,7 +179,7 @@ LIMITS = {"resources": {"cpu": 0.5, "memory": "100Mi"}}
 MIB = 2**20
 
 
-def world(*, intent: str = "run", **observed: Any) -> World:
+def world(*, intent: Any = "run", **observed: Any) -> World:
     """A service with one instance in each of two slots; `observed` is of the one in b."""
     base = running(application(web=LIMITS))
     two = replace(instance(TWO, "web", "web@2bb", "b"), intent=intent)
