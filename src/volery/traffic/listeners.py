@@ -2,8 +2,9 @@
 
 A listener never changes while its port lives: what may change is in routes and endpoints, because
 replacing a listener would cut its connections. The gateway is the border: what only we may say
-(`x-envoy-*`, `x-volery-*`, the `fit` member of `baggage`) does not enter. Inside, at the edges,
-headers pass untouched but for `x-envoy-*`. The gateway is also who says where a request came from.
+(`x-envoy-*`, `x-volery-*`, the members `fit` and `volery-*` of `baggage`) does not enter. Inside,
+at the edges, headers pass untouched but for `x-envoy-*`. The gateway is also who says where a
+request came from.
 """
 
 from __future__ import annotations
@@ -34,7 +35,15 @@ TCP_CONNECT_ATTEMPTS = 3
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
 LOOPBACK = "127.0.0.1"
 # For a client on this machine Envoy itself would name the machine's own address.
+# Libraries decode the key of a member and pass it on decoded, so it is looked at as they see it.
 BORDER = """
+local function ours(member)
+  local key = string.gsub(string.match(member, "^[^=;]*"), "%+", " ")
+  key = string.gsub(key, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+  key = string.match(key, "^%s*(.-)%s*$")
+  return key == "fit" or string.sub(key, 1, 7) == "volery-"
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local client = handle:streamInfo():downstreamDirectRemoteAddress()
@@ -46,9 +55,7 @@ function envoy_on_request(handle)
   if baggage == nil then return end
   local kept = {}
   for member in string.gmatch(baggage, "[^,]+") do
-    if not string.match(member, "^%s*fit%s*[=;]") and not string.match(member, "^%s*fit%s*$") then
-      kept[#kept + 1] = member
-    end
+    if not ours(member) then kept[#kept + 1] = member end
   end
   headers:remove("baggage")
   if #kept > 0 then headers:add("baggage", table.concat(kept, ",")) end
