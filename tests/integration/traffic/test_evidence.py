@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from integration.traffic.upstreams import (
 from volery.decide.evidence import delta
 from volery.model.application import Need, Retry
 from volery.model.evidence import Counters, ProxySample, Sample, floor_ms
-from volery.model.ports import Edge, Endpoint, GroupTraffic, ServiceTraffic, TrafficConfig
+from volery.model.ports import Edge, Endpoint, GroupTraffic, ServiceTraffic, Split, TrafficConfig
 from volery.traffic.envoy import EnvoyTraffic
 
 EDGE, GROUP = "front~a~web", "web~a"
@@ -329,6 +330,35 @@ def test_two_slots_and_the_gateway(tmp_path: Path) -> None:
             assert one.requests + two.requests == 200
             assert sum(group.failures for group in seen.groups.values()) == 50
             assert seen.instances["a-1"] == Counters(one.requests, seen.groups["web~a"].failures)
+
+    run(test())
+
+
+def test_copies_count_for_the_canary_and_not_for_the_caller(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with (
+            Web("one").running() as one,
+            Unruly().running() as canary,
+            opened(tmp_path) as traffic,
+        ):
+            inside = edge(traffic, "front", "web")
+            web = service(a=(100, one.address), b=(0, canary.address))
+            web = replace(web, split=Split(canary="b", mirror=100))
+            await apply(traffic, TrafficConfig(None, {"web": web}, (inside,)))
+            traffic.attend(frozenset({"web"}))
+
+            async def many() -> None:
+                for path in ("/status/200", "/status/200", "/status/500", "/reset", "/cut"):
+                    await get(inside.port, path)
+
+            seen = await counted(traffic, many)
+            assert numbers(seen.edges[EDGE]) == (5, 1)
+            assert numbers(seen.groups[GROUP]) == (5, 1)
+            assert numbers(seen.groups["web~b"]) == (5, 2)
+            assert numbers(seen.instances["b-1"]) == (5, 2)
+            assert not seen.groups["web~b"].latency
+            assert sum(seen.rough[GROUP].latency.values()) == 5
+            assert sum(seen.rough["web~b"].latency.values()) == 3  # of those that were answered
 
     run(test())
 

@@ -295,6 +295,23 @@ def test_a_failure_waits_for_its_request() -> None:
     assert not marks.owed
 
 
+@pytest.mark.parametrize("only_copies", [True, False])
+def test_where_a_group_got_only_copies_rough_latencies_are_compared(only_copies: bool) -> None:
+    fine = {"web~a": Counters(latency={1: 3}), "web~b": Counters(latency={2: 3})}
+    rough = {"web~a": Counters(latency={5: 3}), "web~b": Counters(latency={6: 3})}
+    if only_copies:
+        del fine["web~b"]
+    given_world = world()
+    service = given_world.services["web"]
+    marks = Marks(100.0, Sample(1, 100.0, {OLD: ProxySample()}))
+    sample = Sample(2, 101.0, {OLD: ProxySample(fine, rough=rough)})
+    found, _ = arms(marks, given_world, service, sample, 101.0)
+    expected = rough if only_copies else fine
+    assert {f"web~{slot}": arm.latency for slot, arm in found.slots.items()} == {
+        group: counters.latency for group, counters in expected.items()
+    }
+
+
 def test_marks_survive_the_store() -> None:
     _, marks = arms(None, world(), world().services["web"], counting(1, 100.0, 10, 1), 100.0)
     kind = TypeAdapter(Marks)

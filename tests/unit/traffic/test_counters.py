@@ -106,6 +106,19 @@ def test_a_latency_is_known_to_within_a_bucket_and_half_a_bin(ms: float, count: 
     assert floor_ms(index) / 1.051 <= ms <= floor_ms(index + 1) * 1.051
 
 
+def test_a_clusters_own_histogram_is_rough() -> None:
+    totals = [
+        {"lower_bound": 0, "width": 0, "count": 2},
+        {"lower_bound": 3, "width": 0.1, "count": 1},
+        {"lower_bound": 100, "width": 10, "count": 4},
+    ]
+    detail = {"name": "cluster.web~a.upstream_rq_time", "totals": totals}
+    seen = proxy_sample(stats({"histograms": {"details": [detail]}}), {})
+    latency = {bucket(0.5): 2, bucket(3.5): 1, bucket(105): 4}
+    assert seen.rough == {"web~a": Counters(latency=latency)}
+    assert not seen.groups
+
+
 def test_the_query_asks_for_the_services_named_and_no_others() -> None:
     names = [
         "volery.requests.via.gateway.need.web.to.web~a",
