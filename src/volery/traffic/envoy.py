@@ -42,6 +42,8 @@ DRAIN_SECONDS = 15.0
 SETTLE_SECONDS = 0.02
 FAST_SECONDS = 0.02
 SLOW_SECONDS = 1.0
+# What is in flight matters where something drains.
+CALM_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 DELIVER_SECONDS = 30.0
 
@@ -266,6 +268,8 @@ class EnvoyTraffic:
         told = generation > 0 or self._snapshot != xds.Snapshot()
         ready = told and newest is not None and await newest.admin.ready()
         self._tell(ready=ready, proxies=self._fleet.pids)
+        if not self._attentive() and begun < self._status.sampled_at + CALM_SECONDS:
+            return
         in_flight = await sampler.sample(self._fleet.admins)
         self._tell(in_flight=in_flight, sampled=generation, sampled_at=begun)
 
