@@ -262,7 +262,7 @@ def _slow_counters(
     policy: Policy, state: State, canary: Arm, control: Arm, cold: float, dt: float
 ) -> dict[str, Counter]:
     names = [level_name(level) for level in state.edges]
-    if not canary.latency or not control.latency:
+    if not canary.latency and not control.latency:
         return {name: state.counters[name] for name in names}
     at = list(state.edges.values())
     shifts = [tolerated_shift(policy, edge) for edge in at]
