@@ -25,6 +25,8 @@ PRIOR_PHI, PRIOR_WEIGHT = 1.5, 5.0
 """Before anything was seen, events are taken to be a little clumped."""
 DOUBT_PHI, DOUBT_WEIGHT = 2.0, 10.0
 """For promotion the prior is sceptical: a thin history must not vouch for a release."""
+CAUTION = 1.0
+"""What was measured from few events may be too low by so many standard deviations, roughly."""
 LEAST_PHI, LEAST_PHI_SLOW = 1.0, 0.5
 EVERY_SECONDS = 60.0
 """So often the latency edges follow the old release."""
@@ -249,5 +251,12 @@ def over_dispersion(metric: Metric, prior: float, weight: float, frozen: bool) -
     spreads = compared or metric.along[:1]
     if frozen:
         spreads = (*spreads, *metric.along)
-    found = [(spread.seen + prior * weight) / (spread.due + weight) for spread in spreads]
-    return max(found, default=prior)
+    return max(
+        (
+            (spread.seen + prior * weight)
+            / (spread.due + weight)
+            * (1 + CAUTION / math.sqrt(spread.due + weight))
+            for spread in spreads
+        ),
+        default=prior * (1 + CAUTION / math.sqrt(weight)),
+    )

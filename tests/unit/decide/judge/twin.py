@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from volery.decide.judge import alarm, bets, trust
+from volery.decide.judge import alarm, bets, history, trust
 from volery.decide.judge.history import (
     DOUBT_PHI,
     DOUBT_WEIGHT,
@@ -118,7 +118,9 @@ class Spreads:
 
     def phi(self, prior: float, weight: float) -> Array:
         """The over-dispersion, [metric, run]."""
-        return np.asarray((self.seen + prior * weight) / (self.due + weight))
+        due = self.due + weight
+        caution = 1 + history.CAUTION / np.sqrt(due)
+        return np.asarray((self.seen + prior * weight) / due * caution)
 
 
 class Past:
@@ -236,8 +238,9 @@ class Judges:
         policy = self.policy
         usual = policy.rho * np.maximum(self._rate()[0], self.usual) + policy.delta + cold
         usual = np.clip(usual, 1e-6, 1 - 1e-6)
-        expected = usual + (1 - usual) * alarm.HALF
-        failed = np.minimum(tick.k[0], tick.n[0])
-        change = failed * np.log(expected / usual)
-        change = change + (tick.n[0] - failed) * np.log((1 - expected) / (1 - usual))
-        self.failing = np.clip(self.failing + change / self.phi[0], 0.0, alarm.MOST)
+        again = 1 - 2 / (np.maximum(self.phi[0], 1.0) + 1)
+        most = (1 - alarm.NEAR * (1 - again)) / np.maximum(again, 1e-12)
+        ratio = np.minimum(1 + (1 - usual) * alarm.HALF / usual, most)
+        clumps = (1 - again) * ratio / (1 - again * ratio) - 1
+        change = tick.k[0] * np.log(ratio) - tick.n[0] * usual * (1 - again) * clumps
+        self.failing = np.clip(self.failing + change, 0.0, alarm.MOST)
