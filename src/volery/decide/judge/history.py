@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from volery.decide.judge.policy import LEVELS
 from volery.decide.judge.tails import above, edges
@@ -34,8 +35,7 @@ FEW = 1e-5
 """Buckets with a smaller share of all requests are forgotten."""
 
 
-@dataclass(frozen=True)
-class Rate:
+class Rate(NamedTuple):
     """Exposure and bad events, both fading."""
 
     n: float = 0.0
@@ -49,6 +49,9 @@ class Rate:
         """With one more tick."""
         keep = math.exp(-seconds / RATE_SECONDS)
         return Rate(self.n * keep + n, self.k * keep + k)
+
+
+NOTHING = Rate()
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Spread:
 class Metric:
     """What is known of one kind of bad event."""
 
-    rate: Rate = Rate()
+    rate: Rate = NOTHING
     across: tuple[Spread, ...] = ()
     along: tuple[Spread, ...] = ()
 
@@ -87,14 +90,14 @@ class History:
     the share above it of each latency level."""
 
     seconds: float = 0.0
-    traffic: Rate = Rate()
+    traffic: Rate = NOTHING
     errors: Metric = field(default_factory=lambda: Metric(across=_both(), along=_both()))
     latency: Mapping[int, float] = field(default_factory=dict)
     edges: Mapping[float, int] = field(default_factory=dict)
     slow: Mapping[float, Metric] = field(default_factory=dict)
     edged_at: float = 0.0
-    exits: Rate = Rate()
-    saturation: Rate = Rate()
+    exits: Rate = NOTHING
+    saturation: Rate = NOTHING
 
 
 def empty() -> History:

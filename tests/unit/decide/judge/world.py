@@ -235,7 +235,7 @@ def over(histogram: Whole, at: list[int]) -> Array:
 
 def remembered(world: World, edges: list[int], seconds: int) -> Past:
     """What the judge knows after so much stable traffic: errors by part, latency of the whole."""
-    past = Past(len(edges), world.runs)
+    past = Past(LEVELS[: len(edges)], world.runs)
     for _ in range(seconds):
         parts = world.stable()
         n = np.zeros((3, 1 + len(edges), world.runs))
