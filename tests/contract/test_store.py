@@ -21,10 +21,10 @@ from volery.model.application import (
     Deploy,
     Environment,
     Need,
-    Override,
     Probe,
     Retry,
     Service,
+    ServiceOverride,
 )
 from volery.model.ports import Change
 from volery.model.state import (
@@ -74,7 +74,7 @@ DOCUMENTS: dict[str, object] = {
             services={"catalog": RICH, "web": PLAIN},
             environments={
                 "dev": Environment(),
-                "big": Environment(overrides={"catalog": Override(deploy=Deploy(surge=2))}),
+                "big": Environment(overrides={"catalog": ServiceOverride(deploy=Deploy(surge=2))}),
             },
         ),
         name="dev",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from volery.model.errors import VoleryError
+from volery.model.evidence import Sample
 from volery.model.ports import (
     BuildStatus,
     Exit,
@@ -213,6 +214,12 @@ class SimTraffic:
         self._sampled = (0, dict[str, int](), 0.0)
         self._ports: dict[tuple[str, SlotName, str], int] = {}
         engine.on_exit = self._cut_off
+
+    def attend(self, services: frozenset[str]) -> None:
+        pass
+
+    def sample(self) -> Sample:
+        return Sample()
 
     def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
         return self._ports.setdefault((caller, slot, need), 30000 + len(self._ports))

@@ -94,7 +94,7 @@ def releases(world: World, service: ServiceState) -> Json:
         key=lambda item: item.created_at,
         reverse=True,
     )
-    idle = (service.slots[slot] for slot in SLOTS if slot != service.active)
+    idle = (service.slots.get(slot) for slot in SLOTS if slot != service.active)
     warm = {slot.release for slot in idle if slot and service.warm_until and slot.count}
     found = [release(item) for item in mine]
     for line in found:
@@ -185,7 +185,7 @@ def _url(world: World, name: str) -> str | None:
 def instance(world: World, state: ServiceState, item: Instance) -> Json:
     """One instance of `status`."""
     seen = world.observed.get(item.id)
-    slot = state.slots[item.slot]
+    slot = state.slots.get(item.slot)
     return {
         "id": item.id,
         "release": item.release,

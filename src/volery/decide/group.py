@@ -93,7 +93,7 @@ def _running(
     given: Conditions,
     claimed: Sequence[Instance],
 ) -> tuple[ServiceState, list[Operation]]:
-    wanted = service.slots[slot]
+    wanted = service.slots.get(slot)
     service, operations, healthy, condemned = _judge(world, service, slot, given)
     count = wanted.count if wanted else 0
     belongs = [item for item in healthy if wanted and item.release == wanted.release]

@@ -19,7 +19,7 @@ from volery.model.ports import (
     ServiceTraffic,
     TrafficConfig,
 )
-from volery.model.state import SLOTS, Instance, ServiceState, SlotName
+from volery.model.state import BASELINE, SLOTS, Instance, ServiceState, SlotName
 
 EdgePort = Callable[[str, SlotName, str], int]
 
@@ -51,14 +51,18 @@ def _gateway(world: World) -> GatewayTraffic | None:
 
 
 def _service(world: World, service: ServiceState) -> ServiceTraffic:
-    groups = {slot: _group(world, service, slot) for slot in SLOTS}
+    groups = {
+        slot: _group(world, service, slot)
+        for slot in SLOTS
+        if slot != BASELINE or service.slots.get(slot) or world.instances_of(service.name, slot)
+    }
     return ServiceTraffic(
         world.spec(service, service.active).protocol, _without_dead_weight(groups)
     )
 
 
 def _group(world: World, service: ServiceState, slot: SlotName) -> GroupTraffic:
-    group = service.slots[slot]
+    group = service.slots.get(slot)
     found = (_endpoint(world, item) for item in world.instances_of(service.name, slot))
     endpoints = tuple(sorted(endpoint for endpoint in found if endpoint))
     return GroupTraffic(group.weight if group else 0, endpoints)
@@ -99,7 +103,7 @@ def _edges(world: World, service: ServiceState, edge_port: EdgePort) -> list[Edg
     return [
         Edge(service.name, slot, need, edge_port(service.name, slot, need), policy)
         for slot in SLOTS
-        if service.slots[slot] is not None
+        if service.slots.get(slot) is not None
         for need, policy in sorted(world.spec(service, slot).needs.items())
         if need in world.services
     ]

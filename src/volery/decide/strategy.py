@@ -46,7 +46,7 @@ class Moved:
     while the slot is still being emptied of an older release's warm group."""
 
     service: ServiceState
-    weight: int = 0
+    weight: float = 0
     step: int = 0
     steps: int = 1
     shifting: bool = False

@@ -56,7 +56,7 @@ class World:
 
     def spec(self, service: ServiceState, slot: SlotName) -> Service:
         """The configuration the group in a slot runs with: its release's, not today's manifest."""
-        group = service.slots[slot]
+        group = service.slots.get(slot)
         release = self.releases.get(group.release) if group else None
         return release.spec if release else service.config
 

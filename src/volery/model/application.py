@@ -29,6 +29,7 @@ from volery.model.fields import (
     Flag,
     HostName,
     LatencyLimit,
+    Limit,
     LongDuration,
     Name,
     Number,
@@ -36,6 +37,9 @@ from volery.model.fields import (
     ProbePath,
     Short,
     Size,
+    Text,
+    Token,
+    Url,
     UrlPath,
     Whole,
     ascending,
@@ -179,7 +183,7 @@ class Health(Model):
     """How long a new instance may take to become ready."""
 
 
-class Target(Model):
+class ScaleTarget(Model):
     """What the autoscaler aims at."""
 
     concurrency: Annotated[Number, Field(gt=0)]
@@ -193,7 +197,7 @@ class Scale(Model):
     """Never fewer."""
     max: Annotated[Whole, Field(ge=1, le=1000)] = 1
     """Never more."""
-    target: Target | None = None
+    target: ScaleTarget | None = None
     """What decides between the two."""
 
     @model_validator(mode="before")
@@ -245,6 +249,99 @@ class SteadyState(Model):
     """By percentile."""
 
 
+class Sticky(Model):
+    """What says who the user is: a cookie (made if there is none) or a header."""
+
+    cookie: Token | None = None
+    """Name of a cookie."""
+    header: Token | None = None
+    """Name of a header."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Sticky:
+        if (self.cookie is None) == (self.header is None):
+            raise ValueError("must have exactly one of cookie, header")
+        return self
+
+
+class Override(Sticky):
+    """Requests that go to the canary on purpose: those whose cookie or header has this value."""
+
+    value: Text = "canary"
+    """The whole value."""
+
+
+class Gate(Model):
+    """Somebody else's say in a rollout: a command that exits 0, or a URL that answers 2xx.
+
+    A `url` that begins with `/` is a smoke test: a GET to every new instance.
+    """
+
+    when: Literal["before_start", "before_step", "after"] = "before_step"
+    """before_start: before anything of the new release runs; before_step: before its share of the
+    requests grows (each time); after: when it has all of them, before the old one is given up."""
+    command: Command | None = None
+    """Runs in the folder of the manifest; VOLERY_* variables say what it is about."""
+    url: Url | None = None
+    """Gets a POST with what it is about as JSON; or a path for a GET to every new instance."""
+    timeout: LongDuration = 30.0
+    """How long it may take."""
+    on_failure: Literal["abort", "hold"] = "abort"
+    """abort: take the release back; hold: wait for `volery promote` or `volery abort`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Gate:
+        if (self.command is None) == (self.url is None):
+            raise ValueError("must have exactly one of command, url")
+        if self.when == "before_start" and (self.url or "").startswith("/"):
+            raise ValueError("a smoke test needs instances: use when: before_step")
+        return self
+
+
+class CustomMetric(Model):
+    """A number from elsewhere that the new release is held to: a Prometheus query, or a command
+    that prints it. `{service}`, `{release}` and `{track}` in them are filled in; if one of the
+    last two is there, the old release is asked about too, and trouble both have is not blamed."""
+
+    prometheus: Url | None = None
+    """Base URL of a Prometheus API."""
+    query: Text | None = None
+    """What to ask it; the answer must be one number."""
+    command: Command | None = None
+    """Prints one number."""
+    limit: Limit
+    """The condition the number must meet."""
+    every: LongDuration = 10.0
+    """Time between two measurements."""
+    timeout: LongDuration = 5.0
+    """How long one measurement may take."""
+    failures: Annotated[Whole, Field(ge=1, le=100)] = 3
+    """In a row outside the limit, before the release is taken back."""
+
+    @model_validator(mode="after")
+    def _one(self) -> CustomMetric:
+        if (self.command is None) == (self.prometheus is None):
+            raise ValueError("must have exactly one of prometheus, command")
+        if (self.prometheus is None) != (self.query is None):
+            raise ValueError("prometheus and query go together")
+        return self
+
+
+class Synthetic(Model):
+    """Requests of ours where users' are too few to judge by; the evidence says how many."""
+
+    path: ProbePath
+    """What to ask for, at the service itself."""
+    method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
+    """How."""
+    headers: dict[Token, Text] = {}
+    """Sent along."""
+    body: Text = ""
+    """Sent along."""
+    rate: Annotated[Number, Field(gt=0, le=100)] = 5.0
+    """Requests a second to each of the two groups."""
+
+
 class Deploy(Model):
     """How a new release replaces the old one."""
 
@@ -254,17 +351,39 @@ class Deploy(Model):
     steps: Annotated[tuple[Percent, ...], AfterValidator(ascending)] = (0.01, 0.05, 0.25, 0.5)
     """canary: shares of the requests; each step advances when the evidence suffices."""
     at_most: Duration = 600.0
-    """canary: how long to wait for evidence."""
+    """canary: how long a step waits for evidence."""
     on_inconclusive: Literal["promote", "rollback", "pause"] = "pause"
     """canary: what to do without enough evidence."""
     approve: Flag = False
     """canary: wait for `volery promote` before the last step."""
+    baseline: Flag = False
+    """canary: compare with a group of the old release that is as large and as young."""
+    warm_up: Duration = 20.0
+    """canary: how long a new instance may be slower than one that has run for long: its share grows
+    to the first step's over this time, and the comparison allows for the difference."""
+    sticky: Sticky | None = None
+    """canary: keeps each user in one group."""
+    override: Override | None = None
+    """canary: which requests reach the new release on purpose."""
+    mirror: Percent = 0.0
+    """canary: before the first step, this share of the requests is copied to the new release and
+    the answers to the copies are discarded."""
+    mirror_methods: Literal["safe", "all"] = "safe"
+    """canary: which requests are copied: GET, HEAD and OPTIONS, or all."""
+    synthetic: tuple[Synthetic, ...] = ()
+    """canary: requests of ours where users' are too few."""
+    gates: tuple[Gate, ...] = ()
+    """Commands and URLs that have a say."""
+    metrics: dict[Name, CustomMetric] = {}
+    """Numbers from elsewhere that the new release is held to."""
+    watch: Duration = 10.0
+    """blue-green: how long the new release is watched after the switch, at most."""
     surge: Annotated[Whole, Field(ge=0, le=1000)] = 1
     """rolling: how many instances more than `scale` may exist at once."""
     unavailable: Annotated[Whole, Field(ge=0, le=1000)] = 0
     """rolling: how many instances fewer than `scale` may be ready at once."""
     warm: Duration = 600.0
-    """blue-green: how long the old group stays ready to take over again."""
+    """canary and blue-green: how long the old group stays ready to take over again."""
 
     @model_validator(mode="after")
     def _can_move(self) -> Deploy:
@@ -334,7 +453,7 @@ class Service(Model):
     """All test commands together."""
 
 
-class Override(Model):
+class ServiceOverride(Model):
     """What an environment says differently about a service."""
 
     scale: ScaleForm | None = None
@@ -356,7 +475,7 @@ class Environment(Model):
     """kubernetes: which cluster."""
     gateway_port: Annotated[Whole, Field(ge=1, le=65535)] | None = None
     """Where users come in here, so that two environments can share a machine."""
-    overrides: dict[Name, Override] = {}
+    overrides: dict[Name, ServiceOverride] = {}
     """By service: what differs here."""
 
 

@@ -190,6 +190,13 @@ EnvName = Annotated[
 ]
 UrlPath = Annotated[str, *_matching(r"^/[^\s?#]*$", "a path such as /api")]
 ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
+Token = Annotated[
+    str, *_matching(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", "a cookie or header name such as x-user")
+]
+Url = Annotated[
+    str,
+    *_matching(r"^(?=.)(https?://[^\s/?#]+)?(/[^\s#]*)?$", "a URL such as http://127.0.0.1:9090"),
+]
 HostName = Annotated[str, *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com")]
 Address = Annotated[
     str,

@@ -13,7 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from volery.model.application import Health, Need, Resources, Stop
+from volery.model.application import (
+    CustomMetric,
+    Gate,
+    Health,
+    Need,
+    Override,
+    Resources,
+    Sticky,
+    Stop,
+    Synthetic,
+)
+from volery.model.evidence import Sample
 from volery.model.state import Event, Release, SlotName
 
 # --- engine ---------------------------------------------------------------------------------------
@@ -80,6 +91,10 @@ class Observation:
     """The latest exit, also of an earlier process of the same instance."""
     enforced: Mapping[str, str] = field(default_factory=dict)
     """Which limit is enforced by what: {"memory": "cgroup v1", "cpu": "not enforced"}."""
+    cpu_seconds: float | None = None
+    """Processor time of the whole tree since its process started; None if not known."""
+    memory: int | None = None
+    """Bytes the whole tree uses now; None if not known."""
 
 
 class Engine(Protocol):
@@ -118,18 +133,38 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class GroupTraffic:
-    """One slot of a service: its share of requests (0 to 100) and where they may go."""
+    """One slot of a service: its percentage of requests and where they may go."""
 
-    weight: int = 0
+    weight: float = 0
     endpoints: tuple[Endpoint, ...] = ()
 
 
 @dataclass(frozen=True)
+class Split:
+    """How requests find a group of a service, besides by weight. Only http, http2 and grpc.
+
+    `canary` is the slot of the new release while it gets a share. Requests for which `override`
+    holds go there on purpose, and so do those that came through the canary of a caller (their
+    `baggage` says `volery-track=canary`). With `sticky` the same user stays in the same group as
+    long as weights allow: a canary whose weight grows loses nobody. `mirror` is the percentage of
+    requests of which a copy goes to the canary as well, its answers discarded: safe methods only,
+    unless `mirror_all`.
+    """
+
+    canary: SlotName | None = None
+    sticky: Sticky | None = None
+    override: Override | None = None
+    mirror: float = 0
+    mirror_all: bool = False
+
+
+@dataclass(frozen=True)
 class ServiceTraffic:
-    """One service as the data plane sees it; always both slots."""
+    """One service as the data plane sees it: slots `a` and `b` always, `c` while it is used."""
 
     protocol: Literal["http", "http2", "grpc", "tcp"]
     slots: Mapping[SlotName, GroupTraffic]
+    split: Split = Split()
 
 
 @dataclass(frozen=True)
@@ -205,6 +240,12 @@ class Traffic(Protocol):
     def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
         """The loopback port of an edge: chosen once, the same for ever in this environment."""
 
+    def attend(self, services: frozenset[str]) -> None:
+        """Sample these services about once a second, all others when there is time."""
+
+    def sample(self) -> Sample:
+        """The newest counters. Services that nobody attends to may be missing or old in it."""
+
 
 # --- build ----------------------------------------------------------------------------------------
 
@@ -234,6 +275,79 @@ class Builder(Protocol):
         """Stop working on it and drop its status."""
 
 
+# --- what is asked outside during a rollout --------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How something that was asked outside went. `state`: *waiting* (asked, no answer yet), *yes*,
+    *no* (it said so), *broken* (no usable answer: too late, not reachable, nonsense)."""
+
+    state: Literal["waiting", "yes", "no", "broken"]
+    text: str = ""
+    """In one line what it said, or why there is no answer; never a secret."""
+    value: float | None = None
+    """A metric's value."""
+    at: float = 0.0
+    """Monotonic seconds when it was answered."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One group of a rollout, as those who are asked about it may need it."""
+
+    service: str
+    release: str
+    track: str
+    instances: Mapping[str, str] = field(default_factory=dict)
+    """Address (host:port) of each ready instance, by id."""
+
+
+@dataclass(frozen=True)
+class GateCall:
+    """One gate to be asked. `about` goes along as JSON or as VOLERY_* variables: app, environment,
+    service, release, rollout, when, step, weight."""
+
+    gate: Gate
+    subject: Subject
+    about: Mapping[str, str]
+    directory: str
+    environment: Mapping[str, str]
+    """What a command sees besides `about`."""
+
+
+@dataclass(frozen=True)
+class MetricCall:
+    """One custom metric of one group, measured every `metric.every` as long as it is asked for."""
+
+    metric: CustomMetric
+    subject: Subject
+    about: Mapping[str, str]
+    directory: str
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SyntheticCall:
+    """Requests made by us for want of users', as long as it is asked for, to `urls` in turn with
+    `headers` that lead to the group meant."""
+
+    synthetic: Synthetic
+    base_url: str
+    headers: Mapping[str, str]
+
+
+class Outside(Protocol):
+    """Asks gates and custom metrics and makes synthetic requests, each with a time limit."""
+
+    def wish(self, calls: Mapping[str, GateCall | MetricCall | SyntheticCall]) -> None:
+        """Keep exactly these going, by key. A gate is asked once for each key; a call whose key is
+        no longer wished is cancelled and forgotten."""
+
+    def observe(self) -> Mapping[str, Answer]:
+        """By key, the newest answer to each call that is wished. A gate's is final."""
+
+
 # --- store and clock ------------------------------------------------------------------------------
 
 
@@ -241,7 +355,7 @@ class Builder(Protocol):
 class Change:
     """One document to write, or to delete where `document` is None."""
 
-    kind: Literal["environment", "service", "instance", "release", "rollout"]
+    kind: Literal["environment", "service", "instance", "release", "rollout", "comparison"]
     key: str
     document: object | None
 

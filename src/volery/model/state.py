@@ -3,8 +3,9 @@
 The store keeps these as JSON, one document per (kind, key), changed together with the events that
 explain the change. Controllers compare them with what engine and traffic observe.
 
-Terms: a *slot* ("a" or "b") is one of the two permanent places of a service in the data plane; a
-*group* is the instances in a slot; the *active* slot holds the release that is live.
+Terms: a *slot* ("a" or "b") is one of the two permanent places of a service in the data plane (a
+third, "c", is for the baseline of a canary); a *group* is the instances in a slot; the *active*
+slot holds the release that is live.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Literal
 
 from volery.model.application import Application, Service
 
-SlotName = Literal["a", "b"]
-SLOTS: tuple[SlotName, SlotName] = ("a", "b")
+SlotName = Literal["a", "b", "c"]
+SLOTS: tuple[SlotName, ...] = ("a", "b", "c")
+"""Releases take turns in `a` and `b`; `c` is only there for a canary's baseline group."""
+BASELINE: SlotName = "c"
 
 
 def other(slot: SlotName) -> SlotName:
-    """The other one of the two slots."""
+    """The other one of the two slots in which releases take turns."""
     return "b" if slot == "a" else "a"
 
 
@@ -91,12 +94,12 @@ class Release:
 
 @dataclass(frozen=True)
 class Slot:
-    """A group that should exist: which release, how many instances, which share of requests."""
+    """A group that should exist: its release, how many instances, what percentage of requests."""
 
     release: str
     track: Track
     count: int
-    weight: int
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class Rollout:
     resume_to: Phase | None = None
     waits_for: tuple[str, ...] = ()
     skip_tests: bool = False
-    weight: int = 0
+    weight: float = 0
     step: int = 0
     steps: int = 1
     verdict: Literal["promote", "continue", "abort", "inconclusive"] | None = None

@@ -130,7 +130,7 @@ def http_options(http1: bool, idle_seconds: float) -> Message:
 def _names(name: str, service: ServiceTraffic) -> list[str]:
     if service.protocol == "tcp":
         return [tcp_cluster(name)]
-    return [slot_cluster(name, slot) for slot in SLOTS]
+    return [slot_cluster(name, slot) for slot in SLOTS if slot in service.slots]
 
 
 def _budgets(edges: Iterable[Edge]) -> dict[str, float]:
@@ -182,10 +182,10 @@ def _limits(budget: float | None) -> Message:
 
 def _assigned(name: str, service: ServiceTraffic) -> Iterator[Message]:
     if service.protocol == "tcp":
-        endpoints = [item for slot in SLOTS for item in _tcp_endpoints(service, slot)]
+        endpoints = [item for slot in service.slots for item in _tcp_endpoints(service, slot)]
         yield assignment(tcp_cluster(name), endpoints)
         return
-    for slot in SLOTS:
+    for slot in service.slots:
         group = service.slots[slot]
         endpoints = [_endpoint(item, item.draining) for item in group.endpoints]
         yield assignment(slot_cluster(name, slot), endpoints)
@@ -195,7 +195,7 @@ def _tcp_endpoints(service: ServiceTraffic, slot: SlotName) -> Iterator[Message]
     """A slot shares its weight among its endpoints; one without weight only finishes."""
     group = service.slots[slot]
     active = sum(not item.draining for item in group.endpoints)
-    share = max(1, group.weight * TCP_WEIGHT_SCALE // max(1, active))
+    share = max(1, round(group.weight * TCP_WEIGHT_SCALE) // max(1, active))
     for item in group.endpoints:
         yield _endpoint(item, item.draining or group.weight == 0, share)
 

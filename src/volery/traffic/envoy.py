@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from volery.model.errors import VoleryError
+from volery.model.evidence import Sample
 from volery.model.ports import TrafficConfig, TrafficStatus
 from volery.model.state import SlotName
 from volery.traffic import bootstrap, sampler, xds
@@ -64,6 +65,8 @@ class EnvoyTraffic:
         self._look_now = asyncio.Event()
         self._in_force = TrafficConfig()
         self._snapshot = xds.Snapshot()
+        self._attended: frozenset[str] = frozenset()
+        self._sample = Sample()
         self._tasks: list[asyncio.Task[None]] = []
         self._replacing = asyncio.Lock()
         self._mending: asyncio.Task[None] | None = None
@@ -91,6 +94,14 @@ class EnvoyTraffic:
     def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
         """The loopback port of an edge: chosen once, the same for ever in this environment."""
         return self._ports.port(caller, slot, need)
+
+    def attend(self, services: frozenset[str]) -> None:
+        """Sample these services about once a second, all others when there is time."""
+        self._attended = services
+
+    def sample(self) -> Sample:
+        """The newest counters."""
+        return self._sample
 
     # --- life ---------------------------------------------------------------------------------
 

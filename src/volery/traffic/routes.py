@@ -31,6 +31,8 @@ GATEWAY = "gateway"
 GATEWAY_SECONDS = 60.0
 EDGE_SECONDS = 15.0
 IDLE_SECONDS = 300.0
+# Envoy's weights are whole numbers; ours are percentages down to a hundredth.
+WEIGHT_SCALE = 100
 STREAM_IDLE_SECONDS = 3600.0
 # Nothing has reached the service in these cases, so another try changes nothing but the answer.
 SAFE = ("connect-failure", "refused-stream", "reset-before-request")
@@ -76,7 +78,7 @@ def edge_routes(edge: Edge, services: Services) -> Message:
     return _configuration(edge_name(edge), [host])
 
 
-def shares(service: ServiceTraffic) -> dict[SlotName, int]:
+def shares(service: ServiceTraffic) -> dict[SlotName, float]:
     """The weights that make sense now: of slots that can answer, or of all if none can."""
     wanted = {slot: group.weight for slot, group in service.slots.items() if group.weight > 0}
     serving = {
@@ -163,13 +165,13 @@ def _match(path: str, upgrade: bool = False) -> Message:
 
 
 def _action(
-    name: str, weights: Mapping[SlotName, int], limits: Message, strip: str | None
+    name: str, weights: Mapping[SlotName, float], limits: Message, strip: str | None
 ) -> Message:
     action = route_components_pb2.RouteAction()
     action.CopyFrom(limits)
     for slot, weight in sorted(weights.items()):
         cluster = action.weighted_clusters.clusters.add(name=slot_cluster(name, slot))
-        cluster.weight.value = weight
+        cluster.weight.value = round(weight * WEIGHT_SCALE)
     if strip and _prefix(strip):
         action.regex_rewrite.CopyFrom(
             regex_pb2.RegexMatchAndSubstitute(

@@ -21,6 +21,7 @@ from volery.model.ports import (
     TrafficConfig,
 )
 from volery.traffic import bootstrap, xds
+from volery.traffic.routes import WEIGHT_SCALE
 from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, snapshot, stages
 
 
@@ -35,7 +36,7 @@ def weights(state: Snapshot, routes: str) -> Mapping[str, int]:
     found = json_format.MessageToDict(state.types[ROUTES][routes])
     action = found["virtualHosts"][0]["routes"][0].get("route")
     clusters = action["weightedClusters"]["clusters"] if action else []
-    return {item["name"]: item["weight"] for item in clusters}
+    return {item["name"]: item["weight"] // WEIGHT_SCALE for item in clusters}
 
 
 EDGE = "front~a~web~20100"
