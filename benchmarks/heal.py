@@ -17,6 +17,7 @@ import http.client
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,14 +48,15 @@ REST_SECONDS = 10.5
 COLUMNS = ("kept by", "out of rotation", "ratio", "replaced", "ratio", "slowest", "lost a kill")
 
 
-Watch = Callable[[int], float | None]
+Watch = Callable[[int, threading.Event], float | None]
 
 
 @dataclass
 class Healer:
     """One that heals, and what was seen of it.
 
-    `watch(pid)` returns when (monotonic) Envoy no longer listed the instance with this process.
+    `watch(pid, watching)` sets `watching` once it looks, and returns when (monotonic) Envoy no
+    longer listed the instance with this process; without it nobody tells Envoy of a death.
     """
 
     name: str
@@ -88,8 +90,9 @@ def _hit(healer: Healer, watchers: ThreadPoolExecutor) -> None:
     victim = min(before)
     seen: Future[float | None] | None = None
     if healer.watch is not None:
-        seen = watchers.submit(healer.watch, victim)
-        time.sleep(0.1)  # it is asking Envoy by now
+        watching = threading.Event()
+        seen = watchers.submit(healer.watch, victim, watching)
+        watching.wait(HEAL_SECONDS)
     began = time.monotonic()
     os.kill(victim, signal.SIGKILL)
     replaced = _first_answer_of_another(healer.port, before) - began
@@ -167,20 +170,21 @@ def _volery(stack: ExitStack) -> Healer:
     return Healer("volery", app.port, users, partial(_left_rotation, app))
 
 
-def _left_rotation(app: Application, pid: int) -> float | None:
+def _left_rotation(app: Application, pid: int, watching: threading.Event) -> float | None:
     """When Envoy lists the instance no more; None if that was not seen in time."""
     instance = next(item["id"] for item in app.instances("web") if item["pid"] == pid)
-    return asyncio.run(_not_listed(app.home.path / "traffic", instance))
+    return asyncio.run(_not_listed(app.home.path / "traffic", instance, watching))
 
 
-async def _not_listed(traffic: Path, instance: str) -> float | None:
+async def _not_listed(traffic: Path, instance: str, watching: threading.Event) -> float | None:
     admin = known(traffic)[-1].admin
     deadline = time.monotonic() + HEAL_SECONDS
     try:
         while time.monotonic() < deadline:
-            asked = time.monotonic()
-            if not any(name == instance for _, name in await admin.hosts()):
-                return asked
+            listed = {name for _, name in await admin.hosts()}
+            if instance not in listed:
+                return time.monotonic()
+            watching.set()
     finally:
         await admin.close()
     return None

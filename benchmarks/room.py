@@ -14,6 +14,7 @@ from volery.control.controller import Controller, Ports
 from volery.decide.routes import EdgePort, traffic_config
 from volery.decide.world import World
 from volery.model.application import Application
+from volery.model.evidence import Sample
 from volery.model.ports import (
     BuildStatus,
     Change,
@@ -88,6 +89,13 @@ class IdleTraffic:
     def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
         """The next one."""
         return self.ports.setdefault((caller, slot, need), FIRST_PORT + len(self.ports))
+
+    def attend(self, services: frozenset[str]) -> None:
+        """Nobody looks."""
+
+    def sample(self) -> Sample:
+        """Nothing was counted."""
+        return Sample()
 
 
 class IdleBuilder:
