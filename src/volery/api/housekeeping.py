@@ -9,7 +9,7 @@ from typing import Protocol
 
 from volery.control.controller import Controller
 from volery.control.draft import Draft
-from volery.model.state import SLOTS, Release, Rollout
+from volery.model.state import Release, Rollout
 
 KEPT_RELEASES = 10
 KEPT_ROLLOUTS = 50
@@ -41,10 +41,10 @@ def housekeeping(controller: Controller, artifacts: Pruner) -> None:
 
 def _needed(draft: Draft) -> set[str]:
     slots = (
-        service.slots[name].release  # type: ignore[union-attr]
+        slot.release
         for service in draft.world.services.values()
-        for name in SLOTS
-        if service.slots[name]
+        for slot in service.slots.values()
+        if slot
     )
     going = (
         release
