@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from volery.decide.evidence import proxy_key
 from volery.model.errors import VoleryError
-from volery.model.evidence import Sample
+from volery.model.evidence import Counters, ProxySample, Sample, bucket
 from volery.model.ports import (
     BuildStatus,
     Exit,
@@ -61,10 +62,18 @@ class Timeline:
 
 @dataclass
 class Behaviour:
-    """How instances of a release behave."""
+    """How instances of a release behave, and what their users get."""
 
-    kind: str = "good"  # good | crash | never-ready | dies-later
+    kind: str = "good"  # good | crash | never-ready | dies-later | errors | slow | dead
     start_seconds: float = 0.3
+
+    @property
+    def failing(self) -> float:
+        return {"errors": 0.5, "dead": 1.0}.get(self.kind, 0.002)
+
+    @property
+    def slower(self) -> float:
+        return 4.0 if self.kind == "slow" else 1.0
 
 
 @dataclass
@@ -75,6 +84,7 @@ class Process:
     epoch: int = 0
     stopping: bool = False
     crashed: bool = False
+    behaviour: Behaviour = field(default_factory=Behaviour)
 
 
 class SimEngine:
@@ -112,7 +122,8 @@ class SimEngine:
     def _boot(self, identity: str) -> None:
         process = self.processes[identity]
         process.epoch += 1
-        epoch, behaviour = process.epoch, self.behaviour(process.spec.release)
+        process.behaviour = self.behaviour(process.spec.release)
+        epoch, behaviour = process.epoch, process.behaviour
         delay = behaviour.start_seconds * self.line.random.uniform(0.5, 2)
 
         def finish() -> None:
@@ -195,8 +206,28 @@ class Proxy:
     """One Envoy: the configuration it accepted and the requests it has under way."""
 
     pid: int
+    started: float = 0.0
     generation: int = 0
     config: TrafficConfig = field(default_factory=TrafficConfig)
+    groups: dict[str, Tally] = field(default_factory=dict)
+    instances: dict[str, Tally] = field(default_factory=dict)
+
+
+@dataclass
+class Tally:
+    """What a proxy counted; it is gone with the proxy."""
+
+    requests: int = 0
+    failures: int = 0
+    latency: Counter[int] = field(default_factory=Counter)
+
+    def add(self, failed: bool, ms: float) -> None:
+        self.requests += 1
+        self.failures += failed
+        self.latency[bucket(ms)] += 1
+
+    def counters(self) -> Counters:
+        return Counters(self.requests, self.failures, dict(self.latency))
 
 
 class SimTraffic:
@@ -210,16 +241,32 @@ class SimTraffic:
         self.wanted: tuple[int, TrafficConfig] = (0, TrafficConfig())
         self.in_flight: Counter[str] = Counter()
         self.lost: list[str] = []
-        self.served = 0
+        self.answered: Counter[str] = Counter()
         self._sampled = (0, dict[str, int](), 0.0)
+        self._counted = Sample()
+        self.attended: frozenset[str] = frozenset()
         self._ports: dict[tuple[str, SlotName, str], int] = {}
         engine.on_exit = self._cut_off
 
     def attend(self, services: frozenset[str]) -> None:
-        pass
+        self.attended = services
 
     def sample(self) -> Sample:
-        return Sample()
+        return self._counted
+
+    def count(self) -> None:
+        """Look at the proxies' counters, about once a second; now and then none answers."""
+        if self.line.random.random() > 0.1:
+            proxies = {
+                proxy_key(proxy.pid, proxy.started): ProxySample(
+                    {key: tally.counters() for key, tally in proxy.groups.items()},
+                    {key: tally.counters() for key, tally in proxy.instances.items()},
+                )
+                for proxy in self.proxies
+            }
+            self._counted = Sample(self._counted.number + 1, self.line.time, proxies)
+            self.wake()
+        self.line.after(1.0, self.count)
 
     def edge_port(self, caller: str, slot: SlotName, need: str) -> int:
         return self._ports.setdefault((caller, slot, need), 30000 + len(self._ports))
@@ -272,7 +319,8 @@ class SimTraffic:
 
     def restart_proxy(self) -> None:
         """Envoy is killed: requests it had are lost (nobody's fault), a new one starts empty."""
-        self.proxies = [Proxy(self.proxies[0].pid + 1, 0, self.proxies[0].config)]
+        old = self.proxies[0]
+        self.proxies = [Proxy(old.pid + 1, self.line.time, 0, old.config)]
         self.in_flight.clear()
         self.line.after(0.2, lambda: self._send(self.proxies[0]))
 
@@ -293,15 +341,19 @@ class SimTraffic:
         if routed is None:
             return
         choices = [
-            (endpoint, group.weight / max(1, sum(not e.draining for e in group.endpoints)))
-            for group in routed.slots.values()
+            (
+                (endpoint, slot),
+                group.weight / max(1, sum(not e.draining for e in group.endpoints)),
+            )
+            for slot, group in routed.slots.items()
             for endpoint in group.endpoints
             if not endpoint.draining and group.weight > 0
         ]
         if not choices:
             return
         endpoints, weights = zip(*choices, strict=True)
-        target = self.line.random.choices(endpoints, weights)[0].instance
+        endpoint, slot = self.line.random.choices(endpoints, weights)[0]
+        target = endpoint.instance
         process = self.engine.processes.get(target)
         if process is None or process.stopping:
             self.lost.append(f"{target} was stopped while requests still went to it")
@@ -312,17 +364,24 @@ class SimTraffic:
         pid, epoch = proxy.pid, process.epoch
         slow = self.line.random.random() < 0.05
         seconds = self.line.random.uniform(0.5, 4) if slow else self.line.random.uniform(0, 0.1)
-        self.line.after(seconds, lambda: self._answered(target, pid, process, epoch))
+        group = f"{service}~{slot}"
+        self.line.after(seconds, lambda: self._answered(target, group, pid, process, epoch))
 
     def _cut_off(self, instance: str) -> None:
         """What a process had in flight ends with it."""
         self.in_flight[instance] = 0
 
-    def _answered(self, target: str, pid: int, process: Process, epoch: int) -> None:
-        if pid != self.proxies[0].pid or process.epoch != epoch:
+    def _answered(self, target: str, group: str, pid: int, process: Process, epoch: int) -> None:
+        proxy = self.proxies[0]
+        if pid != proxy.pid or process.epoch != epoch:
             return
         self.in_flight[target] -= 1
-        self.served += 1
+        self.answered[process.spec.release] += 1
+        behaviour = process.behaviour
+        failed = self.line.random.random() < behaviour.failing
+        ms = self.line.random.lognormvariate(3.0, 0.8) * behaviour.slower
+        proxy.groups.setdefault(group, Tally()).add(failed, ms)
+        proxy.instances.setdefault(target, Tally()).add(failed, ms)
 
 
 class SimBuilder:

@@ -20,9 +20,12 @@ from simulation.adapters import (
     Timeline,
     Violation,
 )
+from simulation.outside import SimOutside
 from volery.control.controller import Controller, Ports
+from volery.control.rollouts import supersede
 from volery.control.specs import instance_spec
 from volery.decide import submit
+from volery.decide.phases import has_begun
 from volery.decide.plan import make_plan
 from volery.decide.submit import Order
 from volery.decide.world import World
@@ -34,15 +37,19 @@ from volery.model.state import (
     Instance,
     Phase,
     Release,
+    Rollout,
     ServiceState,
 )
 from volery.store.memory import MemoryStore
 
 HOME = Path("/sim")
+SERVING = (Phase.STARTING, Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED, Phase.PROMOTING)
 STORE = frozenset({"commit"})
 ENGINE = frozenset({"start", "stop", "settle", "forget"})
 TRAFFIC = frozenset({"apply"})
-STRATEGIES = ("rolling", "rolling", "blue-green", "recreate")
+STRATEGIES = ("rolling", "canary", "canary", "blue-green", "recreate")
+JUDGED = ("errors", "slow", "dead")
+"""What only users notice."""
 
 
 class History:
@@ -56,6 +63,7 @@ class History:
         self.engine = SimEngine(self.line, self._behaviour)
         self.traffic = SimTraffic(self.line, self.engine)
         self.builder = SimBuilder(self.line, self._build_kind)
+        self.outside = SimOutside(self.line)
         self.memory = MemoryStore()
         self.fuse = Fuse()
         self.story: list[str] = []
@@ -63,10 +71,13 @@ class History:
         self.version = dict.fromkeys(self.application.services, 0)
         self.faults_until = self.random.uniform(20, 60)
         self.calm = self.random.random() < 0.4  # no instance faults: capacity must hold exactly
+        self.rate = 100.0 if self.random.random() < 0.1 else 10.0  # requests a second to each
         self._woken = False
         self.size_before: dict[str, int] = {}
+        self._judged: dict[str, int] = {}
+        self._waved: set[str] = set()
         self.controller = self._new_controller()
-        for port in (self.engine, self.traffic, self.builder):
+        for port in (self.engine, self.traffic, self.builder, self.outside):
             port.wake = self._wake
         self.engine.on_stop = self._check_stop
 
@@ -81,7 +92,8 @@ class History:
                 "run": "serve",
                 "scale": self.random.randint(1, 4),
                 "needs": names[index + 1 : index + 2],
-                "deploy": {"strategy": strategy, "warm": "20s", "surge": self.random.randint(1, 2)},
+                "deploy": {"strategy": strategy, "warm": "20s", "surge": self.random.randint(1, 2)}
+                | self._policy(),
                 "stop": {"drain": "5s", "grace": "2s"},
                 "health": {"startup": "8s"},
             }
@@ -94,6 +106,19 @@ class History:
         return Application.model_validate(
             {"app": "sim", "services": services, "gateway": {"routes": routes}}
         )
+
+    def _policy(self) -> dict[str, object]:
+        """How a canary of a service goes."""
+        return {
+            "steps": self.random.choice([["10%", "50%"], ["25%"], ["5%", "20%", "60%"]]),
+            "at_most": f"{self.random.randint(5, 20)}s",
+            "on_inconclusive": self.random.choice(["promote", "rollback", "pause"]),
+            "approve": self.random.random() < 0.1,
+            "baseline": self.random.random() < 0.3,
+            "mirror": self.random.choice(["0%", "0%", "10%"]),
+            "watch": self.random.choice(["0s", "3s"]),
+            "warm_up": "2s",
+        }
 
     def _behaviour(self, release: str) -> Behaviour:
         kind = self.kinds.get(release, "good")
@@ -110,6 +135,7 @@ class History:
             engine=Fused(self.engine, self.fuse, ENGINE),  # type: ignore[arg-type]
             traffic=Fused(self.traffic, self.fuse, TRAFFIC),  # type: ignore[arg-type]
             builder=self.builder,
+            outside=self.outside,
             clock=self.line,
         )
         return Controller(ports, self._spec)
@@ -152,6 +178,7 @@ class History:
 
     def restart_control_plane(self) -> None:
         self.builder.forget()
+        self.outside.forget()
         self.traffic.new_control_plane()
         self.controller = self._new_controller()
         self.line.after(self.random.uniform(0.05, 3), self._wake)
@@ -179,6 +206,8 @@ class History:
             draft.put("release", release.id, release)
         for service in found.services:
             draft.put("service", service.name, service)
+        for old, new in found.superseded:
+            supersede(draft, old, new)
         for rollout in found.rollouts:
             draft.put("rollout", rollout.id, rollout)
         draft.commit()
@@ -188,7 +217,7 @@ class History:
         names = sorted(self.application.services)
         some = self.random.sample(names, self.random.randint(1, len(names)))
         one = self.random.choice(names)
-        act = self.random.choice(["deploy"] * 5 + ["up", "rollback", "restart", "scale", "abort"])
+        act = self.random.choice(["deploy"] * 6 + list(ACTS))
         try:
             self._do(act, some, one)
             self._note_sizes()
@@ -209,13 +238,19 @@ class History:
         if act == "deploy":
             for name in some:
                 self.version[name] += 1
-                kind = self.random.choice(["good"] * 4 + list(BAD))
+                kind = self.random.choice(["good"] * 6 + list(BAD))
                 self.kinds[f"{name}@{self.version[name]:08x}"] = kind
             self.submit(set(some), "deploy")
         elif act == "up":
             self.submit(None, "up")
         elif act == "abort":
-            self.controller.abort_rollout(one, "aborted by hand")
+            self.controller.act(one, "abort", "aborted by hand")
+        elif act in ("promote", "pause", "resume"):
+            full = self.random.random() < 0.3
+            rollout = draft.world.rollout_of(one)
+            if rollout is not None and act == "promote":
+                self._waved.add(rollout.id)
+            self.controller.act(one, act, "by hand", full=full)
         elif act == "scale":
             changed = submit.scale(draft.world, one, self.random.randint(1, 4))
             draft.put("service", one, changed)
@@ -273,7 +308,7 @@ class History:
     def _users(self) -> None:
         for name in self.application.services:
             self.traffic.request(name)
-        self.line.after(0.1, self._users)
+        self.line.after(1 / self.rate, self._users)
 
     # --- invariants -------------------------------------------------------------------------------
 
@@ -289,10 +324,36 @@ class History:
             observed=self.engine.observe(),
         )
         for name, service in world.services.items():
-            running = [r for r in world.active_rollouts() if r.service == name]
+            running = [r for r in world.active_rollouts() if r.service == name and has_begun(r)]
             if len(running) > 1:
                 raise Violation(f"{name} has {len(running)} rollouts at once")
             self._check_capacity(world, service)
+            self._check_weights(service)
+        for rollout in world.active_rollouts():
+            self._check_evidence(rollout)
+
+    def _check_weights(self, service: ServiceState) -> None:
+        """All requests go somewhere, none twice, and a canary never gets more than its step."""
+        given = {name: slot.weight for name, slot in service.slots.items() if slot}
+        if given and abs(sum(given.values()) - 100) > 0.01 and service.live is not None:
+            raise Violation(f"{service.name}: the weights are {given}")
+
+    def _check_evidence(self, rollout: Rollout) -> None:
+        """Nothing is counted twice, and no step is passed on the evidence of an earlier one."""
+        looks = self.memory.looks(rollout.id)
+        seen = sum(look.canary.requests for look in looks)
+        served = self.traffic.answered[rollout.to_release]
+        if seen > served:
+            raise Violation(f"{rollout.id}: {seen} requests judged, {served} answered")
+        before = self._judged.get(rollout.id, 0)
+        self._judged[rollout.id] = rollout.passed
+        by_evidence = rollout.verdict == "promote" and rollout.id not in self._waved
+        if rollout.passed > before and by_evidence and rollout.strategy == "canary":
+            last = looks[-1] if looks else None
+            if last is None or last.step != rollout.passed or last.verdict != "promote":
+                raise Violation(f"{rollout.id}: step {rollout.passed} passed without evidence")
+            if self.kinds.get(rollout.to_release) == "dead":
+                raise Violation(f"{rollout.id}: a release that fails always passed a step")
 
     def _check_capacity(self, world: World, service: ServiceState) -> None:
         """Without instance faults a rollout never takes ready capacity below its promise."""
@@ -303,7 +364,7 @@ class History:
         deploy, stateful = service.config.deploy, service.config.state is not None
         if rollout.strategy == "recreate" or stateful or dying or rollout.cause == "restart":
             return
-        if rollout.phase not in (Phase.STARTING, Phase.SHIFTING, Phase.PROMOTING):
+        if rollout.phase not in SERVING:
             return
         if self.kinds.get(rollout.from_release or "") == "dies-later":
             return
@@ -348,6 +409,10 @@ class History:
 
     def check_converged(self) -> None:
         """After the last fault everything is as the documents say."""
+        for rollout in self.world().active_rollouts():
+            if rollout.phase is Phase.PAUSED:  # it waits for a person: here is one
+                self.controller.act(rollout.service, "abort", "aborted by hand")
+                self._wake()
         world = self.world()
         active = list(world.active_rollouts())
         if active:
@@ -378,6 +443,7 @@ class History:
             self.submit(None, "up")
             self.line.after(0, self._timer)
             self.line.after(0.1, self._users)
+            self.line.after(0.5, self.traffic.count)
             self.line.after(self.random.uniform(3, 10), self.person)
             self.line.after(self.random.uniform(1, 10), self.fault)
             self._until(self.faults_until + 16)
@@ -404,7 +470,8 @@ class History:
             self.line.run_next()
 
 
-BAD = ("crash", "never-ready", "dies-later", "tests", "build")
+BAD = ("crash", "never-ready", "dies-later", "tests", "build", *JUDGED)
+ACTS = ("up", "rollback", "restart", "scale", "abort", "promote", "pause", "resume")
 
 
 def play(seed: int) -> str | None:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from volery import __version__
 from volery.api import wire
-from volery.api.bodies import ApplyBody, ByBody, RollbackBody, ScaleBody
+from volery.api.bodies import ApplyBody, ByBody, PromoteBody, RollbackBody, ScaleBody
 from volery.control.operations import Operations
 from volery.decide.submit import known
 from volery.model.errors import HTTP, Code, VoleryError
@@ -170,7 +170,9 @@ async def _rollout(plane: Plane, request: Request, _: None) -> Response:
         found = [r for r in found if r.phase is Phase.DONE and r.to_release in live]
     if not found:
         raise VoleryError(f"{name} has had no rollout yet", code=Code.NOT_FOUND)
-    return JSONResponse(wire.rollout(max(found, key=lambda item: item.created_at)))
+    newest = max(found, key=lambda item: (not item.ended, item.created_at))
+    groups = {} if newest.ended else {"groups": wire.groups(world, newest)}
+    return JSONResponse(wire.rollout(newest) | groups)
 
 
 async def _rollouts(plane: Plane, request: Request, _: None) -> Response:
@@ -218,6 +220,11 @@ async def _restart(plane: Plane, request: Request, body: ByBody) -> Response:
 async def _act(plane: Plane, request: Request, body: ByBody) -> Response:
     verb = request.url.path.rpartition("/")[2]
     return _begun(plane.operations.act(request.path_params["service"], verb, body.by))
+
+
+async def _promote(plane: Plane, request: Request, body: PromoteBody) -> Response:
+    service = request.path_params["service"]
+    return _begun(plane.operations.act(service, "promote", body.by, full=body.full))
 
 
 def _begun(rollout: str) -> Response:
@@ -329,7 +336,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/v1/services/{service}/abort", "Turn its rollout round", _act, ByBody),
     Endpoint("POST", "/v1/services/{service}/pause", "Hold its rollout", _act, ByBody),
     Endpoint("POST", "/v1/services/{service}/resume", "Let its rollout go on", _act, ByBody),
-    Endpoint("POST", "/v1/services/{service}/promote", "Let its rollout finish", _act, ByBody),
+    Endpoint("POST", "/v1/services/{service}/promote", "Let a step pass", _promote, PromoteBody),
     Endpoint("POST", "/v1/gateway/restart", "Replace the gateway", _replace_gateway, ByBody),
     Endpoint("GET", "/v1/events", "The ledger; follow=true streams", _events, stream=True),
     Endpoint("POST", "/v1/down", "Stop everything", _down, ByBody),

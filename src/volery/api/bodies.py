@@ -25,9 +25,11 @@ class ApplyBody(Model):
     by: Short = ""
     services: tuple[Name, ...] | None = None
     """Only these (`deploy`); none for all (`up`)."""
-    strategy: Annotated[str, Field(pattern="^(blue-green|rolling|recreate)$")] | None = None
+    strategy: Annotated[str, Field(pattern="^(canary|blue-green|rolling|recreate)$")] | None = None
     skip_tests: bool = False
     release: Short | None = None
+    force: bool = False
+    """Also a release that was refused before."""
 
     def request(self) -> Request:
         """The same as the control plane's own type."""
@@ -41,6 +43,7 @@ class ApplyBody(Model):
             strategy=self.strategy,
             skip_tests=self.skip_tests,
             release=self.release,
+            force=self.force,
         )
 
 
@@ -48,6 +51,13 @@ class ByBody(Model):
     """Who asks."""
 
     by: Short = ""
+
+
+class PromoteBody(ByBody):
+    """How far."""
+
+    full: bool = False
+    """Not only the present step but all that are left."""
 
 
 class RollbackBody(ByBody):

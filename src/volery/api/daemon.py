@@ -36,6 +36,7 @@ from volery.engines.local import LocalEngine
 from volery.model.errors import Code, VoleryError
 from volery.model.ports import InstanceSpec
 from volery.model.state import Instance
+from volery.outside import OutsideWorld
 from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
 from volery.supervise.process import Supervised
@@ -77,7 +78,10 @@ class ControlPlane:
         self.builder = LocalBuilder(
             home.path, self.wake, base_env=self._base_env, hidden=self._secret_values
         )
-        ports = Ports(self.store, self.engine, self.traffic, self.builder, SystemClock())
+        self.outside = OutsideWorld(self.wake, hidden=self._secret_values)
+        ports = Ports(
+            self.store, self.engine, self.traffic, self.builder, self.outside, SystemClock()
+        )
         self.controller = Controller(ports, self._spec)
         self.operations = Operations(
             self.controller, self.builder, _Versions(self.secrets), release_id, self.wake
@@ -99,7 +103,7 @@ class ControlPlane:
     async def run(self) -> None:
         """Open everything, loop until told to stop, let go of everything."""
         async with AsyncExitStack() as stack:
-            for part in (self.traffic, self.engine, self.builder):
+            for part in (self.traffic, self.engine, self.builder, self.outside):
                 await part.open()
                 stack.push_async_callback(part.close)
             async with asyncio.TaskGroup() as tasks:

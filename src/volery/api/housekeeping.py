@@ -30,6 +30,7 @@ def housekeeping(controller: Controller, artifacts: Pruner) -> None:
         draft.put("release", item.id, replace(item, state="gone"))
     for rollout in _ended_long_ago(draft.world.rollouts.values()):
         draft.drop("rollout", rollout.id)
+        draft.drop("comparison", rollout.id)
     draft.commit()
     keep: dict[str, set[str]] = {}
     for item in draft.world.releases.values():

@@ -7,6 +7,7 @@ from typing import Any
 
 from volery.decide.plan import Step
 from volery.decide.world import World
+from volery.model.evidence import Line
 from volery.model.ports import Observation
 from volery.model.state import (
     SLOTS,
@@ -19,6 +20,7 @@ from volery.model.state import (
     Track,
 )
 
+ODDS_MAX = 1e12
 Json = dict[str, Any]
 
 
@@ -41,12 +43,14 @@ def rollout(item: Rollout) -> Json:
         "cause": item.cause,
         "group": item.group,
         "phase": item.phase.value,
-        "weight": item.weight,
+        "weight": number(item.weight),
         "step": item.step,
         "steps": item.steps,
+        "passed": item.passed,
         "verdict": item.verdict,
         "reason": item.reason,
-        "evidence": [],
+        "evidence": [line(one) for one in item.evidence],
+        "superseded_by": item.superseded_by or None,
         "log": list(item.tail),
         "by": item.by,
         "started_at": time(item.created_at),
@@ -55,6 +59,59 @@ def rollout(item: Rollout) -> Json:
             key: round(item.seconds.get(key, 0.0), 3) for key in ("build", "test", "start", "shift")
         },
     }
+
+
+def number(value: float) -> float:
+    """A number as people write it: whole ones without a point."""
+    return int(value) if value == int(value) else value
+
+
+def line(item: Line) -> Json:
+    """What the evidence on one metric says."""
+    return {
+        "metric": item.metric,
+        "state": item.state,
+        "text": item.text,
+        "value": item.value,
+        "control": item.control,
+        "limit": item.limit,
+        "n": item.n,
+        "n_control": item.n_control,
+        "evidence": bounded(item.evidence),
+        "confidence": bounded(item.confidence),
+        "needed": bounded(item.needed),
+    }
+
+
+def bounded(odds: float) -> float:
+    """Odds as a number that JSON knows, to three digits."""
+    return float(f"{min(odds, ODDS_MAX):.3g}")
+
+
+def groups(world: World, item: Rollout) -> list[Json]:
+    """The groups of a rollout's service with what each gets and what is there of it."""
+    state = world.services.get(item.service)
+    if state is None:
+        return []
+    found = []
+    for name, slot in state.slots.items():
+        if slot is None:
+            continue
+        there = world.instances_of(item.service, name)
+        shown = [instance(world, state, one) for one in there]
+        found.append(
+            {
+                "slot": name,
+                "track": slot.track.value,
+                "release": slot.release,
+                "weight": number(slot.weight),
+                "mirror": number(slot.mirror),
+                "desired": slot.count,
+                "ready": sum(one["state"] == "ready" for one in shown),
+                "instances": shown,
+            }
+        )
+    return found
 
 
 def event(item: Event) -> Json:

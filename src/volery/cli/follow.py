@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
+
 from volery.api.client import Client
 from volery.cli.show.console import err, styled
 from volery.model.errors import Code, VoleryError
@@ -31,7 +33,7 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
         while True:
             found = client.get("/v1/rollouts", ids=",".join(ids))["rollouts"]
             story.show(found)
-            if all(item["phase"] in ENDED for item in found):
+            if all(item["phase"] in ENDED or is_undecided(item) for item in found):
                 return list(found)
             if deadline is not None and time.monotonic() > deadline:
                 raise VoleryError(
@@ -42,13 +44,23 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
             time.sleep(LOOK_EVERY_SECONDS)
 
 
+def is_undecided(rollout: Json) -> bool:
+    """Whether it waits for a person because the evidence did not suffice in time."""
+    return bool(rollout["phase"] == "paused" and rollout["verdict"] == "inconclusive")
+
+
 def exit_code(rollouts: Sequence[Json]) -> int:
-    """0 all done; 3 something was rolled back; 1 something failed with nothing to go back to."""
+    """0 all done; 3 something was refused and rolled back; 5 the evidence did not suffice;
+    1 something failed with nothing to go back to, or gave way to a newer rollout."""
     asked = [item for item in rollouts if item["cause"] != "rollback" or len(rollouts) == 1]
-    phases = {item["phase"] for item in asked}
-    if "rolled_back" in phases:
+    ended = [item for item in asked if item["phase"] in ("rolled_back", "failed", "paused")]
+    if any(item["superseded_by"] for item in ended):
+        return 1
+    if any(item["phase"] == "rolled_back" and item["verdict"] != "inconclusive" for item in ended):
         return 3
-    return 1 if "failed" in phases else 0
+    if any(item["verdict"] == "inconclusive" for item in ended):
+        return 5
+    return 1 if any(item["phase"] == "failed" for item in ended) else 0
 
 
 class _Story:
@@ -75,8 +87,8 @@ class _Story:
                 self._tell(item, self._seen.get(item["id"]))
                 self._seen[item["id"]] = now
         if self._status:
-            going = [f"{r['service']} {r['phase']}" for r in rollouts if r["phase"] not in ENDED]
-            self._status.update(", ".join(going))
+            going = [_going(item) for item in rollouts if item["phase"] not in ENDED]
+            self._status.update(escape("; ".join(going)))
 
     def _tell(self, item: Json, before: tuple[str, int, int] | None) -> None:
         moment = time.monotonic()
@@ -88,15 +100,23 @@ class _Story:
         if entered:
             self._since[item["id"]] = moment
         line = f"{item['service']:16} {styled(item['phase'])}"
-        if item["phase"] == "shifting":
-            line += f" step {item['step']}/{item['steps']}, {item['weight']} % of requests"
+        if item["phase"] in ("shifting", "analysing") and item["step"]:
+            line += f" step {item['step']}/{item['steps']}, {item['weight']:g} % of requests"
         if before is None or item["phase"] in ENDED:
             line += f" {item['to']}"
         err().print(line + took)
-        if item["phase"] in ("rolled_back", "failed") and entered:
+        if item["phase"] in ("rolled_back", "failed", "paused") and entered:
             self._why(item)
 
     def _why(self, item: Json) -> None:
         err().print(f"{'':16} because: {item['reason']}", markup=False)
+        for line in item["evidence"]:
+            if line["state"] in ("bad", "missing"):
+                err().print(f"{'':16} {line['text']}", markup=False)
         for line in item["log"]:
             err().print(f"{'':16} | {line}", markup=False)
+
+
+def _going(item: Json) -> str:
+    text = f"{item['service']} {item['phase']}"
+    return f"{text}: {item['reason']}" if item["reason"] else text

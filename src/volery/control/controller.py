@@ -13,10 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from volery.control.draft import Draft
-from volery.control.rollouts import BUILT, RolloutDriver, record
+from volery.control.evidence import EvidenceWatch, attended
+from volery.control.rollouts import BUILT, RolloutDriver, Seen, record
 from volery.control.watch import Ages, Generations
+from volery.decide.act import act, chosen
+from volery.decide.asked import calls
 from volery.decide.group import Conditions, Operation, reconcile
-from volery.decide.rollout import abort
 from volery.decide.routes import traffic_config
 from volery.decide.upkeep import is_leaving, upkeep
 from volery.decide.world import World
@@ -26,6 +28,7 @@ from volery.model.ports import (
     Clock,
     Engine,
     InstanceSpec,
+    Outside,
     Store,
     Traffic,
     TrafficStatus,
@@ -43,6 +46,7 @@ class Ports:
     engine: Engine
     traffic: Traffic
     builder: Builder
+    outside: Outside
     clock: Clock
 
 
@@ -54,7 +58,8 @@ class Controller:
         self._spec_of = spec_of
         self._ages = Ages()
         self._generations = Generations()
-        self._driver = RolloutDriver(ports.engine, self._ages)
+        self._evidence = EvidenceWatch()
+        self._driver = RolloutDriver(ports.engine, self._ages, self._evidence)
         self._settled: set[str] = set()
         self._proxies: tuple[int, ...] = ()
         self._introduced: set[str] = set()
@@ -83,9 +88,11 @@ class Controller:
 
     def _decide(self, draft: Draft, status: TrafficStatus, monotonic: float) -> None:
         config = traffic_config(draft.world, self.ports.traffic.edge_port)
-        settled = self._generations.in_force(config, status)
+        answers = self.ports.outside.observe()
         self._give_up_rollouts_of_leaving(draft)
-        self._driver.drive(draft, settled, status.rejected, monotonic)
+        self._evidence.look(draft, self.ports.traffic.sample(), answers, monotonic)
+        settled = self._generations.in_force(config, status)
+        self._driver.drive(draft, Seen(settled, status.rejected, monotonic, answers))
         for name in sorted(draft.world.services):
             self._reconcile(draft, draft.world.services[name], status, monotonic)
         self._note_exits(draft)
@@ -185,6 +192,8 @@ class Controller:
             else:
                 engine.stop(identity)
         self._ask_for_builds(world)
+        self.ports.traffic.attend(attended(world))
+        self.ports.outside.wish(calls(world, self.ports.traffic.edge_port))
 
     def _start(self, world: World, item: Instance) -> None:
         """Start an instance, or tell an engine that adopted it what it may not know any more (its
@@ -203,16 +212,28 @@ class Controller:
             if rollout.phase in (Phase.BUILDING, Phase.TESTING) and release.state not in BUILT:
                 self.ports.builder.request(release, rollout.skip_tests)
 
-    def abort_rollout(self, service: str, reason: str) -> None:
-        """Turn the rollout of a service round, by hand."""
+    def act(self, service: str, verb: str, reason: str, *, full: bool = False) -> str:
+        """Abort, pause, resume or promote the rollout of a service, by hand; returns its id.
+
+        Raises:
+            VoleryError: CONFLICT, there is none or it cannot be done now.
+        """
         draft = self.draft()
-        rollout = draft.world.rollout_of(service)
-        if rollout is None or rollout.phase is Phase.ROLLING_BACK:
-            return
-        after, state = abort(rollout, draft.world.services[service], reason, draft.now)
+        rollout = chosen(draft.world, service, verb)
+        state = draft.world.services[service]
+        after, state = act(rollout, state, verb, reason, draft.now, full=full)
         draft.put("service", service, state)
+        draft.event(
+            f"rollout.{verb}",
+            f"{rollout.id}: {reason}",
+            service=service,
+            release=rollout.to_release,
+            cause=reason,
+            data={"rollout": rollout.id, "full": full},
+        )
         record(draft, rollout, after)
         draft.commit()
+        return rollout.id
 
     @property
     def gone(self) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from volery.decide.world import World
 from volery.model.ports import BuildStatus, Change, Observation, Store
-from volery.model.state import Event
+from volery.model.state import Event, Look
 
-Kind = Literal["environment", "service", "instance", "release", "rollout"]
+Kind = Literal["environment", "service", "instance", "release", "rollout", "comparison", "past"]
 
 
 class Draft:
@@ -27,11 +27,11 @@ class Draft:
     ) -> None:
         self._store = store
         self._documents: dict[str, Mapping[str, Any]] = {
-            kind: store.documents(kind)
-            for kind in ("environment", "service", "instance", "release", "rollout")
+            kind: store.documents(kind) for kind in get_args(Kind)
         }
         self._changes: dict[tuple[Kind, str], Any] = {}
         self._events: list[Event] = []
+        self._looks: list[Look] = []
         self._observed = observed or {}
         self._builds = builds or {}
         self._world: World | None = None
@@ -75,12 +75,21 @@ class Draft:
         """Say what happened; `about` names service, release, instance, cause and data."""
         self._events.append(Event(at=self.now, kind=kind, text=text, **about))
 
+    def document(self, kind: Kind, key: str) -> Any:
+        """One document with the edits so far, None if there is none; for kinds that are not part
+        of the world."""
+        return self._documents[kind].get(key)
+
+    def look(self, look: Look) -> None:
+        """Keep a look at the evidence of a rollout."""
+        self._looks.append(look)
+
     def commit(self) -> bool:
         """Write everything, durably. Returns whether a document changed."""
-        if not self._changes and not self._events:
+        if not self._changes and not self._events and not self._looks:
             return False
         changes = [Change(kind, key, item) for (kind, key), item in self._changes.items()]
-        self._store.commit(changes, self._events)
+        self._store.commit(changes, self._events, self._looks)
         changed = bool(self._changes)
-        self._changes, self._events = {}, []
+        self._changes, self._events, self._looks = {}, [], []
         return changed

@@ -15,15 +15,14 @@ from typing import Protocol
 
 from volery.control.controller import Controller
 from volery.control.draft import Draft
-from volery.control.rollouts import record
-from volery.decide import rollout as rollouts
+from volery.control.rollouts import supersede
 from volery.decide import submit
 from volery.decide.plan import Step, make_plan
 from volery.decide.submit import Order
 from volery.decide.world import World
 from volery.model.application import Application, Service
 from volery.model.errors import Code, VoleryError
-from volery.model.state import EnvironmentState, Phase, Release, Rollout
+from volery.model.state import EnvironmentState, Release, Rollout
 
 ReleaseId = Callable[[str, str, Service, Mapping[str, int]], str]
 
@@ -66,6 +65,7 @@ class Request:
     strategy: str | None = None
     skip_tests: bool = False
     release: str | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class Operations:
         """What `apply` would do, without doing it."""
         chosen = _chosen(request)
         releases = await self._releases(request, chosen, copy=False)
-        return make_plan(self.world, request.application, releases, request.only)
+        force = request.force
+        return make_plan(self.world, request.application, releases, request.only, force=force)
 
     async def apply(self, request: Request) -> Accepted:
         """Bring services to what manifest and source say: `up`, or `deploy` with `only`.
@@ -132,9 +133,10 @@ class Operations:
     def _submit(self, request: Request, releases: Mapping[str, Release]) -> Accepted:
         draft = self._controller.draft()
         _require_running(draft.world, request)
-        plan = make_plan(draft.world, request.application, releases, request.only)
+        force = request.force
+        plan = make_plan(draft.world, request.application, releases, request.only, force=force)
         cause = "up" if request.only is None else "deploy"
-        order = Order(cause, request.by, draft.now, request.strategy, request.skip_tests)
+        order = Order(cause, request.by, draft.now, request.strategy, request.skip_tests, force)
         found = submit.submit(draft.world, request.application, plan, releases, order)
         _put_environment(draft, request)
         for release in found.releases:
@@ -142,9 +144,11 @@ class Operations:
             draft.put("release", release.id, release)
         for service in found.services:
             draft.put("service", service.name, service)
+        for old, new in found.superseded:
+            supersede(draft, old, new)
         for item in found.rollouts:
             _begin(draft, item)
-        under_way = [draft.world.rollout_of(step.service) for step in plan]
+        under_way = [draft.world.newest_rollout_of(step.service) for step in plan]
         self._commit(draft)
         return Accepted(plan, tuple(item.id for item in under_way if item is not None))
 
@@ -225,28 +229,17 @@ class Operations:
         draft.event("service.scaled", text, service=service, cause=f"asked for by {by}")
         self._commit(draft)
 
-    def act(self, service: str, verb: str, by: str) -> str:
-        """`abort`, `pause`, `resume` or `promote` the rollout of a service; returns its id."""
-        draft = self._controller.draft()
-        state = submit.known(draft.world, service)
-        rollout = draft.world.rollout_of(service)
-        if rollout is None:
-            raise VoleryError(f"{service} has no rollout under way", code=Code.CONFLICT)
-        reason = f"{verb} asked for by {by or 'a person'}"
-        if verb == "abort" and rollout.phase is not Phase.ROLLING_BACK:
-            after, state = rollouts.abort(rollout, state, reason, draft.now)
-        elif verb == "pause" and rollout.phase in (Phase.STARTING, Phase.SHIFTING):
-            after = replace(rollouts.pause(rollout, draft.now), reason=reason)
-        elif verb in ("resume", "promote") and rollout.phase is Phase.PAUSED:
-            after = replace(rollouts.resume(rollout, draft.now), reason="")
-        else:
-            raise VoleryError(
-                f"cannot {verb} {rollout.id} while it is {rollout.phase}", code=Code.CONFLICT
-            )
-        draft.put("service", service, state)
-        record(draft, rollout, after)
-        self._commit(draft)
-        return rollout.id
+    def act(self, service: str, verb: str, by: str, *, full: bool = False) -> str:
+        """`abort`, `pause`, `resume` or `promote` the rollout of a service; returns its id.
+
+        `promote` lets the present step pass, whatever the evidence, the gates and the approval it
+        waits for say; with `full` every step that is left.
+        """
+        submit.known(self.world, service)
+        asked = f"{verb} asked for by {by or 'a person'}"
+        identity = self._controller.act(service, verb, asked, full=full)
+        self._wake()
+        return identity
 
     def down(self, by: str) -> None:
         """Take everything of this environment down, callers before what they call."""

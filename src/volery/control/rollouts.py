@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from volery.control.draft import Draft
+from volery.control.evidence import EvidenceWatch
 from volery.control.watch import Ages
-from volery.decide.rollout import Situation, step
+from volery.decide.asked import gate_state
+from volery.decide.phases import has_begun
+from volery.decide.rollout import abort, placed, step
+from volery.decide.situation import Situation
+from volery.decide.stages import STAGED
 from volery.decide.strategy import Group, View
 from volery.decide.submit import Order, rollback
 from volery.decide.world import World
 from volery.model.errors import VoleryError
-from volery.model.ports import Engine, Observation
+from volery.model.ports import Answer, Engine, Observation
 from volery.model.state import (
+    BASELINE,
     Instance,
     Phase,
     Rollout,
     ServiceState,
+    SlotName,
     other,
 )
 from volery.model.units import format_duration
@@ -26,34 +35,40 @@ BUILT = ("built", "live", "kept")
 BAD = (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was observed outside the documents at this look."""
+
+    settled: bool
+    rejected: str | None
+    monotonic: float
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+
+
 class RolloutDriver:
     """Moves every rollout that is under way as far as it can go now."""
 
-    def __init__(self, engine: Engine, ages: Ages) -> None:
+    def __init__(self, engine: Engine, ages: Ages, evidence: EvidenceWatch) -> None:
         self._engine = engine
         self._ages = ages
+        self._evidence = evidence
         self.unstartable: dict[str, str] = {}
         """Instances that cannot even be asked for, and why."""
 
-    def drive(self, draft: Draft, settled: bool, rejected: str | None, monotonic: float) -> None:
+    def drive(self, draft: Draft, seen: Seen) -> None:
         """One step of each, oldest first; a release group that must go back is sent back."""
-        for rollout in list(draft.world.active_rollouts()):
-            situation = self._situation(draft, rollout, settled, rejected, monotonic)
-            service = draft.world.services[rollout.service]
+        settled = seen.settled
+        for found in list(draft.world.active_rollouts()):
+            service = draft.world.services[found.service]
+            rollout = placed(found, service)
+            situation = self._situation(draft, rollout, replace(seen, settled=settled))
             after, changed = step(rollout, service, situation)
             draft.put("service", service.name, changed)
             record(draft, rollout, after)
             settled = settled and changed == service
         _undo_groups(draft)
 
-    def _situation(
-        self,
-        draft: Draft,
-        rollout: Rollout,
-        settled: bool,
-        rejected: str | None,
-        monotonic: float,
-    ) -> Situation:
+    def _situation(self, draft: Draft, rollout: Rollout, seen: Seen) -> Situation:
         world = draft.world
         service = world.services[rollout.service]
         release = world.releases[rollout.to_release]
@@ -61,29 +76,43 @@ class RolloutDriver:
         build = None if release.state in BUILT else world.builds.get(release.id)
         built = release.state in BUILT or (build is not None and build.phase == "built")
         deploy, stateful = service.config.deploy, service.config.state is not None
-        old = world.instances_of(service.name, other(rollout.slot))
         view = View(
             now=draft.now,
-            old=Group(ready=_ready(world, old), existing=len(old)),
-            new=self._new_group(world, rollout, monotonic),
-            settled=settled,
-            in_phase=self._ages.of((rollout.id, rollout.phase), monotonic),
-            rejected=rejected,
+            old=_group(world, service.name, other(rollout.slot)),
+            beside=_group(world, service.name, BASELINE),
+            new=self._new_group(world, rollout, seen.monotonic),
+            settled=seen.settled,
+            in_phase=self._ages.of((rollout.id, rollout.phase, rollout.step), seen.monotonic),
+            rejected=seen.rejected,
             surge=0 if stateful else deploy.surge,
             unavailable=1 if stateful else deploy.unavailable,
         )
-        return Situation(view, build, built, *_turn(world, rollout))
+        turn, reason = _turn(world, rollout)
+        return Situation(
+            view=view,
+            build=build,
+            built=built,
+            turn=turn,
+            turn_reason=reason,
+            judged=self._evidence.judged(rollout, seen.monotonic),
+            gate=partial(gate_state, rollout, deploy, answers=seen.answers),
+            behind=_behind(world, rollout),
+        )
 
     def _new_group(self, world: World, rollout: Rollout, monotonic: float) -> Group:
         there = world.instances_of(rollout.service, rollout.slot)
         mine = [item for item in there if item.release == rollout.to_release]
-        begun = rollout.phase not in (Phase.BUILDING, Phase.TESTING)
+        begun = has_begun(rollout)
         there_now = Group(_ready(world, mine), len(there))
         for item in mine if begun else ():
             failure = self._failure(world, rollout, item, monotonic)
             if failure:
                 tail = tuple(self._engine.tail(item.id))
                 return replace(there_now, failure=failure, tail=tail)
+        if mine and there_now.ready == 0 and _is_relied_on(rollout):
+            seen = world.observed.get(mine[0].id)
+            failure = f"no instance of {rollout.to_release} is ready: {_detail(seen)}"
+            return replace(there_now, failure=failure, tail=tuple(self._engine.tail(mine[0].id)))
         return there_now
 
     def _failure(self, world: World, rollout: Rollout, item: Instance, monotonic: float) -> str:
@@ -98,7 +127,26 @@ class RolloutDriver:
         waited = self._ages.of((item.id, "not ready"), monotonic) if waiting else 0.0
         # An instance that is older than the rollout (a warm group) may have crashed long ago.
         before = item.restarts if item.created_at < rollout.created_at else 0
-        return _why_bad(item, replace(seen, restarts=seen.restarts - before), waited, startup)
+        # While a canary gets requests its crashes are compared with the old release's.
+        forgiven = 1 if rollout.strategy == "canary" and _is_relied_on(rollout) else 0
+        crashes = seen.restarts - before - forgiven
+        return _why_bad(item, replace(seen, restarts=crashes), waited, startup)
+
+
+def _is_relied_on(rollout: Rollout) -> bool:
+    """Whether users' requests go to a new group beside an old one."""
+    return rollout.strategy in STAGED and rollout.weight > 0 and rollout.from_release is not None
+
+
+def _detail(seen: Observation | None) -> str:
+    if seen is None:
+        return "nothing is known of it"
+    return seen.detail or str(seen.exit or seen.state)
+
+
+def _group(world: World, service: str, slot: SlotName) -> Group:
+    there = world.instances_of(service, slot)
+    return Group(ready=_ready(world, there), existing=len(there))
 
 
 def _why_bad(item: Instance, seen: Observation, waited: float, startup: float) -> str:
@@ -120,19 +168,55 @@ def _ready(world: World, instances: list[Instance]) -> int:
 
 def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"], str]:
     """Whether the group a rollout belongs to lets it go on."""
+    first = world.rollout_of(rollout.service)
+    if first is not None and first.id != rollout.id:
+        return "wait", f"waits until {first.id} has ended"
     if rollout.cause in ("rollback", "restart"):
         return "go", ""
-    group = [r for r in world.rollouts.values() if r.group == rollout.group]
+    # One that gave way to a newer rollout belongs to nobody any more.
+    together = (r for r in world.rollouts.values() if r.group == rollout.group)
+    group = [r for r in together if not r.superseded_by]
     behind = [r for r in group if r.id in rollout.waits_for]
-    together = group if rollout.cause == "deploy" else behind
-    bad = next((r for r in together if r.phase in BAD and r.id != rollout.id), None)
+    judged = group if rollout.cause == "deploy" else behind
+    bad = next((r for r in judged if _is_bad(r) and r.id != rollout.id), None)
     if bad is not None:
         return "abort", f"{bad.service} failed: {bad.reason}"
-    unbuilt = rollout.cause == "deploy" and any(
-        world.releases[r.to_release].state not in BUILT for r in group if not r.ended
-    )
-    waiting = unbuilt or any(r.phase is not Phase.DONE for r in behind)
-    return ("wait" if waiting else "go"), ""
+    if rollout.cause == "deploy":
+        behind += [r for r in group if not r.ended and _is_unbuilt(world, r)]
+    waits = next((r for r in behind if not _lets_start(world, r, rollout)), None)
+    return ("wait", f"waits for {waits.service}") if waits else ("go", "")
+
+
+def _is_bad(rollout: Rollout) -> bool:
+    return rollout.phase in BAD and not rollout.superseded_by
+
+
+def _is_unbuilt(world: World, rollout: Rollout) -> bool:
+    return world.releases[rollout.to_release].state not in BUILT
+
+
+def _lets_start(world: World, before: Rollout, rollout: Rollout) -> bool:
+    """Whether one that waits for another may start: canaries of a group run at the same time, so
+    that the requests of one reach the other."""
+    if before.phase is Phase.DONE:
+        return True
+    side_by_side = before.strategy == rollout.strategy == "canary" and before.from_release
+    return bool(side_by_side) and not _is_unbuilt(world, before) and before.step > 0
+
+
+def _behind(world: World, rollout: Rollout) -> str:
+    """Whom a canary must wait for before its last step: the canaries of a group are promoted
+    together, when all that have begun have passed their steps, and what is needed goes first."""
+    if rollout.strategy != "canary":
+        return ""
+    for item in world.rollouts.values():
+        together = item.group == rollout.group and item.id != rollout.id
+        if not together or item.ended or item.superseded_by:
+            continue
+        unproven = item.strategy == "canary" and item.passed < item.steps - 1 and has_begun(item)
+        if unproven or item.id in rollout.waits_for:
+            return item.service
+    return ""
 
 
 def record(draft: Draft, before: Rollout, after: Rollout) -> None:
@@ -151,10 +235,20 @@ def record(draft: Draft, before: Rollout, after: Rollout) -> None:
         service=after.service,
         release=after.to_release,
         cause=after.reason or after.cause,
-        data={"rollout": after.id, "weight": after.weight, "seconds": after.seconds},
+        data={
+            "rollout": after.id,
+            "step": after.step,
+            "weight": after.weight,
+            "verdict": after.verdict,
+            "evidence": [line.text for line in after.evidence],
+            "seconds": after.seconds,
+        },
     )
     if after.ended:
         _settle_releases(draft, after)
+        found = draft.document("comparison", after.id)
+        if found is not None:  # kept to explain the rollout, not to go on
+            draft.put("comparison", after.id, replace(found, marks=None))
 
 
 def _settle_releases(draft: Draft, rollout: Rollout) -> None:
@@ -175,7 +269,7 @@ def _settle_releases(draft: Draft, rollout: Rollout) -> None:
 def _undo_groups(draft: Draft) -> None:
     """`deploy a b` is one group: when b fails after a was done, a goes back too."""
     world = draft.world
-    failed = {r.group: r for r in world.rollouts.values() if r.cause == "deploy" and r.phase in BAD}
+    failed = {r.group: r for r in world.rollouts.values() if r.cause == "deploy" and _is_bad(r)}
     for rollout in list(world.rollouts.values()):
         cause = failed.get(rollout.group)
         if cause is None or not _needs_undo(world, rollout):
@@ -207,3 +301,13 @@ def _needs_undo(world: World, rollout: Rollout) -> bool:
         and service.live.release == rollout.to_release
         and world.rollout_of(rollout.service) is None
     )
+
+
+def supersede(draft: Draft, old: Rollout, new: Rollout) -> None:
+    """Turn a rollout round because a newer one was asked for; nothing is held against it."""
+    if old.phase is Phase.ROLLING_BACK:
+        return
+    reason = f"superseded by {new.id} to {new.to_release}"
+    after, service = abort(old, draft.world.services[old.service], reason, draft.now)
+    draft.put("service", old.service, service)
+    record(draft, old, replace(after, superseded_by=new.id))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from volery.decide.order import start_order
+from volery.decide.stages import STAGED
 from volery.decide.world import World
 from volery.model.application import Application, Service
 from volery.model.state import Release
@@ -42,14 +43,17 @@ def make_plan(
     application: Application,
     releases: Mapping[str, Release],
     only: Collection[str] | None = None,
+    *,
+    force: bool = False,
 ) -> tuple[Step, ...]:
     """What has to change so that the environment is as the manifest and these releases say.
 
     `releases` maps each service to the release its present source and configuration make. With
-    `only`, other services are left as they are and none is removed (that is `deploy`).
+    `only`, other services are left as they are and none is removed (that is `deploy`). A release
+    that was refused before is left alone unless `force`.
     """
     steps: list[Step] = [
-        _step(world, wave, name, application, releases[name], only)
+        _step(world, wave, name, application, releases[name], only, force)
         for wave, names in enumerate(start_order(application.services), start=1)
         for name in names
         if only is None or name in only
@@ -66,19 +70,20 @@ def _step(
     application: Application,
     made: Release,
     only: Collection[str] | None,
+    force: bool,
 ) -> Step:
     service, release = application.services[name], made.id
     state = world.services.get(name)
     live = state.live if state else None
     strategy = effective_strategy(service)
-    running = world.rollout_of(name)
-    if running is not None:
-        same = running.to_release == release
-        return Step(
-            wave, "keep" if same else "replace", name, f"{running.id} is on its way", release
-        )
+    running = world.newest_rollout_of(name)
+    if running is not None and running.to_release == release:
+        return Step(wave, "keep", name, f"{running.id} is on its way", release)
     if state is None or live is None or live.count == 0:
         return Step(wave, "start", name, "it does not run yet", release)
+    before = world.releases.get(release)
+    if live.release != release and before and before.state == "refused" and not force:
+        return Step(wave, "keep", name, f"{release} was refused: {before.reason}", live.release)
     if live.release != release:
         because = _difference(world.releases.get(live.release), made)
         radius = _blast_radius(application, name, service)
@@ -114,8 +119,9 @@ def _blast_radius(application: Application, name: str, service: Service) -> str:
 
 
 def effective_strategy(service: Service) -> str:
-    """Canary is not active yet: until then such a service is deployed rolling."""
-    return "rolling" if service.deploy.strategy == "canary" else service.deploy.strategy
+    """A stateful service cannot have two releases beside each other on one volume."""
+    beside = service.deploy.strategy in STAGED
+    return "rolling" if beside and service.state is not None else service.deploy.strategy
 
 
 def _removals(world: World, application: Application, wave: int) -> list[Step]:

@@ -6,51 +6,24 @@ and the reconcilers do the rest. Each call is idempotent, so a crash between any
 resumes.
 
 A step forward waits until the data plane has acknowledged everything before it (*settled*) and
-every instance asked for so far is ready. Strategies are in `decide.strategy`.
+every instance asked for so far is ready. Strategies are in `decide.strategy` and, for those that
+go by evidence, `decide.staged`; the phases in `decide.phases`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-from volery.decide import strategy
+from volery.decide import staged, strategy
+from volery.decide.phases import TRANSITIONS, UNBEGUN, enter, has_begun, pause, resume
+from volery.decide.situation import Situation
+from volery.decide.stages import STAGED, without_baseline
 from volery.decide.strategy import Group, Moved, View
-from volery.model.ports import BuildStatus
+from volery.model.evidence import Verdict
 from volery.model.state import Phase, Rollout, ServiceState, Slot, Track, other
-
-TRANSITIONS: dict[Phase, frozenset[Phase]] = {
-    Phase.BUILDING: frozenset({Phase.TESTING, Phase.STARTING, Phase.ROLLED_BACK, Phase.FAILED}),
-    Phase.TESTING: frozenset({Phase.STARTING, Phase.ROLLED_BACK, Phase.FAILED}),
-    Phase.STARTING: frozenset({Phase.SHIFTING, Phase.PAUSED, Phase.PROMOTING, Phase.ROLLING_BACK}),
-    Phase.SHIFTING: frozenset({Phase.ANALYSING, Phase.PAUSED, Phase.PROMOTING, Phase.ROLLING_BACK}),
-    Phase.ANALYSING: frozenset({Phase.SHIFTING, Phase.PAUSED, Phase.PROMOTING, Phase.ROLLING_BACK}),
-    Phase.PAUSED: frozenset(
-        {Phase.STARTING, Phase.SHIFTING, Phase.ANALYSING, Phase.PROMOTING, Phase.ROLLING_BACK}
-    ),
-    Phase.PROMOTING: frozenset({Phase.DONE, Phase.ROLLING_BACK}),
-    Phase.ROLLING_BACK: frozenset({Phase.ROLLED_BACK, Phase.FAILED}),
-    Phase.DONE: frozenset(),
-    Phase.ROLLED_BACK: frozenset(),
-    Phase.FAILED: frozenset(),
-}
-"""Which phase may follow which; the diagram in the docs is drawn from this."""
 
 PATIENCE_SECONDS = 60.0
 """How long a return waits for the old group to be whole again before it ends with what there is."""
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What `step` may know besides the documents."""
-
-    view: View
-    build: BuildStatus | None
-    built: bool
-    """The release has an artifact that passed its tests."""
-    turn: Literal["wait", "go", "abort"]
-    """Whether the rollouts it belongs together with let it start."""
-    turn_reason: str = ""
 
 
 def step(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rollout, ServiceState]:
@@ -58,7 +31,7 @@ def step(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rollo
     match rollout.phase:
         case Phase.BUILDING | Phase.TESTING:
             return _prepare(rollout, service, now)
-        case Phase.STARTING | Phase.SHIFTING | Phase.ANALYSING | Phase.PROMOTING:
+        case Phase.STARTING | Phase.SHIFTING | Phase.ANALYSING | Phase.PROMOTING | Phase.PAUSED:
             return _forward(rollout, service, now)
         case Phase.ROLLING_BACK:
             return _back(rollout, service, now)
@@ -73,38 +46,17 @@ def abort(
     now: float,
     *,
     tail: tuple[str, ...] = (),
-    blame: bool = False,
+    verdict: Verdict | None = None,
 ) -> tuple[Rollout, ServiceState]:
     """Turn round: the old group gets all requests again, the new one is taken away.
 
-    With `blame` the verdict is *abort*: the release itself is at fault and will be refused.
+    With the verdict *abort* the release itself is at fault and will be refused.
     """
-    rollout = replace(rollout, reason=reason, tail=tail, verdict="abort" if blame else None)
-    if rollout.phase in (Phase.BUILDING, Phase.TESTING):
-        return _enter(rollout, _refused(rollout), now), service
-    if rollout.phase in (Phase.STARTING, Phase.SHIFTING):
-        rollout = _timed(rollout, now)
-    rollout = _enter(rollout, Phase.ROLLING_BACK, now)
+    rollout = replace(rollout, reason=reason, tail=tail, verdict=verdict)
+    if not has_begun(rollout):
+        return enter(rollout, _refused(rollout), now), service
+    rollout = replace(enter(rollout, Phase.ROLLING_BACK, now), weight=0)
     return rollout, strategy.turn_round(rollout, service)
-
-
-def pause(rollout: Rollout, now: float) -> Rollout:
-    """Hold where it is until `resume`."""
-    return replace(_enter(rollout, Phase.PAUSED, now), resume_to=rollout.phase)
-
-
-def resume(rollout: Rollout, now: float) -> Rollout:
-    """Go on where it was paused."""
-    return replace(_enter(rollout, rollout.resume_to or Phase.SHIFTING, now), resume_to=None)
-
-
-def _enter(rollout: Rollout, phase: Phase, now: float) -> Rollout:
-    if phase not in TRANSITIONS[rollout.phase]:
-        raise AssertionError(f"{rollout.id}: {rollout.phase} -> {phase} is not in the table")
-    ended = not TRANSITIONS[phase]
-    return replace(
-        rollout, phase=phase, since=now, stalled_since=None, finished_at=now if ended else None
-    )
 
 
 def _refused(rollout: Rollout) -> Phase:
@@ -119,37 +71,65 @@ def _prepare(
         spent = {"build": round(build.build_seconds, 3), "test": round(build.test_seconds, 3)}
         rollout = replace(rollout, seconds=rollout.seconds | spent)
     if build and build.phase == "failed":
-        return abort(rollout, service, build.reason, moment, tail=build.tail, blame=True)
+        return abort(rollout, service, build.reason, moment, tail=build.tail, verdict="abort")
     if now.turn == "abort":
         return abort(rollout, service, now.turn_reason, moment)
     if not now.built:
         testing = build is not None and build.phase == "testing"
         if testing and rollout.phase is Phase.BUILDING:
-            rollout = _enter(rollout, Phase.TESTING, moment)
+            rollout = enter(rollout, Phase.TESTING, moment)
         return rollout, service
+    return _begin(rollout, service, now)
+
+
+def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rollout, ServiceState]:
+    """Make the new group, once it is its turn and the gates before it let it pass."""
+    moment = now.view.now
     if now.turn == "wait":
-        return rollout, service
+        return replace(rollout, reason=now.turn_reason), service
+    gate = staged.first_gate(rollout, now)
+    if gate.state == "abort":
+        return abort(rollout, service, gate.text, moment, verdict="abort")
+    if gate.state == "hold":
+        return pause(rollout, moment, gate.text), service
+    if gate.state == "wait":
+        return replace(rollout, reason=gate.text), service
     moved = strategy.begin(rollout, service, now.view)
     if not moved.begun:
         return rollout, moved.service
-    return _enter(replace(rollout, steps=moved.steps), Phase.STARTING, moment), moved.service
+    begun = replace(rollout, steps=moved.steps, reason="")
+    return enter(begun, Phase.STARTING, moment), moved.service
+
+
+def placed(rollout: Rollout, service: ServiceState) -> Rollout:
+    """Where a rollout that has not begun goes and what it goes from: one before it may change
+    both."""
+    if has_begun(rollout):
+        return rollout
+    live = service.live
+    origin = live.release if live and live.count else None
+    slot = other(service.active) if live else service.active
+    return replace(rollout, slot=slot, from_release=origin)
 
 
 def _forward(
     rollout: Rollout, service: ServiceState, now: Situation
 ) -> tuple[Rollout, ServiceState]:
     view = now.view
-    reason = _why_abort(now, service)
-    if reason:
-        blame = bool(view.new.failure)
-        return abort(rollout, service, reason, view.now, tail=view.new.tail, blame=blame)
+    back = _turned_back(rollout, service, now)
+    if back is not None:
+        return back
+    if rollout.phase is Phase.PAUSED:
+        return rollout, service
     if rollout.phase is Phase.PROMOTING:
         return _promote(rollout, service, view)
+    if rollout.strategy in STAGED and service.slots[other(rollout.slot)] is not None:
+        return staged.forward(rollout, service, now)
+    rollout = staged.noted(rollout, now.judged)
     moved = strategy.advance(rollout, service, view)
     if moved.complete:
-        rollout = _timed(rollout, view.now)
-        rollout = replace(rollout, weight=100, step=rollout.steps, verdict="promote")
-        return _enter(rollout, Phase.PROMOTING, view.now), moved.service
+        done = replace(rollout, weight=100, step=rollout.steps, verdict="promote", reason="")
+        return enter(done, Phase.PROMOTING, view.now), moved.service
     return _progress(rollout, moved, view), moved.service
 
 
@@ -157,28 +137,41 @@ def _progress(rollout: Rollout, moved: Moved, view: View) -> Rollout:
     """Note how far it is; once requests go to the new group it is *shifting*."""
     rollout = replace(rollout, weight=moved.weight, step=moved.step, verdict="continue")
     if rollout.phase is Phase.STARTING and moved.shifting:
-        rollout = _enter(_timed(rollout, view.now), Phase.SHIFTING, view.now)
+        rollout = enter(rollout, Phase.SHIFTING, view.now)
     return rollout
 
 
-def _timed(rollout: Rollout, now: float) -> Rollout:
-    key = "start" if rollout.phase is Phase.STARTING else "shift"
-    spent = rollout.seconds.get(key, 0.0) + max(0.0, now - rollout.since)
-    return replace(rollout, seconds=rollout.seconds | {key: round(spent, 3)})
-
-
-def _why_abort(now: Situation, service: ServiceState) -> str:
-    """Hard signals: no statistics are needed to see that these must not go on."""
-    view = now.view
+def _turned_back(
+    rollout: Rollout, service: ServiceState, now: Situation
+) -> tuple[Rollout, ServiceState] | None:
+    """The rollout on its way back, if it must not go on; None if it may."""
+    view, moment = now.view, now.view.now
+    if not has_begun(rollout):  # paused before anything ran
+        return abort(rollout, service, now.turn_reason, moment) if now.turn == "abort" else None
     if view.new.failure:
-        return view.new.failure
-    if view.rejected:
-        return f"the data plane refused the configuration: {view.rejected}"
+        tail = view.new.tail
+        return abort(rollout, service, view.new.failure, moment, tail=tail, verdict="abort")
+    if now.judged is not None and now.judged.verdict == "abort":
+        seen = staged.noted(rollout, now.judged)
+        return abort(seen, service, now.judged.reason, moment, verdict="abort")
+    gate = now.gate(staged.due(rollout)) if staged.is_gated(rollout) else None
+    if gate is not None and gate.state == "abort":
+        return abort(rollout, service, gate.text, moment, verdict="abort")
+    if rollout.strategy == "canary" and service.config.deploy.on_inconclusive == "rollback":
+        lacking = staged.lacking(rollout, service, now)
+        if lacking:
+            return abort(rollout, service, lacking, moment, verdict="inconclusive")
+    reason = _outer_reason(now, service)
+    return abort(rollout, service, reason, moment) if reason else None
+
+
+def _outer_reason(now: Situation, service: ServiceState) -> str:
+    """Why it must not go on though nothing is known against the release itself."""
+    if now.view.rejected:
+        return f"the data plane refused the configuration: {now.view.rejected}"
     if now.turn == "abort":
         return now.turn_reason
-    if service.removing:
-        return "the service was removed"
-    return ""
+    return "the service was removed" if service.removing else ""
 
 
 def _promote(rollout: Rollout, service: ServiceState, view: View) -> tuple[Rollout, ServiceState]:
@@ -188,7 +181,7 @@ def _promote(rollout: Rollout, service: ServiceState, view: View) -> tuple[Rollo
     slots = dict(service.slots)
     new, old = slots[rollout.slot], slots[other(rollout.slot)]
     assert new is not None
-    slots[rollout.slot] = replace(new, track=Track.STABLE, weight=100, count=service.scale)
+    slots[rollout.slot] = Slot(new.release, Track.STABLE, service.scale, 100)
     warm_until = None
     if old is not None and old.count > 0:
         slots[other(rollout.slot)] = replace(old, track=Track.BLUE, weight=0)
@@ -196,7 +189,8 @@ def _promote(rollout: Rollout, service: ServiceState, view: View) -> tuple[Rollo
     elif old is not None and view.old.existing == 0:
         slots[other(rollout.slot)] = None
     service = replace(service, slots=slots, active=rollout.slot, warm_until=warm_until)
-    return _enter(rollout, Phase.DONE, view.now), service
+    service = without_baseline(service)
+    return enter(rollout, Phase.DONE, view.now), service
 
 
 def _back(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rollout, ServiceState]:
@@ -215,11 +209,22 @@ def _back(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Roll
     if not (whole and view.settled) and view.in_phase < PATIENCE_SECONDS:
         return rollout, service
     service = _with_slot(service, rollout, None)
-    return _enter(replace(rollout, weight=0), _refused(rollout), view.now), service
+    return enter(replace(rollout, weight=0), _refused(rollout), view.now), service
 
 
 def _with_slot(service: ServiceState, rollout: Rollout, slot: Slot | None) -> ServiceState:
     return replace(service, slots=dict(service.slots) | {rollout.slot: slot})
 
 
-__all__ = ["TRANSITIONS", "Group", "Situation", "View", "abort", "pause", "resume", "step"]
+__all__ = [
+    "TRANSITIONS",
+    "UNBEGUN",
+    "Group",
+    "Situation",
+    "View",
+    "abort",
+    "pause",
+    "placed",
+    "resume",
+    "step",
+]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from volery.decide.world import World
+from volery.model.application import Need
 from volery.model.ports import (
     Edge,
     Endpoint,
@@ -17,10 +18,13 @@ from volery.model.ports import (
     GatewayTraffic,
     GroupTraffic,
     ServiceTraffic,
+    Split,
     TrafficConfig,
 )
-from volery.model.state import BASELINE, SLOTS, Instance, ServiceState, SlotName
+from volery.model.state import BASELINE, SLOTS, Instance, ServiceState, SlotName, Track
 
+SYNTHETIC_CALLER = "synthetic.volery"
+"""Who calls on the edge of our own requests; no service can have this name."""
 EdgePort = Callable[[str, SlotName, str], int]
 
 
@@ -51,13 +55,36 @@ def _gateway(world: World) -> GatewayTraffic | None:
 
 
 def _service(world: World, service: ServiceState) -> ServiceTraffic:
+    canary = _canary(service)
     groups = {
         slot: _group(world, service, slot)
         for slot in SLOTS
         if slot != BASELINE or service.slots.get(slot) or world.instances_of(service.name, slot)
     }
     return ServiceTraffic(
-        world.spec(service, service.active).protocol, _without_dead_weight(groups)
+        world.spec(service, service.active).protocol,
+        _without_dead_weight(groups),
+        _split(service, canary) if canary else Split(),
+    )
+
+
+def _canary(service: ServiceState) -> SlotName | None:
+    """The slot of a canary that has been given requests, or copies of them."""
+    for name, slot in service.slots.items():
+        if slot and slot.track is Track.CANARY and (slot.weight or slot.mirror):
+            return name
+    return None
+
+
+def _split(service: ServiceState, canary: SlotName) -> Split:
+    deploy, slot = service.config.deploy, service.slots[canary]
+    assert slot is not None
+    return Split(
+        canary=canary,
+        sticky=deploy.sticky,
+        override=deploy.override,
+        mirror=slot.mirror,
+        mirror_all=deploy.mirror_methods == "all",
     )
 
 
@@ -100,10 +127,18 @@ def _without_dead_weight(
 
 
 def _edges(world: World, service: ServiceState, edge_port: EdgePort) -> list[Edge]:
-    return [
+    return _synthetic(service, edge_port) + [
         Edge(service.name, slot, need, edge_port(service.name, slot, need), policy)
         for slot in SLOTS
         if service.slots.get(slot) is not None
         for need, policy in sorted(world.spec(service, slot).needs.items())
         if need in world.services
     ]
+
+
+def _synthetic(service: ServiceState, edge_port: EdgePort) -> list[Edge]:
+    """Where our own requests to a service enter the data plane like any caller's."""
+    if not service.config.deploy.synthetic:
+        return []
+    port = edge_port(SYNTHETIC_CALLER, "a", service.name)
+    return [Edge(SYNTHETIC_CALLER, "a", service.name, port, Need())]

@@ -1,16 +1,19 @@
-"""How a new group takes over from an old one: rolling, blue-green, recreate.
+"""How a new group takes over from an old one, and how it turns round.
 
-Each strategy is two pure functions on the slots of a service: how it *begins* and how it
-*advances*. Add before remove: rolling never has fewer ready instances than `scale - unavailable`,
-and never more in all than `scale + surge`; blue-green moves all requests in one acknowledged
-update; recreate is for what cannot run twice and accepts the gap.
+Every strategy *begins* here; rolling and recreate *advance* here too, canary and blue-green in
+`decide.staged`. Add before remove: rolling never has fewer ready instances than `scale -
+unavailable`, and never more in all than `scale + surge`; recreate is for what cannot run twice and
+accepts the gap.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from volery.decide.stages import STAGED, grown, stages, without_baseline
 from volery.model.state import Rollout, ServiceState, Slot, SlotName, Track, other
+
+_TRACKS = {"blue-green": Track.GREEN, "canary": Track.CANARY}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class View:
     old: Group
     new: Group
     settled: bool
+    beside: Group = Group()
+    """A canary's baseline."""
     in_phase: float = 0.0
     rejected: str | None = None
     surge: int = 1
@@ -72,10 +77,14 @@ def begin(rollout: Rollout, service: ServiceState, view: View) -> Moved:
     elif rollout.strategy == "recreate":
         count, steps = 0, 1
     else:
-        count, steps = service.scale, 1
-    track = Track.GREEN if rollout.strategy == "blue-green" else Track.STABLE
+        plan = stages(rollout, service)
+        count, steps = plan[0].count, len(plan)
+    track = _TRACKS.get(rollout.strategy, Track.STABLE)
     group = Slot(rollout.to_release, track, max(count, there.count if there else 0), 0)
-    return Moved(_put(service, rollout.slot, group), steps=steps)
+    service = _put(service, rollout.slot, group)
+    if rollout.strategy in STAGED:
+        service = grown(rollout, service, plan[0])
+    return Moved(service, steps=steps)
 
 
 def advance(rollout: Rollout, service: ServiceState, view: View) -> Moved:
@@ -88,9 +97,8 @@ def advance(rollout: Rollout, service: ServiceState, view: View) -> Moved:
         return Moved(service, weight=100, complete=ready)
     if rollout.strategy == "rolling":
         return _rolling(rollout, service, view, old, new)
-    if rollout.strategy == "recreate":
-        return _recreate(rollout, service, view, old, new)
-    return _blue_green(rollout, service, view, old, new)
+    assert rollout.strategy == "recreate", rollout.strategy
+    return _recreate(rollout, service, view, old, new)
 
 
 def _rolling(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:
@@ -114,16 +122,6 @@ def _rolling(rollout: Rollout, service: ServiceState, view: View, old: Slot, new
     return Moved(service, weight, view.new.ready, scale, shifting=weight > 0 or shrunk < old.count)
 
 
-def _blue_green(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:
-    if new.weight == 100:
-        return Moved(service, 100, 1, shifting=True, complete=view.settled)
-    if view.new.ready < service.scale or not view.settled:
-        return Moved(service)
-    service = _put(service, rollout.slot, replace(new, weight=100))
-    service = _put(service, other(rollout.slot), replace(old, weight=0))
-    return Moved(service, 100, 1, shifting=True)
-
-
 def _recreate(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:
     if old.count > 0:
         return Moved(_put(service, other(rollout.slot), replace(old, count=0)))
@@ -141,12 +139,12 @@ def turn_round(rollout: Rollout, service: ServiceState) -> ServiceState:
     """All requests to the old group, and the old group as large as it was (unless recreate)."""
     new, old = service.slots[rollout.slot], service.slots[other(rollout.slot)]
     if new is not None and old is not None:
-        service = _put(service, rollout.slot, replace(new, weight=0))
+        service = _put(service, rollout.slot, replace(new, weight=0, mirror=0))
     if old is not None:
         count = old.count if rollout.strategy == "recreate" else service.scale
         back = replace(old, weight=100, count=count, track=Track.STABLE)
         service = _put(service, other(rollout.slot), back)
-    return service
+    return without_baseline(service)
 
 
 def may_remove_new(rollout: Rollout, service: ServiceState, view: View) -> bool:

@@ -25,6 +25,7 @@ class Order:
     now: float
     strategy: str | None = None
     skip_tests: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Submission:
     services: tuple[ServiceState, ...] = ()
     releases: tuple[Release, ...] = ()
     rollouts: tuple[Rollout, ...] = ()
+    superseded: tuple[tuple[Rollout, Rollout], ...] = ()
+    """Rollouts under way that a newer one takes the place of, each with that one."""
     removed: tuple[str, ...] = field(default=())
 
 
@@ -46,9 +49,13 @@ def submit(
 ) -> Submission:
     """The documents that carry out a plan.
 
+    A deploy that is under way to another release is superseded: it turns round, and the new rollout
+    begins when it has ended. Behind a rollback or a restart the new one waits.
+
     Raises:
-        VoleryError: CONFLICT if one of the services has another rollout under way.
+        VoleryError: REFUSED if a release that was refused before is deployed again without force.
     """
+    _refuse_refused(world, plan, releases, order)
     changing = [step for step in plan if step.verb in ("start", "replace")]
     waiting = {
         step.service: waits_for(
@@ -60,7 +67,6 @@ def submit(
     group = ids[changing[0].service] if changing else ""
     rollouts = []
     for step in changing:
-        _refuse_second_rollout(world, step.service)
         behind = tuple(ids[name] for name in waiting[step.service])
         rollouts.append(_rollout(world, application, step, ids[step.service], group, behind, order))
     new = [releases[step.service] for step in changing]
@@ -69,8 +75,29 @@ def submit(
         releases=tuple(item for item in new if item.id not in world.releases)
         + tuple(_again(world, new)),
         rollouts=tuple(rollouts),
+        superseded=tuple(
+            (old, new)
+            for new in rollouts
+            for old in world.active_rollouts()
+            if old.service == new.service and old.cause in ("deploy", "up")
+        ),
         removed=tuple(step.service for step in plan if step.verb == "remove"),
     )
+
+
+def _refuse_refused(
+    world: World, plan: Sequence[Step], releases: Mapping[str, Release], order: Order
+) -> None:
+    if order.cause != "deploy" or order.force:
+        return
+    for step in plan:
+        before = world.releases.get(releases[step.service].id)
+        if step.verb == "keep" and before is not None and before.state == "refused":
+            raise VoleryError(
+                f"{before.id} was refused: {before.reason}",
+                code=Code.REFUSED,
+                hint=f"change it, or: volery deploy {step.service} --force",
+            )
 
 
 def _again(world: World, releases: Sequence[Release]) -> list[Release]:
@@ -147,6 +174,8 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     warm = state.slots[other(state.active)]
     quick = warm is not None and warm.release == release.id and state.warm_until is not None
     strategy = "blue-green" if quick else effective_strategy(release.spec)
+    # What served before needs no evidence: it comes back as soon as it is ready.
+    strategy = "blue-green" if strategy == "canary" else strategy
     return _to_release(world, state, release.id, strategy, order)
 
 

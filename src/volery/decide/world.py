@@ -42,7 +42,8 @@ class World:
     @cached_property
     def _active(self) -> list[Rollout]:
         live = (rollout for rollout in self.rollouts.values() if not rollout.ended)
-        return sorted(live, key=lambda rollout: (rollout.created_at, rollout.id))
+        # The wall clock may have been set back: what was asked for later has a higher number.
+        return sorted(live, key=lambda rollout: (number_of(rollout.id), rollout.id))
 
     def instances_of(self, service: str, slot: SlotName | None = None) -> list[Instance]:
         """The instances of a service, or of one of its groups, in a stable order."""
@@ -65,10 +66,16 @@ class World:
         return iter(self._active)
 
     def rollout_of(self, service: str) -> Rollout | None:
-        """The rollout of a service that is under way, if any; there is never more than one."""
+        """The rollout of a service that is under way, if any: the oldest. A newer one may be built
+        meanwhile and waits until this one has ended."""
         return next((rollout for rollout in self._active if rollout.service == service), None)
 
+    def newest_rollout_of(self, service: str) -> Rollout | None:
+        """The rollout of a service that was asked for last, if any is under way."""
+        return next((item for item in reversed(self._active) if item.service == service), None)
 
-def number_of(instance: str) -> int:
-    """The ordinal at the end of an instance id: catalog-3f2a91c0-2 -> 2."""
-    return int(instance.rpartition("-")[2])
+
+def number_of(identity: str) -> int:
+    """The ordinal at the end of an instance's or rollout's id: catalog-3f2a91c0-2 -> 2,
+    catalog-r7 -> 7."""
+    return int(identity.rpartition("-")[2].removeprefix("r"))

@@ -27,6 +27,9 @@ from volery.model.fields import (
     EnvValue,
     ErrorLimit,
     Flag,
+    HeaderName,
+    HeaderText,
+    HeaderValue,
     HostName,
     LatencyLimit,
     Limit,
@@ -45,6 +48,7 @@ from volery.model.fields import (
     ascending,
     needs_form,
 )
+from volery.model.placeholders import placeholders
 
 
 class Model(BaseModel):
@@ -267,7 +271,7 @@ class Sticky(Model):
 class Override(Sticky):
     """Requests that go to the canary on purpose: those whose cookie or header has this value."""
 
-    value: Text = "canary"
+    value: HeaderValue = "canary"
     """The whole value."""
 
 
@@ -306,7 +310,7 @@ class CustomMetric(Model):
     prometheus: Url | None = None
     """Base URL of a Prometheus API."""
     query: Text | None = None
-    """What to ask it; the answer must be one number."""
+    """What to ask it, in PromQL; the answer must be one number."""
     command: Command | None = None
     """Prints one number."""
     limit: Limit
@@ -324,7 +328,17 @@ class CustomMetric(Model):
             raise ValueError("must have exactly one of prometheus, command")
         if (self.prometheus is None) != (self.query is None):
             raise ValueError("prometheus and query go together")
+        if self.prometheus is not None and (
+            self.prometheus.startswith("/") or "?" in self.prometheus
+        ):
+            raise ValueError("prometheus must be a base URL such as http://127.0.0.1:9090")
         return self
+
+    @property
+    def by_group(self) -> bool:
+        """Whether the old release is asked about too: the question names release or track."""
+        texts = self.command or (self.query or "",)
+        return any(placeholders(text) & {"release", "track"} for text in texts)
 
 
 class Synthetic(Model):
@@ -334,7 +348,7 @@ class Synthetic(Model):
     """What to ask for, at the service itself."""
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
     """How."""
-    headers: dict[Token, Text] = {}
+    headers: dict[HeaderName, HeaderText] = {}
     """Sent along."""
     body: Text = ""
     """Sent along."""
@@ -359,8 +373,10 @@ class Deploy(Model):
     baseline: Flag = False
     """canary: compare with a group of the old release that is as large and as young."""
     warm_up: Duration = 20.0
-    """canary: how long a new instance may be slower than one that has run for long: its share grows
-    to the first step's over this time, and the comparison allows for the difference."""
+    """canary: new instances may be slower than those that have run for long, by an allowance that
+    halves in this time; not with a baseline, which is as young as the canary."""
+    ramp: Duration = 0.0
+    """canary: over this time its share grows to the first step's."""
     sticky: Sticky | None = None
     """canary: keeps each user in one group."""
     override: Override | None = None

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -40,6 +41,9 @@ SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
 CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
 UNIT_CHARACTERS_MAX = 64
+FRAMING_HEADERS = frozenset(
+    {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 WRITTEN = {"written": True}
 """Validation context of a manifest: a bare number has no unit there and is a mistake. Without it,
 plain numbers are values of ours coming back as JSON."""
@@ -152,6 +156,23 @@ def _address(value: str) -> str:
     return value
 
 
+def _reachable(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        fine = bool(parts.hostname) and parts.port != 0 if parts.scheme else True
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError("must have a host name, and a port from 1 to 65535 if it has one")
+    return value
+
+
+def _no_framing(value: str) -> str:
+    if value.lower() in FRAMING_HEADERS:
+        raise ValueError(f"{value!r} is set by whoever sends the request")
+    return value
+
+
 def ascending(steps: tuple[float, ...]) -> tuple[float, ...]:
     """Shares that only grow."""
     before = 0.0
@@ -193,9 +214,20 @@ ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
 Token = Annotated[
     str, *_matching(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", "a cookie or header name such as x-user")
 ]
+HeaderName = Annotated[Token, AfterValidator(_no_framing)]
+HeaderText = Annotated[
+    str, *_matching(r"^[^\x00-\x08\x0a-\x1f\x7f]*$", "one line without control characters")
+]
+HeaderValue = Annotated[
+    str,
+    *_matching(
+        r"^[!-~]([ -~]{0,254}[!-~])?$", "1 to 256 printable ASCII characters, no space around them"
+    ),
+]
 Url = Annotated[
     str,
     *_matching(r"^(?=.)(https?://[^\s/?#]+)?(/[^\s#]*)?$", "a URL such as http://127.0.0.1:9090"),
+    AfterValidator(_reachable),
 ]
 HostName = Annotated[str, *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com")]
 Address = Annotated[

@@ -25,7 +25,7 @@ from volery.model.application import (
     Synthetic,
 )
 from volery.model.evidence import Sample
-from volery.model.state import Event, Release, SlotName
+from volery.model.state import Event, Look, Release, SlotName
 
 # --- engine ---------------------------------------------------------------------------------------
 
@@ -95,6 +95,8 @@ class Observation:
     """Processor time of the whole tree since its process started; None if not known."""
     memory: int | None = None
     """Bytes the whole tree uses now; None if not known."""
+    measured_at: float | None = None
+    """Monotonic seconds when these two were measured."""
 
 
 class Engine(Protocol):
@@ -301,6 +303,8 @@ class Subject:
     track: str
     instances: Mapping[str, str] = field(default_factory=dict)
     """Address (host:port) of each ready instance, by id."""
+    protocol: Literal["http", "http2", "grpc", "tcp"] = "http"
+    """What the instances speak: a smoke test asks them directly."""
 
 
 @dataclass(frozen=True)
@@ -312,8 +316,8 @@ class GateCall:
     subject: Subject
     about: Mapping[str, str]
     directory: str
-    environment: Mapping[str, str]
-    """What a command sees besides `about`."""
+    environment: Mapping[str, str] = field(repr=False)
+    """What a command sees besides `about`; may hold secrets."""
 
 
 @dataclass(frozen=True)
@@ -324,28 +328,34 @@ class MetricCall:
     subject: Subject
     about: Mapping[str, str]
     directory: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class SyntheticCall:
-    """Requests made by us for want of users', as long as it is asked for, to `urls` in turn with
-    `headers` that lead to the group meant."""
+    """Requests made by us for want of users', as long as it is asked for, to `base_url` and the
+    path of `synthetic`, with `headers` that lead to the group meant. The answer's `value` is how
+    many were sent so far, its `text` how many of them failed."""
 
     synthetic: Synthetic
     base_url: str
     headers: Mapping[str, str]
 
 
+OutsideCall = GateCall | MetricCall | SyntheticCall
+
+
 class Outside(Protocol):
     """Asks gates and custom metrics and makes synthetic requests, each with a time limit."""
 
-    def wish(self, calls: Mapping[str, GateCall | MetricCall | SyntheticCall]) -> None:
-        """Keep exactly these going, by key. A gate is asked once for each key; a call whose key is
-        no longer wished is cancelled and forgotten."""
+    def wish(self, calls: Mapping[str, OutsideCall]) -> None:
+        """Keep exactly these going, by key. A gate is asked once for each key, by the call it had
+        first; metrics and synthetic requests go on with the newest call of their key. A call whose
+        key is no longer wished is cancelled and forgotten."""
 
     def observe(self) -> Mapping[str, Answer]:
-        """By key, the newest answer to each call that is wished. A gate's is final."""
+        """By key, the newest answer to each call that is wished. A gate's is final; a metric is
+        *yes* inside its limit and *no* outside, with its value."""
 
 
 # --- store and clock ------------------------------------------------------------------------------
@@ -355,7 +365,7 @@ class Outside(Protocol):
 class Change:
     """One document to write, or to delete where `document` is None."""
 
-    kind: Literal["environment", "service", "instance", "release", "rollout", "comparison"]
+    kind: Literal["environment", "service", "instance", "release", "rollout", "comparison", "past"]
     key: str
     document: object | None
 
@@ -363,8 +373,15 @@ class Change:
 class Store(Protocol):
     """Remembers documents and events, durably and in one transaction."""
 
-    def commit(self, changes: Sequence[Change], events: Sequence[Event]) -> Sequence[Event]:
-        """All or nothing, on disk when it returns; events come back with their sequence numbers."""
+    def commit(
+        self, changes: Sequence[Change], events: Sequence[Event], looks: Sequence[Look] = ()
+    ) -> Sequence[Event]:
+        """All or nothing, on disk when it returns; events come back with their sequence numbers.
+
+        A look with a number that is there already replaces it; a rollout's looks go with it."""
+
+    def looks(self, rollout: str) -> Sequence[Look]:
+        """Every look at the evidence of a rollout, in order."""
 
     def documents(self, kind: str) -> Mapping[str, object]:
         """Every document of a kind, by key."""

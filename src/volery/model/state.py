@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Literal
 
 from volery.model.application import Application, Service
+from volery.model.evidence import Arm, Line, Verdict
 
 SlotName = Literal["a", "b", "c"]
 SLOTS: tuple[SlotName, ...] = ("a", "b", "c")
@@ -100,6 +101,8 @@ class Slot:
     track: Track
     count: int
     weight: float
+    mirror: float = 0
+    """Percentage of the requests of which it gets a copy."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,19 @@ class Rollout:
     weight: float = 0
     step: int = 0
     steps: int = 1
-    verdict: Literal["promote", "continue", "abort", "inconclusive"] | None = None
+    passed: int = 0
+    """Steps whose evidence sufficed, or that a person let pass."""
+    approved: bool = False
+    """A person let it take the last step."""
+    waived: tuple[str, ...] = ()
+    """Gates that a person let it pass."""
+    attempt: int = 0
+    """Counts how often a person let it go on, so that gates are asked anew."""
+    verdict: Verdict | None = None
     reason: str = ""
+    evidence: tuple[Line, ...] = ()
     tail: tuple[str, ...] = ()
+    superseded_by: str = ""
     stalled_since: float | None = None
     finished_at: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -172,6 +185,28 @@ class Rollout:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.phase in ENDED
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the evidence of a rollout, kept so that its decisions can be replayed.
+
+    `seconds` is how long it covers, `weight` the share (0 to 1) of the compared requests that the
+    new release should get, `next_weight` the share the step asks for, `in_step` how long the step
+    has been looked at.
+    """
+
+    rollout: str
+    number: int
+    at: float
+    seconds: float
+    step: int
+    weight: float
+    next_weight: float
+    in_step: float
+    canary: Arm
+    control: Arm
+    verdict: Verdict
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,18 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from volery.decide.comparison import Comparison, Past
 from volery.model.errors import VoleryError
 from volery.model.ports import Change
-from volery.model.state import EnvironmentState, Event, Instance, Release, Rollout, ServiceState
+from volery.model.state import (
+    EnvironmentState,
+    Event,
+    Instance,
+    Look,
+    Release,
+    Rollout,
+    ServiceState,
+)
 
 KINDS: Mapping[str, type] = {
     "environment": EnvironmentState,
@@ -25,6 +34,8 @@ KINDS: Mapping[str, type] = {
     "instance": Instance,
     "release": Release,
     "rollout": Rollout,
+    "comparison": Comparison,
+    "past": Past,
 }
 
 
@@ -83,6 +94,23 @@ def decode_event(seq: int, text: str) -> Event:
     event = _load(Event, f"event {seq}", text)
     assert isinstance(event, Event)
     return replace(event, seq=seq)
+
+
+def encode_look(look: Look) -> str:
+    """The look as JSON."""
+    return _dump(Look, f"look {look.rollout} {look.number}", look)
+
+
+def decode_look(name: str, text: str) -> Look:
+    """The look in this JSON. Raises VoleryError if it is none."""
+    look = _load(Look, f"look {name}", text)
+    assert isinstance(look, Look)
+    return look
+
+
+def without_rollout(changes: Sequence[Change]) -> list[str]:
+    """The rollouts that these changes delete; their looks go with them."""
+    return [item.key for item in changes if item.kind == "rollout" and item.document is None]
 
 
 def _dump(type_: type, name: str, value: object, **options: Any) -> str:

@@ -10,8 +10,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from volery.model.ports import Change
-from volery.model.state import Event
-from volery.store.documents import KINDS, apply
+from volery.model.state import Event, Look
+from volery.store.documents import KINDS, apply, without_rollout
 from volery.store.retention import EVENTS_KEPT, expired
 
 
@@ -21,13 +21,20 @@ class MemoryStore:
     def __init__(self, *, keep: int = EVENTS_KEPT) -> None:
         self._documents: dict[str, Mapping[str, object]] = {kind: {} for kind in KINDS}
         self._events: list[Event] = []
+        self._looks: dict[str, dict[int, Look]] = {}
         self._last = 0
         self._keep = keep
 
-    def commit(self, changes: Sequence[Change], events: Sequence[Event]) -> Sequence[Event]:
+    def commit(
+        self, changes: Sequence[Change], events: Sequence[Event], looks: Sequence[Look] = ()
+    ) -> Sequence[Event]:
         """All or nothing; events come back with their sequence numbers."""
         numbered = tuple(replace(event, seq=self._last + n) for n, event in enumerate(events, 1))
         self._documents = apply(self._documents, changes)
+        for rollout in without_rollout(changes):
+            self._looks.pop(rollout, None)
+        for look in looks:
+            self._looks.setdefault(look.rollout, {})[look.number] = look
         self._events += numbered
         self._last += len(numbered)
         gone = expired(self._first, self._last, self._keep)
@@ -45,6 +52,11 @@ class MemoryStore:
         later = self._events[max(0, after - self._first + 1) :]
         mine = [event for event in later if service is None or event.service == service]
         return tuple(mine[: max(0, limit)])
+
+    def looks(self, rollout: str) -> Sequence[Look]:
+        """Every look at the evidence of a rollout, in order."""
+        found = self._looks.get(rollout, {})
+        return tuple(found[number] for number in sorted(found))
 
     def last_seq(self) -> int:
         """The sequence number of the newest event ever written; 0 if there was none."""

@@ -21,8 +21,18 @@ from types import MappingProxyType, TracebackType
 
 from volery.model.errors import Code, VoleryError
 from volery.model.ports import Change
-from volery.model.state import Event
-from volery.store.documents import KINDS, apply, decode, decode_event, encode, encode_event
+from volery.model.state import Event, Look
+from volery.store.documents import (
+    KINDS,
+    apply,
+    decode,
+    decode_event,
+    decode_look,
+    encode,
+    encode_event,
+    encode_look,
+    without_rollout,
+)
 from volery.store.files import hold, sync_folder
 from volery.store.retention import EVENTS_KEPT, expired
 
@@ -86,13 +96,16 @@ class SqliteStore:
         self._connection.close()
         os.close(self._lock)
 
-    def commit(self, changes: Sequence[Change], events: Sequence[Event]) -> Sequence[Event]:
+    def commit(
+        self, changes: Sequence[Change], events: Sequence[Event], looks: Sequence[Look] = ()
+    ) -> Sequence[Event]:
         """All or nothing, on disk when it returns; events come back with their sequence numbers."""
-        if not changes and not events:
+        if not changes and not events and not looks:
             return ()
         documents = apply(self._documents, changes)
         rows = [(c.kind, c.key, c.document and encode(c.kind, c.key, c.document)) for c in changes]
         numbered = tuple(replace(event, seq=self._last + n) for n, event in enumerate(events, 1))
+        seen = [(look.rollout, look.number, encode_look(look)) for look in looks]
         lines = [(event.seq, event.service, encode_event(event)) for event in numbered]
         last = self._last + len(numbered)
         gone = expired(self._first, last, self._keep)
@@ -102,6 +115,9 @@ class SqliteStore:
                     write.execute("DELETE FROM document WHERE kind = ? AND key = ?", (kind, key))
                 else:
                     write.execute("REPLACE INTO document VALUES (?, ?, ?)", (kind, key, body))
+            for rollout in without_rollout(changes):
+                write.execute("DELETE FROM look WHERE rollout = ?", (rollout,))
+            write.executemany("REPLACE INTO look VALUES (?, ?, ?)", seen)
             write.executemany("INSERT INTO event VALUES (?, ?, ?)", lines)
             if gone:
                 write.execute("DELETE FROM event WHERE seq <= ?", (gone,))
@@ -122,6 +138,13 @@ class SqliteStore:
         with self._told():
             rows = self._connection.execute(query, (after, *values, max(0, limit))).fetchall()
         return tuple(decode_event(seq, body) for seq, body in rows)
+
+    def looks(self, rollout: str) -> Sequence[Look]:
+        """Every look at the evidence of a rollout, in order."""
+        query = "SELECT number, body FROM look WHERE rollout = ? ORDER BY number"
+        with self._told():
+            rows = self._connection.execute(query, (rollout,)).fetchall()
+        return tuple(decode_look(f"{rollout} {number}", body) for number, body in rows)
 
     def last_seq(self) -> int:
         """The sequence number of the newest event ever written; 0 if there was none."""

@@ -24,12 +24,19 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 @dataclass(frozen=True)
 class HostCount:
-    """What one upstream host has to do: requests, connections, and how many it ever had."""
+    """What one upstream host has to do: requests, connections, and how many it ever had.
+
+    `succeeded` and `failed` are attempts that ended; what the client gave up is in neither.
+    """
 
     requests: int = 0
     connections: int = 0
     total: int = 0
     draining: bool = False
+    succeeded: int = 0
+    failed: int = 0
+    total_connections: int = 0
+    not_connected: int = 0
 
 
 class AdminError(Exception):
@@ -74,6 +81,10 @@ class Admin:
             for cluster in found.get("cluster_statuses", ())
             for host in cluster.get("host_statuses", ())
         }
+
+    async def ask(self, path: str) -> str:
+        """Whatever it answers to this path. Raises AdminError if it does not."""
+        return await self._get(path)
 
     async def waiting(self) -> frozenset[str]:
         """Clusters with requests that wait for a connection, so belong to no host yet."""
@@ -126,5 +137,9 @@ def _count(host: Mapping[str, Any]) -> HostCount:
         requests=values.get("rq_active", 0),
         connections=values.get("cx_active", 0),
         total=values.get("rq_total", 0),
+        succeeded=values.get("rq_success", 0),
+        failed=values.get("rq_error", 0),
+        total_connections=values.get("cx_total", 0),
+        not_connected=values.get("cx_connect_fail", 0),
         draining=host.get("health_status", {}).get("eds_health_status") == "DRAINING",
     )

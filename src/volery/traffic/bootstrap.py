@@ -30,6 +30,10 @@ ADS = "volery~ads"
 CONNECT_SECONDS = 1.0
 RECONNECT_SECONDS = (0.1, 1.0)
 MAX_CLIENT_CONNECTIONS = 50_000
+# Envoy's own limit of 100 would refuse everything for the sake of one long path or cookie.
+MAX_PATTERN = 10_000
+# Only then do histograms show what workers have counted.
+FLUSH_SECONDS = 0.5
 
 
 def with_ads(socket: str) -> str:
@@ -90,6 +94,9 @@ def admin(socket: str, node: str) -> str:
 def _common() -> Message:
     bootstrap = bootstrap_pb2.Bootstrap()
     bootstrap.node.cluster = "volery"
+    limits = bootstrap.layered_runtime.layers.add(name="limits")
+    limits.static_layer.update({"re2.max_program_size.error_level": MAX_PATTERN})
+    bootstrap.stats_flush_interval.CopyFrom(seconds(FLUSH_SECONDS))
     limit = downstream_connections_pb2.DownstreamConnectionsConfig(
         max_active_downstream_connections=MAX_CLIENT_CONNECTIONS
     )

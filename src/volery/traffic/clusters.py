@@ -1,9 +1,10 @@
 """Services -> Envoy clusters and their endpoints. Pure.
 
 An http, http2 or grpc service has two permanent clusters, one a slot, so that a rollout only moves
-weights and a slot's statistics are its own. A tcp service has one, because a connection cannot be
-moved between clusters without a listener change, which would cut it: its weights live in its
-endpoints. A draining endpoint stays listed, so that what it still answers is counted.
+weights and a slot's statistics are its own; a third one while there is a baseline. A tcp service
+has one, because a connection cannot be moved between clusters without a listener change, which
+would cut it: its weights live in its endpoints. A draining endpoint stays listed, so that what it
+still answers is counted.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ MAX_ACTIVE = 100_000
 MAX_RETRIES = 1_024
 # A budget is a share; with few requests under way the share alone would forbid every retry.
 BUDGET_FLOOR = 10
-TCP_WEIGHT_SCALE = 1_000
+# All weights of a cluster must fit into 32 bits.
+TCP_WEIGHT_SCALE = 1_000_000
+# Where statistics find the slot of an endpoint of a tcp service.
+SLOT_METADATA, SLOT = "volery", "slot"
 
 
 def slot_cluster(service: str, slot: SlotName) -> str:
@@ -161,7 +165,12 @@ def _cluster(name: str, service: ServiceTraffic, budget: float | None) -> Messag
             update_merge_window=seconds(0),
         ),
     )
-    if service.protocol != "tcp":
+    if service.protocol == "tcp":
+        # Otherwise connections that are held, as by pools, would push a split towards equality.
+        # Where all weights are equal the less busy of two is still taken.
+        cluster.least_request_lb_config.active_request_bias.default_value = 0
+        cluster.least_request_lb_config.active_request_bias.runtime_key = "volery.tcp_bias"
+    else:
         http1 = service.protocol == "http"
         options = http_options(http1, HTTP1_IDLE_SECONDS if http1 else HTTP2_IDLE_SECONDS)
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].Pack(options, deterministic=True)
@@ -195,9 +204,11 @@ def _tcp_endpoints(service: ServiceTraffic, slot: SlotName) -> Iterator[Message]
     """A slot shares its weight among its endpoints; one without weight only finishes."""
     group = service.slots[slot]
     active = sum(not item.draining for item in group.endpoints)
-    share = max(1, round(group.weight * TCP_WEIGHT_SCALE) // max(1, active))
+    share = max(1, round(group.weight * TCP_WEIGHT_SCALE / max(1, active)))
     for item in group.endpoints:
-        yield _endpoint(item, item.draining or group.weight == 0, share)
+        endpoint = _endpoint(item, item.draining or group.weight == 0, share)
+        endpoint.metadata.filter_metadata[SLOT_METADATA].fields[SLOT].string_value = slot
+        yield endpoint
 
 
 def _endpoint(item: Endpoint, draining: bool, weight: int = 1) -> Message:

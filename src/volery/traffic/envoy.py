@@ -31,6 +31,7 @@ from volery.traffic.admin import AdminError
 from volery.traffic.ads import DiscoveryServer
 from volery.traffic.files import write_atomically
 from volery.traffic.fleet import Fleet
+from volery.traffic.meter import Meter
 from volery.traffic.proxy import ADS_SOCKET, BOOTSTRAP, FALLBACK, Proxy
 from volery.traffic.waiting import until
 
@@ -67,8 +68,7 @@ class EnvoyTraffic:
         self._snapshot = xds.Snapshot()
         self._compiler = xds.Compiler()
         self._fallbacks = bootstrap.Fallbacks()
-        self._attended: frozenset[str] = frozenset()
-        self._sample = Sample()
+        self._meter = Meter()
         self._tasks: list[asyncio.Task[None]] = []
         self._replacing = asyncio.Lock()
         self._mending: asyncio.Task[None] | None = None
@@ -99,11 +99,11 @@ class EnvoyTraffic:
 
     def attend(self, services: frozenset[str]) -> None:
         """Sample these services about once a second, all others when there is time."""
-        self._attended = services
+        self._meter.attend(services)
 
     def sample(self) -> Sample:
         """The newest counters."""
-        return self._sample
+        return self._meter.sample
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -253,6 +253,7 @@ class EnvoyTraffic:
                 await self._look()
             except (AdminError, VoleryError, OSError) as error:
                 log.debug("cannot count what is in flight: %s", error)
+            await self._meter.read(self._fleet.admins_by_process)
             await self._pause(self._look_now, FAST_SECONDS if self._attentive() else SLOW_SECONDS)
             self._look_now.clear()
 

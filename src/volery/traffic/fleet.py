@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from volery.model.errors import VoleryError
+from volery.supervise.identity import Identity as Process
 from volery.traffic import sampler
 from volery.traffic.admin import Admin, AdminError
 from volery.traffic.proxy import (
@@ -75,6 +76,11 @@ class Fleet:
     def admins(self) -> list[Admin]:
         """The admin interfaces of the proxies that run now."""
         return [proxy.admin for proxy in self.running]
+
+    @property
+    def admins_by_process(self) -> dict[Process, Admin]:
+        """The same, by the process that answers."""
+        return {who: proxy.admin for proxy in self._proxies if (who := proxy.who)}
 
     @property
     def replacing(self) -> bool:

@@ -2,8 +2,9 @@
 
 A listener never changes while its port lives: what may change is in routes and endpoints, because
 replacing a listener would cut its connections. The gateway is the border: what only we may say
-(`x-envoy-*`, `x-volery-*`, the `fit` member of `baggage`) does not enter. Inside, at the edges,
-headers pass untouched but for `x-envoy-*`. The gateway is also who says where a request came from.
+(`x-envoy-*`, `x-volery-*`, the members `fit` and `volery-*` of `baggage`) does not enter. Inside,
+at the edges, headers pass untouched but for `x-envoy-*`. The gateway is also who says where a
+request came from.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from google.protobuf.message import Message
 
 from volery.model.ports import Edge, GatewayTraffic
+from volery.traffic import statistics
 from volery.traffic.clusters import from_ads, pack, seconds, socket_address, tcp_cluster
 from volery.traffic.routes import GATEWAY, edge_name
 
@@ -33,7 +35,15 @@ TCP_CONNECT_ATTEMPTS = 3
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
 LOOPBACK = "127.0.0.1"
 # For a client on this machine Envoy itself would name the machine's own address.
+# Libraries decode the key of a member and pass it on decoded, so it is looked at as they see it.
 BORDER = """
+local function ours(member)
+  local key = string.gsub(string.match(member, "^[^=;]*"), "%+", " ")
+  key = string.gsub(key, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+  key = string.match(key, "^%s*(.-)%s*$")
+  return key == "fit" or string.sub(key, 1, 7) == "volery-"
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local client = handle:streamInfo():downstreamDirectRemoteAddress()
@@ -45,9 +55,7 @@ function envoy_on_request(handle)
   if baggage == nil then return end
   local kept = {}
   for member in string.gmatch(baggage, "[^,]+") do
-    if not string.match(member, "^%s*fit%s*[=;]") and not string.match(member, "^%s*fit%s*$") then
-      kept[#kept + 1] = member
-    end
+    if not ours(member) then kept[#kept + 1] = member end
   end
   headers:remove("baggage")
   if #kept > 0 then headers:add("baggage", table.concat(kept, ",")) end
@@ -81,6 +89,7 @@ def gateway_listener(gateway: GatewayTraffic) -> Message:
     manager.http_filters.insert(0, _border())
     manager.http_filters.insert(1, _drop_ours())
     manager.access_log.append(_access_log(GATEWAY))
+    manager.access_log.extend(statistics.of_requests(GATEWAY))
     return _listener(gateway_name(gateway), gateway.host, gateway.port, _http(manager))
 
 
@@ -90,7 +99,13 @@ def edge_listener(edge: Edge, tcp: bool) -> Message:
         return _listener(edge_name(edge), LOOPBACK, edge.port, _tcp(edge))
     manager = _http_manager(edge_name(edge))
     manager.access_log.append(_access_log(edge_name(edge), only_failures=True))
+    manager.access_log.extend(statistics.of_requests(caller(edge)))
     return _listener(edge_name(edge), LOOPBACK, edge.port, _http(manager))
+
+
+def caller(edge: Edge) -> str:
+    """Who calls, as statistics name it."""
+    return f"{edge.caller}~{edge.slot}"
 
 
 def _listener(name: str, host: str, port: int, network_filter: Message) -> Message:
@@ -114,6 +129,8 @@ def _tcp(edge: Edge) -> Message:
         idle_timeout=seconds(0),
     )
     proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS
+    proxy.access_log.extend(statistics.of_connections(caller(edge), edge.need))
+    proxy.access_log_options.flush_access_log_on_connected = True
     return listener_components_pb2.Filter(name=TCP_PROXY, typed_config=pack(proxy))
 
 

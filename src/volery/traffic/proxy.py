@@ -24,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from volery.model.errors import Code, VoleryError
+from volery.supervise.identity import Identity as Process
 from volery.supervise.process import Backoff, Fallback, Spec, Supervised, Wish
 from volery.traffic import bootstrap, launch
 from volery.traffic.admin import Admin, AdminError
@@ -118,6 +119,7 @@ class Proxy:
             *("--drain-strategy", "immediate", "--drain-time-s", str(round(drain_seconds))),
             *("--parent-shutdown-time-s", str(round(drain_seconds) + PARENT_SECONDS)),
             *("--reject-unknown-dynamic-fields", "--log-level", "warning"),
+            *("--component-log-level", "misc:critical"),  # see `statistics`
             *("--file-flush-interval-msec", "1000", "--config-path"),
         )
         spec = Spec(
@@ -135,11 +137,16 @@ class Proxy:
         return self._process.looked_after()
 
     @property
-    def pid(self) -> int | None:
-        """The process id of Envoy, while it runs."""
+    def who(self) -> Process | None:
+        """Envoy's process, while it runs."""
         status = self._process.status()
         child = status.child if status else None
-        return child.pid if child and child.alive() else None
+        return child if child and child.alive() else None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of Envoy, while it runs."""
+        return self.who.pid if self.who else None
 
     @property
     def shim(self) -> int | None:

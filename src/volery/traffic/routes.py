@@ -1,8 +1,7 @@
 """Gateway routes and edges -> Envoy route configurations. Pure.
 
 Which service a request belongs to: among the routes whose host matches, the longest path wins, on
-whole segments; between equal paths the more exact host. Which slot: by weight, leaving out a slot
-that has nobody to answer while the other one has.
+whole segments; between equal paths the more exact host. Which of its groups: see `split`.
 
 Time limits: a response must *begin* within `GATEWAY_SECONDS` (users) or `EDGE_SECONDS` (services),
 and may then last as long as something moves every `IDLE_SECONDS`; upgraded connections (WebSocket)
@@ -24,15 +23,13 @@ from google.protobuf.message import Message
 
 from volery.model.application import Need
 from volery.model.ports import Edge, GatewayRoute, GatewayTraffic, ServiceTraffic
-from volery.model.state import SlotName
-from volery.traffic.clusters import pack, seconds, slot_cluster
+from volery.traffic.clusters import pack, seconds
+from volery.traffic.split import shares, ways
 
 GATEWAY = "gateway"
 GATEWAY_SECONDS = 60.0
 EDGE_SECONDS = 15.0
 IDLE_SECONDS = 300.0
-# Envoy's weights are whole numbers; ours are percentages down to a hundredth.
-WEIGHT_SCALE = 100
 STREAM_IDLE_SECONDS = 3600.0
 # Nothing has reached the service in these cases, so another try changes nothing but the answer.
 SAFE = ("connect-failure", "refused-stream", "reset-before-request")
@@ -78,17 +75,6 @@ def edge_routes(edge: Edge, services: Services) -> Message:
     return _configuration(edge_name(edge), [host])
 
 
-def shares(service: ServiceTraffic) -> dict[SlotName, float]:
-    """The weights that make sense now: of slots that can answer, or of all if none can."""
-    wanted = {slot: group.weight for slot, group in service.slots.items() if group.weight > 0}
-    serving = {
-        slot: weight
-        for slot, weight in wanted.items()
-        if any(not endpoint.draining for endpoint in service.slots[slot].endpoints)
-    }
-    return serving or wanted
-
-
 def _configuration(name: str, hosts: list[Message]) -> Message:
     return route_pb2.RouteConfiguration(
         name=name,
@@ -125,17 +111,20 @@ def _to_service(
     path: str, name: str, services: Services, policy: Need | None, strip: str | None = None
 ) -> Iterator[Message]:
     service = services.get(name)
-    weights = shares(service) if service and service.protocol != "tcp" else {}
-    if service is None or not weights:
+    if service is None or service.protocol == "tcp" or not shares(service):
         yield _unavailable(path, name, service)
         return
-    actions = [_action(name, weights, _limits(service, policy, upgrade=False), strip)]
-    matches = [_match(path)]
-    if service.protocol == "http":
-        actions.insert(0, _action(name, weights, _limits(service, policy, upgrade=True), strip))
-        matches.insert(0, _match(path, upgrade=True))
-    for match, action in zip(matches, actions, strict=True):
-        yield route_components_pb2.Route(match=match, route=action)
+    for upgrade in (True, False) if service.protocol == "http" else (False,):
+        limits = _limits(service, policy, upgrade)
+        for way in ways(name, service, users=policy is None, upgrade=upgrade):
+            match = _match(path, upgrade)
+            match.headers.extend(way.headers)
+            yield route_components_pb2.Route(
+                name=name,
+                match=match,
+                route=_action(limits, way.target, strip),
+                response_headers_to_add=way.answer,
+            )
 
 
 def _unavailable(path: str, name: str, service: ServiceTraffic | None) -> Message:
@@ -143,7 +132,8 @@ def _unavailable(path: str, name: str, service: ServiceTraffic | None) -> Messag
     if service is not None and service.protocol == "tcp":
         why = "speaks tcp, which has no paths; services reach it through `needs`"
     body = f"503: {name} {why}\n"
-    return route_components_pb2.Route(match=_match(path), direct_response=_answer(503, body))
+    answer = _answer(503, body)
+    return route_components_pb2.Route(name=name, match=_match(path), direct_response=answer)
 
 
 def _answer(status: int, body: str) -> Message:
@@ -164,14 +154,10 @@ def _match(path: str, upgrade: bool = False) -> Message:
     return match
 
 
-def _action(
-    name: str, weights: Mapping[SlotName, float], limits: Message, strip: str | None
-) -> Message:
+def _action(limits: Message, target: Message, strip: str | None) -> Message:
     action = route_components_pb2.RouteAction()
     action.CopyFrom(limits)
-    for slot, weight in sorted(weights.items()):
-        cluster = action.weighted_clusters.clusters.add(name=slot_cluster(name, slot))
-        cluster.weight.value = round(weight * WEIGHT_SCALE)
+    action.MergeFrom(target)
     if strip and _prefix(strip):
         action.regex_rewrite.CopyFrom(
             regex_pb2.RegexMatchAndSubstitute(

@@ -42,12 +42,22 @@ def merge(pairs: Iterable[tuple[Look, Look]]) -> dict[str, int]:
 
 
 async def sample(admins: Iterable[Admin]) -> dict[str, int]:
-    """Look at every proxy twice. Raises AdminError if one does not answer."""
+    """Look at every proxy, twice where something drains. Raises AdminError if one is silent."""
     asked = list(admins)
-    first = await asyncio.gather(*map(_look, asked))
-    await asyncio.sleep(APART_SECONDS)
-    second = await asyncio.gather(*map(_look, asked))
+    first = second = await _looks(asked)
+    if any(map(_drains, first)):
+        await asyncio.sleep(APART_SECONDS)
+        second = await _looks(asked)
     return merge(zip(first, second, strict=True))
+
+
+async def _looks(admins: Iterable[Admin]) -> tuple[Look, ...]:
+    """Look at every proxy once. Raises AdminError if one does not answer."""
+    return tuple(await asyncio.gather(*map(_look, admins)))
+
+
+def _drains(seen: Look) -> bool:
+    return any(count.draining for count in seen.hosts.values())
 
 
 def _in_flight(cluster: str, first: Look, second: Look, key: tuple[str, str]) -> int:
@@ -63,5 +73,9 @@ def _in_flight(cluster: str, first: Look, second: Look, key: tuple[str, str]) ->
 
 
 async def _look(admin: Admin) -> Look:
+    """What waits is asked for only where it matters; first, or it could slip through between."""
+    hosts = await admin.hosts()
+    if not any(count.draining for count in hosts.values()):
+        return Look(hosts, frozenset())
     waiting = await admin.waiting()
     return Look(await admin.hosts(), waiting)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from simulation.adapters import Behaviour, SimBuilder, SimEngine, SimTraffic, Timeline
+from simulation.outside import SimOutside
 from starlette.testclient import TestClient
 
 from volery.api.app import ENDPOINTS, LogLine, LogQuery, create_app
@@ -67,7 +68,7 @@ class SimPlane:
         self.traffic = SimTraffic(self.line, engine)
         builder = SimBuilder(self.line, lambda release: "")
         self.store = MemoryStore()
-        ports = Ports(self.store, engine, self.traffic, builder, self.line)
+        ports = Ports(self.store, engine, self.traffic, builder, SimOutside(self.line), self.line)
         edge = self.traffic.edge_port
         self.controller = Controller(
             ports, lambda world, item: instance_spec(world, item, Path("/x"), edge, lambda _: {})

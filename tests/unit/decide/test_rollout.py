@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -9,11 +10,24 @@ from hypothesis import strategies as st
 from unit.decide.worlds import application, running
 
 from volery.decide.rollout import TRANSITIONS, Situation, abort, pause, resume, step
+from volery.decide.situation import GateState
+from volery.decide.staged import promoted
 from volery.decide.strategy import Group, View
+from volery.model.evidence import Judgement
 from volery.model.ports import BuildStatus
 from volery.model.state import ENDED, Phase, Rollout, ServiceState
 
-APP = application(catalog={"scale": 3})
+PROMOTABLE = (Phase.STARTING, Phase.SHIFTING, Phase.ANALYSING)
+APP = application(catalog={"scale": 3, "deploy": {"baseline": True, "steps": [0.05, 0.5]}})
+
+
+def judgement(verdict: str) -> Judgement:
+    return Judgement(verdict, f"it says {verdict}")  # type: ignore[arg-type]
+
+
+def gate(state: str) -> Callable[[str], GateState]:
+    return lambda point: GateState(state, f"gate at {point}")  # type: ignore[arg-type]
+
 
 groups = st.builds(
     Group,
@@ -26,6 +40,7 @@ views = st.builds(
     now=st.just(1.0),
     old=groups,
     new=groups,
+    beside=groups,
     settled=st.booleans(),
     in_phase=st.sampled_from([0.0, 1.0, 100.0]),
     rejected=st.sampled_from([None] * 8 + ["no"]),
@@ -39,8 +54,11 @@ situations = st.builds(
     build=builds,
     built=st.booleans(),
     turn=st.sampled_from(["wait", "go", "go", "go", "abort"]),
+    judged=st.sampled_from([None, *map(judgement, ["promote"] * 4 + ["continue", "abort"])]),
+    gate=st.sampled_from([*map(gate, ["open"] * 8 + ["wait", "hold", "abort"])]),
+    behind=st.sampled_from(["", "", "", "cart"]),
 )
-acts = st.sampled_from(["step"] * 12 + ["abort", "pause", "resume"])
+acts = st.sampled_from(["step"] * 12 + ["abort", "pause", "resume", "promote", "promote full"])
 
 
 def begun(strategy: str, first: bool) -> tuple[Rollout, ServiceState]:
@@ -66,8 +84,10 @@ def act(
 ) -> tuple[Rollout, ServiceState]:
     if kind == "abort" and not rollout.ended and rollout.phase is not Phase.ROLLING_BACK:
         return abort(rollout, service, "by hand", 1.0)
-    if kind == "pause" and rollout.phase in (Phase.STARTING, Phase.SHIFTING):
-        return pause(rollout, 1.0), service
+    if kind == "pause" and rollout.phase in (Phase.STARTING, Phase.SHIFTING, Phase.ANALYSING):
+        return pause(rollout, 1.0, "by hand"), service
+    if kind.startswith("promote") and not rollout.ended and rollout.phase in PROMOTABLE:
+        return promoted(rollout, full=kind.endswith("full")), service
     if kind == "resume" and rollout.phase is Phase.PAUSED:
         return resume(rollout, 1.0), service
     return step(rollout, service, now)
@@ -75,7 +95,7 @@ def act(
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(["rolling", "blue-green", "recreate"]),
+    st.sampled_from(["canary", "rolling", "blue-green", "recreate"]),
     st.booleans(),
     st.lists(st.tuples(acts, situations), max_size=40),
 )
@@ -96,7 +116,7 @@ def test_no_history_leaves_the_table(
 
 @given(situations)
 def test_asking_twice_in_the_same_situation_changes_nothing_more(now: Situation) -> None:
-    rollout, service = begun("blue-green", first=False)
+    rollout, service = begun("canary", first=False)
     once = step(rollout, service, now)
     again = step(*once, now)
     assert again[0].phase is once[0].phase or again[0].phase in TRANSITIONS[once[0].phase]

@@ -12,11 +12,13 @@ from volery.model.ports import (
     GatewayTraffic,
     GroupTraffic,
     ServiceTraffic,
+    Split,
     TrafficConfig,
 )
+from volery.model.state import SlotName
 
 
-def group(weight: int, *instances: str) -> GroupTraffic:
+def group(weight: float, *instances: str) -> GroupTraffic:
     """`web-1` is ready, `-web-1` is draining; the address follows from the number."""
     return GroupTraffic(
         weight,
@@ -28,9 +30,16 @@ def group(weight: int, *instances: str) -> GroupTraffic:
 
 
 def service(
-    a: GroupTraffic | None = None, b: GroupTraffic | None = None, protocol: Any = "http"
+    a: GroupTraffic | None = None,
+    b: GroupTraffic | None = None,
+    protocol: Any = "http",
+    c: GroupTraffic | None = None,
+    **split: Any,
 ) -> ServiceTraffic:
-    return ServiceTraffic(protocol, {"a": a or group(100, "web-1"), "b": b or group(0)})
+    """`split` is what differs from a plain one: canary, sticky, override, mirror, mirror_all."""
+    third: dict[SlotName, GroupTraffic] = {"c": c} if c else {}
+    slots: dict[SlotName, GroupTraffic] = {"a": a or group(100, "web-1"), "b": b or group(0)}
+    return ServiceTraffic(protocol, slots | third, Split(**split))
 
 
 def config(*edges: Edge, **services: ServiceTraffic) -> TrafficConfig:

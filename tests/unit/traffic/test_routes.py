@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
-from unit.traffic.configs import edge, gateway, group, service
+from unit.traffic.configs import edge, gateway, service
 
 from volery.model.application import Need, Retry
 from volery.model.ports import GatewayRoute
-from volery.traffic.routes import edge_routes, gateway_routes, shares
+from volery.traffic.routes import edge_routes, gateway_routes
 
 
 def plain(message: Any) -> dict[str, Any]:
@@ -23,31 +23,6 @@ def edge_action(protocol: str = "http", upgrade: bool = False, **policy: Any) ->
     assert len(found) == (2 if protocol == "http" else 1)
     action: dict[str, Any] = found[0 if upgrade else -1]["route"]
     return action
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected"),
-    [
-        (group(100, "web-1"), group(0), {"a": 100}),
-        (group(95, "web-1"), group(5, "web-2"), {"a": 95, "b": 5}),
-        (group(95, "web-1"), group(5), {"a": 95}),
-        (group(95, "-web-1"), group(5, "web-2"), {"b": 5}),
-        (group(95, "-web-1"), group(5, "-web-2"), {"a": 95, "b": 5}),
-        (group(100), group(0, "web-2"), {"a": 100}),
-        (group(0, "web-1"), group(0, "web-2"), {}),
-    ],
-    ids=[
-        "one",
-        "both",
-        "empty canary",
-        "draining stable",
-        "nobody",
-        "unproven waits",
-        "weightless",
-    ],
-)
-def test_weights_leave_out_a_slot_that_cannot_answer(a: Any, b: Any, expected: Any) -> None:
-    assert shares(service(a, b)) == expected
 
 
 def test_the_longest_path_is_tried_first_and_a_named_host_before_any() -> None:

@@ -11,17 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.traffic.configs import config, edge, gateway, group, service
 
-from volery.model.application import Need, Retry
+from volery.model.application import Need, Override, Retry, Sticky
 from volery.model.ports import (
     Edge,
     Endpoint,
     GatewayRoute,
     GroupTraffic,
     ServiceTraffic,
+    Split,
     TrafficConfig,
 )
+from volery.model.state import SLOTS, SlotName
 from volery.traffic import bootstrap, xds
-from volery.traffic.routes import WEIGHT_SCALE
+from volery.traffic.clusters import TCP_WEIGHT_SCALE
+from volery.traffic.split import WHOLE
 from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, snapshot, stages
 
 
@@ -36,7 +39,7 @@ def weights(state: Snapshot, routes: str) -> Mapping[str, int]:
     found = json_format.MessageToDict(state.types[ROUTES][routes])
     action = found["virtualHosts"][0]["routes"][0].get("route")
     clusters = action["weightedClusters"]["clusters"] if action else []
-    return {item["name"]: item["weight"] // WEIGHT_SCALE for item in clusters}
+    return {item["name"]: item["weight"] * 100 // WHOLE for item in clusters}
 
 
 EDGE = "front~a~web~20100"
@@ -58,11 +61,25 @@ def test_tcp_endpoints_of_a_slot_without_weight_only_finish() -> None:
     assert endpoints(state, "db~tcp") == {"db-1": "DRAINING", "db-2": "HEALTHY"}
 
 
-def test_tcp_slots_share_by_weight_whatever_their_size() -> None:
-    db = service(group(75, "db-1", "db-2", "db-3"), group(25, "db-4"), "tcp")
+@pytest.mark.parametrize(
+    ("db", "loads"),
+    [
+        (service(group(75, "db-1", "db-2", "db-3"), group(25, "db-4"), "tcp"), [25] * 4),
+        (service(group(99.99, "db-1"), group(0.01, "db-2"), "tcp"), [99.99, 0.01]),
+        (
+            service(group(99, "db-1"), group(0.5, "db-2", "db-3"), "tcp", c=group(0.5, "db-4")),
+            [99, 0.25, 0.25, 0.5],
+        ),
+        (service(group(50, "db-1", "-db-2"), group(50, "db-3"), "tcp"), [50, 50, 50]),
+    ],
+    ids=["sizes", "small", "three", "draining"],
+)
+def test_tcp_slots_share_by_weight_whatever_their_size(
+    db: ServiceTraffic, loads: list[float]
+) -> None:
     found = json_format.MessageToDict(snapshot(config(db=db)).types[ENDPOINTS]["db~tcp"])
-    loads = [item["loadBalancingWeight"] for item in found["endpoints"][0]["lbEndpoints"]]
-    assert loads == [25_000, 25_000, 25_000, 25_000]
+    listed = [item["loadBalancingWeight"] for item in found["endpoints"][0]["lbEndpoints"]]
+    assert listed == [round(load * TCP_WEIGHT_SCALE) for load in loads]
 
 
 def test_a_budget_belongs_to_the_service_and_the_largest_wins() -> None:
@@ -97,6 +114,26 @@ def test_a_switch_with_a_drain_turns_the_routes_first() -> None:
     path = stages(snapshot(before), snapshot(after))
     assert [weights(stage, EDGE) for stage in path] == [{"web~b": 100}, {"web~b": 100}]
     assert [endpoints(stage, "web~a")["web-1"] for stage in path] == ["HEALTHY", "DRAINING"]
+
+
+def test_all_three_weights_change_in_one_update_of_the_routes() -> None:
+    def wish(a: float, b: float, c: float) -> Snapshot:
+        web = service(group(a, "web-1"), group(b, "web-2"), c=group(c, "web-3"), canary="b")
+        return snapshot(config(edge("web"), edge("web", 20_101), web=web))
+
+    before, after = wish(99, 0.5, 0.5), wish(90, 5, 5)
+    (only,) = stages(before, after)
+    changed = [url for url in xds.ORDER if only.types[url] != before.types[url]]
+    assert changed == [ROUTES]
+
+
+def test_the_third_slot_has_a_cluster_only_while_it_is_used() -> None:
+    three = config(edge("web"), web=service(group(90, "web-1"), group(0), c=group(10, "web-3")))
+    one = config(edge("web"), web=service())
+    assert sorted(snapshot(three).types[CLUSTERS]) == ["web~a", "web~b", "web~c"]
+    path = stages(snapshot(three), snapshot(one))
+    assert [len(stage.types[CLUSTERS]) for stage in path] == [3, 2]
+    assert weights(path[0], EDGE) == {"web~a": 100}
 
 
 def test_a_removed_service_loses_its_clusters_last() -> None:
@@ -147,6 +184,7 @@ def test_what_is_made_of_the_same_stays_the_same_object() -> None:
 # --- properties -----------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["web", "api", "db"])
+PROTOCOLS: tuple[Any, ...] = ("http", "http2", "grpc", "tcp")
 
 
 @st.composite
@@ -156,27 +194,35 @@ def groups(draw: st.DrawFn, name: str, slot: str) -> GroupTraffic:
         Endpoint(f"{name}-{slot}-{index}", f"127.0.0.1:{9000 + index}", draw(st.booleans()))
         for index in range(count)
     )
-    return GroupTraffic(draw(st.sampled_from([0, 5, 100])), listed)
+    return GroupTraffic(draw(st.sampled_from([0, 0.5, 5, 100])), listed)
+
+
+@st.composite
+def services(draw: st.DrawFn, name: str) -> ServiceTraffic:
+    slots: dict[SlotName, GroupTraffic] = {
+        slot: draw(groups(name, slot)) for slot in SLOTS if slot != "c" or draw(st.booleans())
+    }
+    split = Split(
+        draw(st.sampled_from([None, "a", "b"])),
+        draw(st.sampled_from([None, Sticky(cookie="who"), Sticky(header="x-user")])),
+        draw(st.sampled_from([None, Override(cookie="go"), Override(header="x-go")])),
+        draw(st.sampled_from([0, 10])),
+    )
+    return ServiceTraffic(draw(st.sampled_from(PROTOCOLS)), slots, split)
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> TrafficConfig:
-    protocols: Any = st.sampled_from(["http", "http2", "grpc", "tcp"])
-    services = {
-        name: ServiceTraffic(
-            draw(protocols), {"a": draw(groups(name, "a")), "b": draw(groups(name, "b"))}
-        )
-        for name in sorted(draw(st.sets(NAMES)))
-    }
+    found = {name: draw(services(name)) for name in sorted(draw(st.sets(NAMES)))}
     edges = tuple(
         Edge("front", "a", name, 20_000 + index, Need())
         for index, name in enumerate(("web", "api", "db"))
         if draw(st.booleans())
     )
-    found = TrafficConfig(services=services, edges=edges)
+    wish = TrafficConfig(services=found, edges=edges)
     if draw(st.booleans()):
-        found = replace(found, gateway=gateway(*(GatewayRoute(f"/{n}", n) for n in services)))
-    return found
+        wish = replace(wish, gateway=gateway(*(GatewayRoute(f"/{name}", name) for name in found)))
+    return wish
 
 
 @given(st.lists(configs(), min_size=2, max_size=4))
@@ -201,6 +247,11 @@ def targets(state: Snapshot) -> dict[str, set[str]]:
                 for host in message.virtual_hosts
                 for route in host.routes
                 for item in route.route.weighted_clusters.clusters
+            } | {
+                copy.cluster
+                for host in message.virtual_hosts
+                for route in host.routes
+                for copy in route.route.request_mirror_policies
             }
     return found
 

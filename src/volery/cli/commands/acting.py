@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from volery.cli.follow import exit_code, follow
 from volery.cli.session import Given, Session
@@ -11,9 +15,17 @@ from volery.model.errors import VoleryError
 SCALE_SECONDS = 300.0
 
 
-def promote(service: str, /, *, session: Given) -> int:
-    """Let a paused rollout go on to its end."""
-    return _act(session, service, "promote")
+def promote(
+    service: str, /, *, full: Annotated[bool, Parameter(negative=())] = False, session: Given
+) -> int:
+    """Let the present step of a rollout pass: whatever it waits for, you say it is good enough.
+
+    Parameters
+    ----------
+    service: Which service.
+    full: Not only this step but all that are left.
+    """
+    return _act(session, service, "promote", more={"full": full})
 
 
 def pause(service: str, /, *, session: Given) -> int:
@@ -31,8 +43,16 @@ def abort(service: str, /, *, session: Given) -> int:
     return _act(session, service, "abort", wait=True)
 
 
-def _act(session: Session, service: str, verb: str, *, wait: bool = False) -> int:
-    identity = session.client.post(f"/v1/services/{service}/{verb}", {"by": session.by})
+def _act(
+    session: Session,
+    service: str,
+    verb: str,
+    *,
+    wait: bool = False,
+    more: Mapping[str, bool] | None = None,
+) -> int:
+    body = {"by": session.by} | dict(more or {})
+    identity = session.client.post(f"/v1/services/{service}/{verb}", body)
     found = session.client.get(f"/v1/services/{identity['rollouts'][0]}/rollout")
     if wait:
         found = follow(session.client, identity["rollouts"])[0]

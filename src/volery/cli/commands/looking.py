@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -47,27 +48,77 @@ def status(service: str | None = None, /, *, watch: Watch = False, session: Give
     return _again_and_again(look, watch, session)
 
 
-def rollout(service: str, /, *, watch: Watch = False, session: Given) -> int:
-    """The running or latest rollout of a service (or a rollout by its id).
+def rollout(
+    service: str,
+    /,
+    *,
+    watch: Watch = False,
+    explain: Annotated[bool, Parameter(negative=())] = False,
+    with_: Annotated[str | None, Parameter(name="--with")] = None,
+    session: Given,
+) -> int:
+    """The running or latest rollout of a service (or a rollout by its id): groups and evidence.
 
     Parameters
     ----------
     service: The service, or a rollout's id.
     watch: Follow it to its end.
+    explain: Replay its decisions from what was measured.
+    with_: What another promise would have decided, such as "errors: < 2%, latency: {p99: < 1s}".
     """
-    from volery.cli.follow import exit_code, follow
-    from volery.cli.show.tables import show_rollout
+    from volery.cli.follow import exit_code
 
-    found = session.client.get(f"/v1/services/{service}/rollout")
+    path = f"/v1/services/{service}/rollout"
+    if explain or with_ is not None:
+        return _explain(session, path, with_)
+    found = session.client.get(path)
     if watch:
-        found = next(
-            item for item in follow(session.client, [found["id"]]) if item["id"] == found["id"]
-        )
+        found = _watch(session, path, found)
     if session.json:
         session.emit(found)
     else:
-        show_rollout(found)
+        from volery.cli.show.console import out
+        from volery.cli.show.rollout import rollout_view
+
+        out().print(rollout_view(found))
     return exit_code([found]) if watch else 0
+
+
+def _watch(session: Session, path: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Follow a rollout: the whole picture again and again on a terminal, else a line a change."""
+    from volery.cli.follow import ENDED, follow
+
+    path = path.replace(path.split("/")[3], found["id"])
+    if session.json or not sys.stdout.isatty():
+        ended = follow(session.client, [found["id"]])
+        return next(item for item in ended if item["id"] == found["id"])
+    from rich.live import Live
+
+    from volery.cli.show.console import out
+    from volery.cli.show.rollout import rollout_view
+
+    with Live(rollout_view(found), console=out(), transient=True) as live:
+        while found["phase"] not in ENDED:
+            time.sleep(LOOK_EVERY_SECONDS)
+            found = session.client.get(path)
+            live.update(rollout_view(found))
+    return found
+
+
+def _explain(session: Session, path: str, promise: str | None) -> int:
+    found = session.client.get(f"{path}/explain", promise=promise)
+    if session.json:
+        session.emit(found)
+        return 0
+    from volery.cli.show.console import out
+    from volery.cli.show.rollout import decision_line
+
+    for line in found["policy"]:
+        out().print(line, markup=False, highlight=False)
+    for decision in found["decisions"]:
+        out().print(decision_line(decision), markup=False, highlight=False)
+    out().print(found["summary"], markup=False, highlight=False)
+    return 0
 
 
 def _again_and_again(look: Callable[[], None], watch: bool, session: Session) -> int:

@@ -148,15 +148,17 @@ def _show_up(session: Session, took: float, code: int) -> None:
 def deploy(
     *services: str,
     detach: bool = False,
-    strategy: Literal["rolling", "blue-green", "recreate"] | None = None,
+    strategy: Literal["canary", "rolling", "blue-green", "recreate"] | None = None,
     release: str | None = None,
     skip_tests: bool = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
     timeout: str | None = None,
     session: Given,
 ) -> int:
     """Build, test and roll out new releases; several services are one group, aborted together.
 
-    A release that fails its build, its tests or its health never gets a request (exit code 3).
+    A release that fails its build, its tests or its health never gets a request; one whose users
+    get worse than before is taken back by itself (exit code 3).
 
     Parameters
     ----------
@@ -165,6 +167,7 @@ def deploy(
     strategy: Another strategy than the manifest's.
     release: An existing release instead of the present source.
     skip_tests: Do not run the services' tests.
+    force: Also a release that was refused before.
     timeout: Give up waiting after this long (it goes on).
     """
     if not services:
@@ -177,6 +180,7 @@ def deploy(
         "strategy": strategy,
         "release": release,
         "skip_tests": skip_tests,
+        "force": force,
     }
     accepted = session.client.post("/v1/apply", body)
     if detach:

@@ -94,23 +94,8 @@ def rollout_line(rollout: Json) -> str:
     origin = f"{rollout['from']} -> " if rollout["from"] else ""
     text = f"{rollout['id']} {origin}{rollout['to']} {styled(rollout['phase'])}"
     if rollout["steps"] > 1 or rollout["weight"]:
-        text += f" step {rollout['step']}/{rollout['steps']}, {rollout['weight']} % of requests"
+        text += f" step {rollout['step']}/{rollout['steps']}, {rollout['weight']:g} % of requests"
     return text + (f": {escape(rollout['reason'])}" if rollout["reason"] else "")
-
-
-def show_rollout(rollout: Json) -> None:
-    """A rollout in full."""
-    console = out()
-    console.print(rollout_line(rollout))
-    for key in ("strategy", "cause", "by", "started_at", "finished_at", "verdict"):
-        if rollout[key]:
-            console.print(f"  {key:12} {rollout[key]}")
-    spent = {key: value for key, value in rollout["seconds"].items() if value}
-    if spent:
-        parts = ", ".join(f"{key} {format_duration(value)}" for key, value in spent.items())
-        console.print(f"  {'took':12} {parts}")
-    for line in rollout["log"]:
-        console.print(f"  | {escape(line)}")
 
 
 def show_releases(document: Json) -> None:

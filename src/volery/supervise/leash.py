@@ -1,4 +1,4 @@
-"""The parent of one build or test command: `python -I -S leash.py PARENT REPORT PROGRAM WORD...`.
+"""The parent of one command: `python -I -S leash.py PARENT REPORT PROGRAM WORD...`.
 
 It ends when the command ends, when it gets SIGTERM, or when its own parent, the control plane,
 dies; and it never leaves anything of the command behind: as subreaper it inherits whatever left

@@ -1,0 +1,169 @@
+"""Looks at the evidence about once a second and keeps what it says of every rollout.
+
+A look happens when the data plane has a new sample: what each group did since the last one moves
+the judge's state, and both are stored together with the marks to count from next time. A judgement
+is used only while it is fresh: where nothing is measured any more, nothing is promoted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from volery.control.draft import Draft
+from volery.decide import comparison as comparing
+from volery.decide import judge
+from volery.decide.asked import metric_lines, streaks, with_metrics
+from volery.decide.comparison import FROZEN_TICKS, Comparison, Past, is_compared
+from volery.decide.evidence import Marks, Tick, arms
+from volery.decide.judge import History
+from volery.decide.world import World
+from volery.model.evidence import Arm, Judgement, Sample
+from volery.model.ports import Answer
+from volery.model.state import Look, Rollout, ServiceState
+
+FRESH_SECONDS = 5.0
+"""An older judgement says nothing about now."""
+QUIET_SECONDS = 10.0
+SAVE_SECONDS = 60.0
+
+
+def attended(world: World) -> frozenset[str]:
+    """The services whose counters matter every second."""
+    return frozenset(rollout.service for rollout in world.active_rollouts())
+
+
+@dataclass(frozen=True)
+class _Said:
+    judgement: Judgement
+    step: int
+    at: float
+
+
+class EvidenceWatch:
+    """What is known of each service's traffic, and of each rollout's evidence.
+
+    What must survive is in the documents "comparison" (by rollout) and "past" (by service).
+    """
+
+    def __init__(self) -> None:
+        self._number = -1
+        self._marks: dict[str, Marks] = {}
+        self._past: dict[str, History] = {}
+        self._saved: dict[str, float] = {}
+        self._recent: dict[str, deque[Arm]] = {}
+        self._said: dict[str, _Said] = {}
+
+    def judged(self, rollout: Rollout, monotonic: float) -> Judgement | None:
+        """What the evidence says of the rollout's present step, if that was seen just now."""
+        said = self._said.get(rollout.id)
+        if said is None or said.step != rollout.step or monotonic - said.at > FRESH_SECONDS:
+            return None
+        return said.judgement
+
+    def look(
+        self, draft: Draft, sample: Sample, answers: Mapping[str, Answer], monotonic: float
+    ) -> None:
+        """Take in a new sample; nothing happens without one."""
+        self._forget(draft)
+        if sample.number in (self._number, 0):
+            return
+        self._number = sample.number
+        watched = attended(draft.world)
+        for service in list(draft.world.services.values()):
+            self._look_at(draft, service, sample, answers, monotonic, service.name in watched)
+
+    def _look_at(
+        self,
+        draft: Draft,
+        service: ServiceState,
+        sample: Sample,
+        answers: Mapping[str, Answer],
+        monotonic: float,
+        watched: bool,
+    ) -> None:
+        name, rollout = service.name, draft.world.rollout_of(service.name)
+        found = draft.document("comparison", rollout.id) if rollout else None
+        before = self._marks.get(name) or (found.marks if found else None)
+        tick, marks = arms(before, draft.world, service, sample, monotonic)
+        busy = any(arm.requests for arm in tick.slots.values())
+        if before is not None and not watched and not busy and tick.seconds < QUIET_SECONDS:
+            return
+        self._marks[name] = marks
+        if before is None or tick.seconds <= 0:
+            return
+        if rollout is not None and is_compared(rollout, service):
+            self._compare(draft, rollout, tick, marks, answers, monotonic)
+        elif comparing.is_stable(rollout, service):
+            self._remember(draft, service, tick, monotonic)
+
+    def _remember(self, draft: Draft, service: ServiceState, tick: Tick, monotonic: float) -> None:
+        """Learn from traffic that only the live release serves."""
+        name = service.name
+        parts = comparing.stable_parts(draft.world, service, tick)
+        history = judge.remember(self._history(draft, name), parts, tick.seconds)
+        self._past[name] = history
+        whole = tick.slots.get(service.active, Arm())
+        if whole.requests:
+            self._recent.setdefault(name, deque(maxlen=FROZEN_TICKS)).append(whole)
+        if monotonic - self._saved.setdefault(name, monotonic) >= SAVE_SECONDS:
+            self._saved[name] = monotonic
+            draft.put("past", name, Past(name, history))
+
+    def _history(self, draft: Draft, service: str) -> History:
+        if service not in self._past:
+            kept = draft.document("past", service)
+            self._past[service] = kept.history if kept else judge.empty()
+        return self._past[service]
+
+    def _compare(
+        self,
+        draft: Draft,
+        rollout: Rollout,
+        tick: Tick,
+        marks: Marks,
+        answers: Mapping[str, Answer],
+        monotonic: float,
+    ) -> None:
+        service = draft.world.services[rollout.service]
+        deploy = service.config.deploy
+        found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
+        found = comparing.in_step(found, rollout, service)
+        canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)
+        found = replace(
+            comparing.looked(found, rollout, both, tick.seconds),
+            marks=marks,
+            streaks=streaks(rollout, deploy, answers, found.streaks),
+        )
+        judgement = with_metrics(
+            comparing.judgement(found, rollout, service),
+            metric_lines(rollout, deploy, answers, found.streaks),
+        )
+        self._said[rollout.id] = _Said(judgement, rollout.step, monotonic)
+        draft.put("comparison", rollout.id, found)
+        draft.look(
+            Look(
+                rollout=rollout.id,
+                number=found.looks,
+                at=draft.now,
+                seconds=tick.seconds,
+                step=rollout.step,
+                weight=comparing.share(rollout, service),
+                next_weight=comparing.next_weight(rollout, service),
+                in_step=found.in_step,
+                canary=canary,
+                control=control,
+                verdict=judgement.verdict,
+            )
+        )
+
+    def _begun(self, draft: Draft, rollout: Rollout, service: ServiceState) -> Comparison:
+        recent = tuple(self._recent.get(rollout.service, ()))
+        return comparing.begin(rollout, service, self._history(draft, rollout.service), recent)
+
+    def _forget(self, draft: Draft) -> None:
+        """Drop what belongs to rollouts that have ended and services that are gone."""
+        going = {rollout.id for rollout in draft.world.active_rollouts()}
+        for key in [key for key in self._said if key not in going]:
+            del self._said[key]

@@ -1,0 +1,267 @@
+"""What a rollout asks outside, and what the answers mean for it: gates, custom metrics, requests.
+
+`calls` says what should be asked now; `gate_state` and `metric_lines` say what the answers add up
+to. A metric that cannot be had is missing: the rollout holds, and nobody is blamed. A number both
+releases have is trouble of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from volery.decide.routes import SYNTHETIC_CALLER, EdgePort
+from volery.decide.situation import GateState
+from volery.decide.staged import due, is_asked_for, is_gated
+from volery.decide.stages import STAGED, has_baseline
+from volery.decide.world import World
+from volery.model.application import CustomMetric, Deploy, Gate
+from volery.model.evidence import Judgement, Line
+from volery.model.ports import (
+    Answer,
+    GateCall,
+    MetricCall,
+    Subject,
+    SyntheticCall,
+)
+from volery.model.state import BASELINE, Phase, Rollout, SlotName, other
+from volery.model.units import Condition
+
+Call = GateCall | MetricCall | SyntheticCall
+Answers = Mapping[str, Answer]
+MEASURED = (Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED)
+OVERRIDE_HEADER = "baggage"
+OVERRIDE_VALUE = "volery-track=canary"
+
+
+@dataclass(frozen=True)
+class Streak:
+    """How often in a row a metric was outside its limit, and the newest answer that counted."""
+
+    failures: int = 0
+    at: float = 0.0
+    good: bool = False
+
+
+def gate_key(rollout: Rollout, point: str, number: int) -> str:
+    """The key of one gate's call; another attempt asks anew."""
+    return f"{rollout.id}/{point}/{rollout.attempt}/{number}"
+
+
+def gates_at(deploy: Deploy, point: str) -> tuple[Gate, ...]:
+    """The gates that stand at a point of a rollout."""
+    kind = point.partition(":")[0]
+    return tuple(gate for gate in deploy.gates if gate.when == kind)
+
+
+def gate_state(rollout: Rollout, deploy: Deploy, point: str, answers: Answers) -> GateState:
+    """Whether every gate at a point let it pass; the first one that did not speaks for all."""
+    waiting = ""
+    for number, gate in enumerate(gates_at(deploy, point), 1):
+        answer = answers.get(gate_key(rollout, point, number))
+        if answer is None or answer.state == "waiting":
+            waiting = waiting or f"waits for gate {_name(gate)}"
+        elif answer.state != "yes":
+            said = "said no" if answer.state == "no" else "gave no answer"
+            text = f"gate {_name(gate)} {said}: {answer.text}"
+            return GateState(gate.on_failure, text)
+    return GateState("wait", waiting) if waiting else GateState()
+
+
+def _name(gate: Gate) -> str:
+    return gate.url if gate.url is not None else " ".join(gate.command or ())
+
+
+def calls(world: World, edge_port: EdgePort) -> dict[str, Call]:
+    """Everything that should be asked now, by key."""
+    found: dict[str, Call] = {}
+    for rollout in world.active_rollouts():
+        if is_asked_for(rollout) and world.rollout_of(rollout.service) == rollout:
+            found |= _gates(world, rollout)
+            if rollout.phase in MEASURED and rollout.strategy in STAGED:
+                found |= _metrics(world, rollout)
+                found |= _requests(world, rollout, edge_port)
+    return found
+
+
+def _gates(world: World, rollout: Rollout) -> dict[str, Call]:
+    point, service = due(rollout), world.services[rollout.service]
+    if not is_gated(rollout) or not _is_built(world, rollout):
+        return {}
+    subject = _subject(world, rollout, rollout.slot)
+    return {
+        gate_key(rollout, point, number): GateCall(
+            gate, subject, _about(world, rollout, point), _root(world), _base_env(world)
+        )
+        for number, gate in enumerate(gates_at(service.config.deploy, point), 1)
+    }
+
+
+def _is_built(world: World, rollout: Rollout) -> bool:
+    return world.releases[rollout.to_release].state not in ("new", "failed")
+
+
+def _metrics(world: World, rollout: Rollout) -> dict[str, Call]:
+    service = world.services[rollout.service]
+    found: dict[str, Call] = {}
+    for name, metric in service.config.deploy.metrics.items():
+        for side, slot in _sides(world, rollout, metric).items():
+            found[metric_key(rollout, name, side)] = MetricCall(
+                metric,
+                _subject(world, rollout, slot),
+                _about(world, rollout, ""),
+                _root(world),
+                _base_env(world),
+            )
+    return found
+
+
+def metric_key(rollout: Rollout, name: str, side: str) -> str:
+    """The key of one metric's call; `side` is "new" or "old"."""
+    return f"{rollout.id}/metric/{name}/{side}"
+
+
+def _sides(world: World, rollout: Rollout, metric: CustomMetric) -> dict[str, SlotName]:
+    if not _tells_apart(metric):
+        return {"new": rollout.slot}
+    return {"new": rollout.slot, "old": control_slot(world, rollout)}
+
+
+def _tells_apart(metric: CustomMetric) -> bool:
+    text = metric.query if metric.query is not None else " ".join(metric.command or ())
+    return "{release}" in text or "{track}" in text
+
+
+def control_slot(world: World, rollout: Rollout) -> SlotName:
+    """The group a canary is compared with: its baseline if it has one, else the old group."""
+    service = world.services[rollout.service]
+    beside = service.slots.get(BASELINE)
+    there = beside is not None and beside.count > 0 and beside.weight > 0
+    return BASELINE if has_baseline(rollout, service) and there else other(rollout.slot)
+
+
+def _requests(world: World, rollout: Rollout, edge_port: EdgePort) -> dict[str, Call]:
+    """Synthetic requests: to the new group by the way that requests of a canary take through the
+    services, and as many by the way of everybody else's."""
+    service = world.services[rollout.service]
+    if rollout.strategy != "canary" or rollout.phase is Phase.PAUSED:
+        return {}
+    base = f"http://127.0.0.1:{edge_port(SYNTHETIC_CALLER, 'a', rollout.service)}"
+    found: dict[str, Call] = {}
+    for number, item in enumerate(service.config.deploy.synthetic, 1):
+        for side in ("new", "old"):
+            headers = {OVERRIDE_HEADER: OVERRIDE_VALUE} if side == "new" else {}
+            key = f"{rollout.id}/synthetic/{number}/{side}"
+            found[key] = SyntheticCall(item, base, headers)
+    return found
+
+
+def _subject(world: World, rollout: Rollout, slot: SlotName) -> Subject:
+    group = world.services[rollout.service].slots.get(slot)
+    ready = {
+        item.id: world.observed[item.id].address or ""
+        for item in world.instances_of(rollout.service, slot)
+        if item.intent == "run" and world.ready(item)
+    }
+    release = group.release if group else rollout.to_release
+    return Subject(rollout.service, release, group.track.value if group else "canary", ready)
+
+
+def _about(world: World, rollout: Rollout, point: str) -> dict[str, str]:
+    environment = world.environment
+    assert environment is not None
+    when, _, step = point.partition(":")
+    about = {
+        "app": environment.application.app,
+        "environment": environment.name,
+        "service": rollout.service,
+        "release": rollout.to_release,
+        "from_release": rollout.from_release or "",
+        "rollout": rollout.id,
+        "when": when,
+        "step": step,
+        "weight": f"{rollout.weight:g}",
+    }
+    return {key: value for key, value in about.items() if value}
+
+
+def _root(world: World) -> str:
+    return world.environment.root if world.environment else "/"
+
+
+def _base_env(world: World) -> Mapping[str, str]:
+    return world.environment.base_env if world.environment else {}
+
+
+# --- custom metrics -------------------------------------------------------------------------------
+
+
+def streaks(
+    rollout: Rollout, deploy: Deploy, answers: Answers, before: Mapping[str, Streak]
+) -> dict[str, Streak]:
+    """How often in a row each metric was outside its limit, each answer counted once."""
+    found = {}
+    for name, metric in deploy.metrics.items():
+        streak = before.get(name, Streak())
+        answer = answers.get(metric_key(rollout, name, "new"))
+        if answer is None or answer.value is None or answer.state != "yes":
+            found[name] = replace(streak, good=False)
+        elif answer.at > streak.at:
+            good = metric.limit.holds(answer.value)
+            found[name] = Streak(0 if good else streak.failures + 1, answer.at, good)
+        else:
+            found[name] = streak
+    return found
+
+
+def metric_lines(
+    rollout: Rollout, deploy: Deploy, answers: Answers, found: Mapping[str, Streak]
+) -> tuple[Line, ...]:
+    """What each custom metric says."""
+    return tuple(
+        _line(name, metric, rollout, answers, found.get(name, Streak()))
+        for name, metric in deploy.metrics.items()
+    )
+
+
+def _line(
+    name: str, metric: CustomMetric, rollout: Rollout, answers: Answers, streak: Streak
+) -> Line:
+    new = answers.get(metric_key(rollout, name, "new"))
+    old = answers.get(metric_key(rollout, name, "old"))
+    limit = said(metric.limit)
+    if new is None or new.value is None or new.state != "yes":
+        why = f": {new.text}" if new and new.text else ""
+        return Line(name, "missing", f"{name} is not known{why}, limit {limit}")
+    control = old.value if old and old.state == "yes" else None
+    against = "" if control is None else f" against {control:g}"
+    text = f"{name} {new.value:g}{against}, limit {limit}"
+    line = Line(name, "good", text, new.value, control, metric.limit.value)
+    if streak.good:
+        return line
+    if control is not None and not metric.limit.holds(control):
+        return replace(line, state="undecided", text=f"{text}: the old release has it too")
+    enough = streak.failures >= metric.failures
+    times = f"{streak.failures} of {metric.failures} times in a row"
+    return replace(line, state="bad" if enough else "undecided", text=f"{text}: {times}")
+
+
+def said(limit: Condition) -> str:
+    """A condition as people write it."""
+    if limit.unit == "fraction":
+        return f"{limit.operator} {limit.value * 100:g} %"
+    return f"{limit.operator} {limit.value:g}{' s' if limit.unit == 'seconds' else ''}"
+
+
+def with_metrics(judged: Judgement, lines: tuple[Line, ...]) -> Judgement:
+    """The judgement with custom metrics: one that is bad aborts, one that is not good holds."""
+    if not lines:
+        return judged
+    judged = replace(judged, lines=(*judged.lines, *lines))
+    bad = next((line for line in lines if line.state == "bad"), None)
+    if bad is not None and judged.verdict != "abort":
+        return replace(judged, verdict="abort", reason=bad.text)
+    open_ = next((line for line in lines if line.state != "good"), None)
+    if open_ is not None and judged.verdict == "promote":
+        return replace(judged, verdict="continue", reason=f"waits: {open_.text}")
+    return judged

@@ -1,0 +1,153 @@
+"""How the releases of a rollout are compared: when, with what, and what is kept of it.
+
+A comparison begins when the new group gets requests (or copies of them) and is stored with every
+look, so that the next control plane goes on where this one was, counting nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from volery.decide import judge
+from volery.decide.asked import Streak, control_slot
+from volery.decide.evidence import Marks, Tick
+from volery.decide.judge import History, Policy, State
+from volery.decide.phases import has_begun
+from volery.decide.staged import is_asked_for, is_watched
+from volery.decide.stages import STAGED, has_baseline, is_last, stages
+from volery.decide.world import World
+from volery.model.evidence import Arm, Judgement
+from volery.model.state import Phase, Rollout, ServiceState, other
+
+COMPARED = (Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED)
+TICK_SECONDS_MAX = 5.0
+FROZEN_TICKS = 60
+"""How much of the old release's recent past stands in for it once it gets no more requests."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A rollout's evidence so far. `past` is what was known of the old release at the beginning,
+    `frozen` the ticks of it that are replayed where it gets no requests any more."""
+
+    rollout: str
+    policy: Policy
+    past: History
+    state: State
+    step: int
+    in_step: float = 0.0
+    """Seconds the present step has been looked at."""
+    marks: Marks | None = None
+    looks: int = 0
+    frozen: tuple[Arm, ...] = ()
+    streaks: Mapping[str, Streak] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known of a service's stable traffic; kept over restarts of the control plane."""
+
+    service: str
+    history: History
+
+
+def is_compared(rollout: Rollout, service: ServiceState) -> bool:
+    """Whether there is something to compare now."""
+    new, old = service.slots.get(rollout.slot), service.slots.get(other(rollout.slot))
+    if new is None or old is None or not is_asked_for(rollout) or rollout.phase not in COMPARED:
+        return False
+    if rollout.strategy == "blue-green":
+        return new.weight > 0 and is_watched(rollout, service)
+    return rollout.strategy != "recreate" and bool(new.weight or new.mirror)
+
+
+def begin(
+    rollout: Rollout, service: ServiceState, history: History, recent: tuple[Arm, ...]
+) -> Comparison:
+    """A comparison with nothing in it yet."""
+    beside = has_baseline(rollout, service)
+    policy = judge.policy_of(service.config.steady_state, service.config.deploy, beside)
+    frozen = recent if rollout.strategy == "blue-green" else ()
+    policy = replace(policy, frozen_control=rollout.strategy == "blue-green")
+    state = judge.begin(policy, history, next_weight(rollout, service))
+    return Comparison(rollout.id, policy, history, state, rollout.step, frozen=frozen)
+
+
+def next_weight(rollout: Rollout, service: ServiceState) -> float:
+    """The share of requests (0 to 1) that the present step asks for."""
+    if rollout.strategy != "canary" or is_last(rollout):
+        return 1.0
+    return stages(rollout, service)[max(rollout.step, 1)].weight / 100
+
+
+def share(rollout: Rollout, service: ServiceState) -> float:
+    """The share of the compared requests (0 to 1) that the new release should get."""
+    new = service.slots[rollout.slot]
+    assert new is not None
+    return (new.weight or new.mirror) / 100
+
+
+def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) -> tuple[Arm, Arm]:
+    """The new release's and the control's part of a tick."""
+    canary = tick.slots.get(rollout.slot, Arm())
+    if comparison.frozen:
+        return canary, comparison.frozen[comparison.looks % len(comparison.frozen)]
+    slot = control_slot(world, rollout)
+    return canary, tick.slots.get(slot, Arm())
+
+
+def stable_parts(world: World, service: ServiceState, tick: Tick) -> list[Arm]:
+    """The pieces of the live release's part of a tick: its instances; the latencies, which are
+    known of the whole group only, go with the first."""
+    whole = tick.slots.get(service.active, Arm())
+    parts = [
+        tick.instances[item.id]
+        for item in world.instances_of(service.name, service.active)
+        if item.id in tick.instances and item.intent == "run"
+    ]
+    if not parts or sum(part.requests for part in parts) == 0:
+        return [whole]
+    return [replace(parts[0], latency=whole.latency), *parts[1:]]
+
+
+def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Comparison:
+    """The comparison with the judge told if another step began."""
+    if comparison.step == rollout.step:
+        return comparison
+    state = judge.step(comparison.state, next_weight(rollout, service))
+    return replace(comparison, step=rollout.step, in_step=0.0, state=state)
+
+
+def looked(
+    comparison: Comparison, rollout: Rollout, arms: tuple[Arm, Arm], seconds: float
+) -> Comparison:
+    """The comparison after one more tick. Only a step whose weights are in force gets older, and
+    by no more than a few seconds where nothing was seen for long."""
+    older = min(seconds, TICK_SECONDS_MAX) if rollout.phase is Phase.ANALYSING else 0.0
+    return replace(
+        comparison,
+        state=judge.look(comparison.policy, comparison.state, *arms, seconds),
+        looks=comparison.looks + 1,
+        in_step=comparison.in_step + older,
+    )
+
+
+def judgement(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Judgement:
+    """What the evidence says of the present step."""
+    return judge.judge(
+        comparison.policy,
+        comparison.state,
+        share(rollout, service),
+        next_weight(rollout, service),
+        comparison.in_step,
+    )
+
+
+def is_stable(rollout: Rollout | None, service: ServiceState) -> bool:
+    """Whether the live release alone gets requests, so that its traffic can be learned from."""
+    if rollout is None or not has_begun(rollout):
+        return True
+    new = service.slots.get(rollout.slot)
+    waits = rollout.phase is Phase.STARTING and rollout.strategy in STAGED
+    return waits and (new is None or not (new.weight or new.mirror))

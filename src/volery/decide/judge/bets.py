@@ -1,0 +1,97 @@
+"""Evidence against a release, as the wealth of a bettor who bets against it.
+
+The null hypothesis is that the new release is no worse than tolerated: its rate of bad events is at
+most `rho` times the old one's plus `delta`. Each tick multiplies the wealth by a factor whose
+expectation is at most 1 under every such rate, so by Ville's inequality the wealth reaches
+1 / alpha with a chance of at most alpha, however often one looks. The factor needs a mean and a
+bound on the variance only (Catoni 2012; Wang & Ramdas 2023), so one stall of a thousand requests
+moves it by a few units: requests are not independent, and `phi` says how far from it they are
+(over-dispersion: variance over what independent events would have).
+
+Several sizes of harm are bet on at once (`ODDS`), most of the wealth at the start and the rest bit
+by bit (`late`), so that a release that turns bad late is caught as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+ODDS = (1.15, 1.4, 2.0, 3.5, 8.0, 25.0, 120.0)
+"""How many times worse the bets assume the release to be."""
+EARLY = 0.7
+"""Share of the wealth that is bet from the start."""
+LATE_SECONDS = 300.0
+"""By then half of the rest is bet."""
+STEEPEST = 3.0
+"""No bet is so steep that a standard deviation moves it by more than this."""
+MOST = 1e15
+"""Wealth is cut here: more says nothing, and products stay finite."""
+
+
+@dataclass(frozen=True)
+class Bets:
+    """What each bet is worth now, and for how many seconds there was something to bet on."""
+
+    early: tuple[float, ...] = (EARLY / len(ODDS),) * len(ODDS)
+    late: tuple[float, ...] = (0.0,) * len(ODDS)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Exposure (requests or instance-seconds) and bad events of both arms."""
+
+    n: float
+    k: float
+    n_control: float
+    k_control: float
+
+
+def kept(seconds: float) -> float:
+    """The share of the wealth that is not bet yet after so many seconds."""
+    return (1 - EARLY) * LATE_SECONDS / (LATE_SECONDS + seconds)
+
+
+def wealth(bets: Bets) -> float:
+    """The evidence: 100 means odds of 100:1 against the release. Starts at 1."""
+    return sum(bets.early) + sum(bets.late) + kept(bets.seconds)
+
+
+def surprise(counts: Counts, rho: float, delta: float, phi: float) -> tuple[float, float, float]:
+    """How many bad events more than tolerated, a bound on the variance of that, and the share of
+    bad events that the new release would have at `rho` times the old one's rate."""
+    n, total = counts.n, counts.k + counts.k_control
+    share = rho * n / (rho * n + counts.n_control)
+    size = n / (n + counts.n_control)
+    tolerated = n * delta
+    more = counts.k - share * total - (1 - share) * tolerated
+    spread = max(share * (1 - share), size * (1 - size)) * max(total - tolerated, 0.0)
+    return more, phi * (spread + (1 - share) ** 2 * tolerated), share
+
+
+def factors(counts: Counts, rho: float, delta: float, phi: float) -> list[float]:
+    """By what each of the bets grows in a tick. Each has an expectation of at most 1 if the new
+    release is no worse than tolerated. Both arms must have exposure."""
+    more, variance, share = surprise(counts, rho, delta, phi)
+    steepest = STEEPEST / math.sqrt(variance) if variance > 0 else math.inf
+    result = []
+    for odds in ODDS:
+        bet = min((odds - 1) / (phi * (1 + (odds - 1) * share)), steepest)
+        x = bet * more
+        grown = 1 + x + x * x / 2 if x >= 0 else 1 / (1 - x + x * x / 2)
+        result.append(grown / (1 + bet * bet * variance / 2))
+    return result
+
+
+def place(bets: Bets, counts: Counts, rho: float, delta: float, phi: float, dt: float) -> Bets:
+    """The bets after one tick of `dt` seconds; without exposure in both arms nothing moves."""
+    if counts.n <= 0 or counts.n_control <= 0:
+        return bets
+    grown = factors(counts, rho, delta, phi)
+    stake = (kept(bets.seconds) - kept(bets.seconds + dt)) / len(ODDS)
+    return Bets(
+        tuple([min(w * f, MOST) for w, f in zip(bets.early, grown, strict=True)]),
+        tuple([min((w + stake) * f, MOST) for w, f in zip(bets.late, grown, strict=True)]),
+        bets.seconds + dt,
+    )

@@ -1,0 +1,62 @@
+"""Which requests count as slow: bucket edges of the old release's latencies, and counts above them.
+
+A *level* is a quantile of the old release (0.99); its *edge* the bucket that about that share of
+its requests stays below. A request in the edge's bucket or above is slow at that level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from volery.model.evidence import Latency
+
+NEEDED_ABOVE = 3.0
+"""A level is compared only where so many requests were seen above its edge."""
+
+
+def edges(histogram: Mapping[int, float], levels: Sequence[float]) -> dict[float, int]:
+    """The edge of each level: the lowest bucket that at most `1 - level` of all reach. Levels for
+    which too little was seen, or whose edge a lower level has already, are left out."""
+    total = sum(histogram.values())
+    found: dict[float, int] = {}
+    buckets = sorted(histogram, reverse=True)
+    for level in sorted(levels):
+        if (1 - level) * total < NEEDED_ABOVE:
+            break
+        edge = _edge(histogram, buckets, (1 - level) * total)
+        if edge not in found.values():
+            found[level] = edge
+    return found
+
+
+def _edge(histogram: Mapping[int, float], buckets: Sequence[int], most: float) -> int:
+    above, edge = 0.0, buckets[0] + 1
+    for bucket in buckets:
+        above += histogram[bucket]
+        if above > most:
+            return edge
+        edge = bucket
+    return edge
+
+
+def above(latency: Latency, at: Sequence[int]) -> list[int]:
+    """How many requests are in each of these (ascending) buckets or above."""
+    counts = [0] * len(at)
+    for bucket, number in latency.items():
+        for index, edge in enumerate(at):
+            if bucket < edge:
+                break
+            counts[index] += number
+    return counts
+
+
+def quantile(histogram: Mapping[int, float], level: float) -> int | None:
+    """The bucket in which a quantile lies; None if nothing was seen."""
+    left = sum(histogram.values()) * (1 - level)
+    found = None
+    for bucket in sorted(histogram, reverse=True):
+        found = bucket
+        left -= histogram[bucket]
+        if left < 0:
+            break
+    return found

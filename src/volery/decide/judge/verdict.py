@@ -1,0 +1,157 @@
+"""What the evidence says now: one verdict with a reason, and a line for each metric.
+
+Abort where the evidence against the release reached 1 / alpha or an alarm rang; promote where every
+comparison of requests vouches for it with 1 / beta, nothing speaks against it and the step lasted
+long enough; inconclusive where the split itself is off; else continue, and say what is missing.
+Time limits are the rollout's. This module only reads the state; it moves no evidence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from volery.decide.judge import alarm
+from volery.decide.judge.bets import wealth
+from volery.decide.judge.lines import lines_of, odds, percent, worst
+from volery.decide.judge.policy import Policy
+from volery.decide.judge.state import Counter, State, evidence
+from volery.decide.judge.trust import confidence
+from volery.model.evidence import Judgement, Line
+
+SUSPICION = 0.5
+"""With more than `alpha ** -SUSPICION` against the release nothing is promoted."""
+SPLIT_SECONDS = 60.0
+SPLIT_MANY, SPLIT_FEW, SPLIT_SURE = 3.0, 0.2, 200.0
+"""The split is off if the release got three times its share, or a fifth, of requests enough."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    weight: float
+    next_weight: float
+    seconds: float
+
+
+def judge(
+    policy: Policy, state: State, weight: float, next_weight: float, seconds_in_step: float
+) -> Judgement:
+    """What to do with the release, which has `weight` of the requests and asks for `next_weight`.
+
+    Evidence in favour counts only if it was gathered for this step: see `step`.
+    """
+    at = _Step(weight, next_weight, seconds_in_step)
+    lines = lines_of(policy, state)
+    for decide in (_alarm, _abort, _split, _shared, _promote):
+        found = decide(policy, state, at, lines)
+        if found is not None:
+            return found
+    return Judgement("continue", _missing(policy, state, at), lines)
+
+
+def _alarm(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
+    errors, exits = state.counters["errors"], state.counters["exits"]
+    if state.failing >= alarm.FAILING:
+        reason = (
+            f"the new release fails its requests: {percent(_share(errors.k, errors.n))} of"
+            f" {errors.n:,.0f} failed, and {_control_failed(errors)} of the old one's"
+        )
+        return Judgement("abort", reason, lines)
+    if state.crashing >= alarm.CRASHING:
+        reason = (
+            f"the new release's instances crash: {exits.k:,.0f} exits in"
+            f" {exits.n:,.0f} s of running, against {exits.k_control:,.0f} of the old one's"
+        )
+        return Judgement("abort", reason, lines)
+    return None
+
+
+def _abort(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
+    if max(state.peak, evidence(state)) < 1 / policy.alpha:
+        return None
+    return Judgement("abort", f"the new release is worse: {worst(state, lines)}", lines)
+
+
+def _split(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
+    errors = state.counters["errors"]
+    total = errors.n + errors.n_control
+    due = (0.5 if policy.same_age else at.weight) * total
+    settled = at.seconds >= SPLIT_SECONDS and errors.n > 0
+    if policy.frozen_control or at.weight >= 1 or not settled:
+        return None
+    many = errors.n > SPLIT_MANY * due + SPLIT_SURE
+    few = due > SPLIT_SURE and errors.n < SPLIT_FEW * due
+    if not (many or few):
+        return None
+    reason = (
+        f"the new release gets {percent(errors.n / total)} of the compared requests instead of"
+        f" {percent(due / total)}: the two groups cannot be compared"
+    )
+    return Judgement("inconclusive", reason, lines)
+
+
+def _shared(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
+    """A promise that both releases break: nobody is blamed, and nothing is promoted."""
+    for name, promise in state.promises.items():
+        if wealth(promise.broken) < 1 / policy.beta:
+            continue
+        line = next(line for line in lines if line.metric == f"{name} promise")
+        if wealth(promise.control_broken) >= 1 / policy.beta:
+            return Judgement(
+                "continue",
+                f"the old release breaks the promise as well ({line.text}): the new one is not"
+                " blamed, and is promoted once the promise is kept",
+                lines,
+                shared=True,
+            )
+        return Judgement(
+            "continue", f"waits until it is clear who breaks the promise: {line.text}", lines
+        )
+    return None
+
+
+def _promote(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
+    if _missing(policy, state, at):
+        return None
+    n = state.counters["errors"].n
+    reason = (
+        f"no worse than the old release in {n:,.0f} requests, as far as the step to"
+        f" {percent(at.next_weight)} asks"
+    )
+    return Judgement("promote", reason, lines)
+
+
+def _missing(policy: Policy, state: State, at: _Step) -> str:
+    """What is missing for a promotion; empty if nothing is."""
+    errors = state.counters["errors"]
+    if errors.n <= 0:
+        return "no request reached the new release yet"
+    if errors.n_control <= 0:
+        return "no request reached the old release yet, so there is nothing to compare with"
+    if state.next_weight != at.next_weight:
+        return "the step begins"
+    if state.learning is not None and (state.latency or state.latency_control):
+        return "learns how long requests of the old release take"
+    if evidence(state) > policy.alpha**-SUSPICION:
+        return f"something may be wrong: odds {odds(evidence(state))} against the new release"
+    slowest = min((confidence(c.trust), name) for name, c in state.counters.items() if _gates(name))
+    if slowest[0] < 1 / policy.beta:
+        return (
+            f"needs more evidence on {slowest[1]}: odds {odds(slowest[0])} of"
+            f" {odds(1 / policy.beta)} in favour"
+        )
+    if at.seconds < policy.min_dwell_seconds:
+        return f"looks good; every step lasts at least {policy.min_dwell_seconds:g} s"
+    return ""
+
+
+def _gates(name: str) -> bool:
+    """Exits and seconds at a limit only speak against a release, never for it."""
+    return name not in ("exits", "saturation")
+
+
+def _share(k: float, n: float) -> float:
+    return k / n if n > 0 else 0.0
+
+
+def _control_failed(errors: Counter) -> str:
+    return percent(_share(errors.k_control, errors.n_control)) if errors.n_control else "nothing"

@@ -1,0 +1,206 @@
+"""How a canary and a blue-green switch go forward: start, shift, analyse, stage by stage.
+
+A stage is left when the evidence suffices, when a person says so, or, without enough evidence in
+time, as the owner chose. Nothing here goes back: bad evidence is `decide.rollout`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from volery.decide.phases import enter, pause
+from volery.decide.situation import GateState, Situation
+from volery.decide.stages import (
+    grown,
+    has_baseline,
+    is_last,
+    stage_of,
+    stages,
+    wanted_weight,
+    weighted,
+)
+from volery.model.evidence import Judgement
+from volery.model.state import Phase, Rollout, ServiceState
+from volery.model.units import format_duration
+
+Moved = tuple[Rollout, ServiceState]
+
+
+def forward(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
+    """The next move of a staged rollout beside an old group, or the same again."""
+    if rollout.phase is Phase.STARTING:
+        return _start(rollout, service, now)
+    if rollout.phase is Phase.SHIFTING:
+        return _shift(rollout, service, now)
+    return _analyse(rollout, service, now)
+
+
+def due(rollout: Rollout) -> str:
+    """The point whose gates have to be open for the next move: "before_start",
+    "before_step:2", "after"; "" if the next move needs none."""
+    phase = rollout.resume_to if rollout.phase is Phase.PAUSED else rollout.phase
+    match phase:
+        case Phase.BUILDING | Phase.TESTING:
+            return "before_start"
+        case Phase.STARTING:
+            return "before_step:1"
+        case Phase.SHIFTING | Phase.ANALYSING if rollout.passed >= rollout.step > 0:
+            return "after" if is_last(rollout) else f"before_step:{rollout.step + 1}"
+        case _:
+            return ""
+
+
+def is_asked_for(rollout: Rollout) -> bool:
+    """Whether it brings something new, so that gates, approval and evidence have a say. Going back
+    and restarting do not wait for anybody."""
+    return rollout.cause in ("deploy", "up")
+
+
+def is_gated(rollout: Rollout) -> bool:
+    """Whether gates have a say in its next move."""
+    point = due(rollout)
+    return bool(point) and point not in rollout.waived and is_asked_for(rollout)
+
+
+def first_gate(rollout: Rollout, now: Situation) -> GateState:
+    """The gates before anything of the new release runs."""
+    return now.gate("before_start") if is_gated(rollout) else GateState()
+
+
+def is_watched(rollout: Rollout, service: ServiceState) -> bool:
+    """Whether the last stage is analysed too: a blue-green deploy, for `watch`."""
+    watches = rollout.strategy == "blue-green" and service.config.deploy.watch > 0
+    return watches and is_asked_for(rollout)
+
+
+def promoted(rollout: Rollout, *, full: bool) -> Rollout:
+    """The rollout with a person's word that this step (with `full`: every step) is good enough."""
+    passed = rollout.steps if full else max(rollout.passed, rollout.step)
+    certain = replace(rollout, passed=passed)
+    last = full or rollout.step + 1 >= rollout.steps
+    points = [f"before_step:{n}" for n in range(1, rollout.steps + 1)] + ["after"]
+    waived = points if full else [due(certain)]
+    return replace(
+        certain,
+        approved=rollout.approved or last,
+        waived=tuple(dict.fromkeys((*rollout.waived, *waived))),
+    )
+
+
+def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
+    rollout = replace(rollout, steps=len(stages(rollout, service)))
+    if not _group_is_ready(rollout, service, now):
+        return rollout, service
+    return _take(rollout, service, now, 1), service
+
+
+def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
+    stage, view = stage_of(rollout, service), now.view
+    beside = stage.count if has_baseline(rollout, service) and not is_last(rollout) else 0
+    return view.settled and view.new.ready >= stage.count and view.beside.ready >= beside
+
+
+def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
+    stage = stage_of(rollout, service)
+    larger = grown(rollout, service, stage)
+    if larger != service:
+        return rollout, larger
+    if not _group_is_ready(rollout, service, now):
+        return rollout, service
+    weight = wanted_weight(stage, rollout.step, service.config.deploy, 0.0)
+    rollout = replace(rollout, weight=weight, verdict="continue")
+    moved = weighted(rollout, service, stage, weight)
+    if moved != service:
+        return rollout, moved
+    if is_last(rollout) and not is_watched(rollout, service):
+        return _onward(replace(rollout, passed=rollout.step), service, now)
+    return enter(rollout, Phase.ANALYSING, now.view.now), service
+
+
+def _analyse(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
+    rollout = noted(rollout, now.judged)
+    stage, deploy = stage_of(rollout, service), service.config.deploy
+    weight = wanted_weight(stage, rollout.step, deploy, now.view.in_phase)
+    if rollout.passed < rollout.step:
+        if weight > rollout.weight:
+            ramped = weighted(rollout, service, stage, weight)
+            return replace(rollout, weight=weight), ramped
+        rollout = _weigh(rollout, service, now)
+        if rollout.phase is Phase.PAUSED or rollout.passed < rollout.step:
+            return rollout, service
+    return _onward(rollout, service, now)
+
+
+def noted(rollout: Rollout, judged: Judgement | None) -> Rollout:
+    """The rollout with what the evidence says written on it."""
+    if judged is None:
+        return rollout
+    return replace(rollout, verdict=judged.verdict, reason=judged.reason, evidence=judged.lines)
+
+
+def lacking(rollout: Rollout, service: ServiceState, now: Situation) -> str:
+    """Why the evidence of this step is given up on: it did not suffice in time. "" if it is not."""
+    if rollout.phase is not Phase.ANALYSING or rollout.passed >= rollout.step:
+        return ""
+    limit = service.config.deploy.at_most
+    if is_last(rollout) or now.view.in_phase < limit or _is_good(now):
+        return ""
+    why = now.judged.reason if now.judged else "no requests were measured"
+    return f"not enough evidence within {format_duration(limit)}: {why}"
+
+
+def _is_good(now: Situation) -> bool:
+    return now.judged is not None and now.judged.verdict == "promote"
+
+
+def _weigh(rollout: Rollout, service: ServiceState, now: Situation) -> Rollout:
+    """Whether the step is passed by evidence, or by what the owner wants without enough of it."""
+    over = is_last(rollout) and now.view.in_phase >= service.config.deploy.watch
+    if _is_good(now) or over:
+        return replace(rollout, passed=rollout.step)
+    reason = lacking(rollout, service, now)
+    if not reason:
+        return rollout
+    rollout = replace(rollout, verdict="inconclusive", reason=reason)
+    if service.config.deploy.on_inconclusive == "promote":
+        return replace(rollout, passed=rollout.step)
+    return pause(rollout, now.view.now, reason)
+
+
+def _onward(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
+    """Leave a stage that is passed."""
+    if not is_last(rollout):
+        return _take(rollout, service, now, rollout.step + 1), service
+    held = _held_by_gate(rollout, "after", now)
+    if held is not None:
+        return held, service
+    done = replace(rollout, weight=100.0, verdict="promote", reason="")
+    return enter(done, Phase.PROMOTING, now.view.now), service
+
+
+def _take(rollout: Rollout, service: ServiceState, now: Situation, step: int) -> Rollout:
+    """Begin a step if approval, the services it belongs together with and the gates allow it."""
+    moment, last = now.view.now, step == rollout.steps
+    asked = is_asked_for(rollout)
+    if asked and last and service.config.deploy.approve and not rollout.approved:
+        return pause(rollout, moment, f"waits for approval: volery promote {rollout.service}")
+    if asked and last and now.behind:
+        return replace(rollout, reason=f"waits for {now.behind}")
+    held = _held_by_gate(rollout, f"before_step:{step}", now)
+    if held is not None:
+        return held
+    if rollout.phase is Phase.SHIFTING:
+        rollout = enter(rollout, Phase.ANALYSING, moment)
+    return replace(enter(rollout, Phase.SHIFTING, moment), step=step, reason="")
+
+
+def _held_by_gate(rollout: Rollout, point: str, now: Situation) -> Rollout | None:
+    """The rollout as it is while the gates of a point are not open; None if they are."""
+    if point in rollout.waived or not is_asked_for(rollout):
+        return None
+    gate = now.gate(point)
+    if gate.state == "open":
+        return None
+    if gate.state == "hold":
+        return pause(rollout, now.view.now, gate.text)
+    return replace(rollout, reason=gate.text)

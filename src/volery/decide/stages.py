@@ -1,0 +1,105 @@
+"""The stages of a canary and of a blue-green switch: how large the new group is and what it gets.
+
+Both are the same machine: the new group is made without requests, grows before its share does, and
+each stage counts when every proxy has acknowledged its weights. A canary has a stage for each step
+and a last one with everything; blue-green has only that last one. The old group keeps the size for
+all requests until the rollout is over, so going back needs no new instance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from volery.model.application import Deploy
+from volery.model.state import BASELINE, Rollout, ServiceState, Slot, Track, other
+
+STAGED = ("canary", "blue-green")
+RAMP_PARTS = 10
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the new group is and gets: percentages of requests and of copies of requests."""
+
+    weight: float
+    count: int
+    mirror: float = 0.0
+
+
+def stages(rollout: Rollout, service: ServiceState) -> tuple[Stage, ...]:
+    """All stages of a staged rollout, in order; the last one has all requests."""
+    whole = Stage(100.0, service.scale)
+    if rollout.strategy != "canary":
+        return (whole,)
+    deploy = service.config.deploy
+    steps = [
+        Stage(round(100 * share, 4), math.ceil(service.scale * share))
+        for share in deploy.steps
+        if share < 1
+    ]
+    first = steps[0].count if steps else service.scale
+    copied = [Stage(0.0, first, round(100 * deploy.mirror, 4))] if deploy.mirror else []
+    return (*copied, *steps, whole)
+
+
+def is_last(rollout: Rollout) -> bool:
+    """Whether the present stage has all requests."""
+    return rollout.step >= rollout.steps
+
+
+def stage_of(rollout: Rollout, service: ServiceState) -> Stage:
+    """The present stage; before the first one, the first."""
+    found = stages(rollout, service)
+    return found[min(max(rollout.step, 1), len(found)) - 1]
+
+
+def has_baseline(rollout: Rollout, service: ServiceState) -> bool:
+    """Whether a group of the old release, as large and young as the new one, runs beside it."""
+    return rollout.strategy == "canary" and service.config.deploy.baseline
+
+
+def grown(rollout: Rollout, service: ServiceState, stage: Stage) -> ServiceState:
+    """The service with a new group (and baseline) at least as large as the stage asks for."""
+    slots = dict(service.slots)
+    new, old = slots[rollout.slot], slots[other(rollout.slot)]
+    assert new is not None and old is not None
+    count = max(new.count, stage.count)
+    slots[rollout.slot] = replace(new, count=count)
+    if has_baseline(rollout, service) and not is_last(rollout):
+        beside = slots.get(BASELINE) or Slot(old.release, Track.BASELINE, 0, 0)
+        slots[BASELINE] = replace(beside, release=old.release, count=max(beside.count, count))
+    return replace(service, slots=slots)
+
+
+def weighted(rollout: Rollout, service: ServiceState, stage: Stage, weight: float) -> ServiceState:
+    """The service with the new group at this weight; the baseline gets as much as the new group
+    while the old one keeps at least as much, and nothing in the last stage."""
+    slots = dict(service.slots)
+    new, old = slots[rollout.slot], slots[other(rollout.slot)]
+    assert new is not None and old is not None
+    beside, rest = slots.get(BASELINE), 100.0 - weight
+    slots[rollout.slot] = replace(new, weight=weight, mirror=stage.mirror)
+    if beside is not None:
+        share = 0.0 if weight >= 100 else round(min(weight, rest / 2), 4)
+        slots[BASELINE] = replace(beside, weight=share)
+        rest -= share
+    slots[other(rollout.slot)] = replace(old, weight=round(rest, 4))
+    return replace(service, slots=slots)
+
+
+def without_baseline(service: ServiceState) -> ServiceState:
+    """The service with its baseline group on its way out."""
+    beside = service.slots.get(BASELINE)
+    if beside is None or beside.count == 0:
+        return service
+    gone = replace(beside, count=0, weight=0.0)
+    return replace(service, slots=dict(service.slots) | {BASELINE: gone})
+
+
+def wanted_weight(stage: Stage, step: int, deploy: Deploy, in_stage: float) -> float:
+    """The stage's weight; in the first step it grows to it over `deploy.ramp` s, in tenths."""
+    if step != 1 or deploy.ramp <= 0 or in_stage >= deploy.ramp:
+        return stage.weight
+    part = 1 + math.floor(RAMP_PARTS * in_stage / deploy.ramp)
+    return round(stage.weight * min(part, RAMP_PARTS) / RAMP_PARTS, 4)

@@ -1,0 +1,156 @@
+"""What an Envoy's admin interface says -> the counters of one proxy. Pure.
+
+Requests of a *group* are attempts that came to an end: what its cluster completed, and what it
+failed so that it was tried again (every retry follows a failure). Requests of an *edge* are what
+the caller saw in the end. `statistics` says how they are told apart and what a failure is.
+
+Envoy's histograms have bins of two decimal digits, so 1 % to 10 % wide; each goes as a whole into
+the bucket of its middle. With our buckets 9 % wide, a latency is known to within 10 % either way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from volery.model.evidence import Counters, ProxySample, bucket
+from volery.traffic import statistics as named
+from volery.traffic.admin import HostCount
+from volery.traffic.clusters import tcp_cluster
+
+TCP_SUFFIX = tcp_cluster("")
+# Where a request went that no route led anywhere.
+NOBODY = "-"
+RESET = f"{named.ENDED} RemoteReset"
+
+
+class Effect(NamedTuple):
+    """What one count adds to the group it went to and to the edge it came from."""
+
+    group_requests: int = 0
+    group_failures: int = 0
+    edge_requests: int = 0
+    edge_failures: int = 0
+
+
+CLUSTER_EFFECTS = {
+    "upstream_rq_completed": Effect(1, 0),
+    "upstream_rq_retry": Effect(1, 1),
+    "upstream_rq_5xx": Effect(0, 1),
+}
+EFFECTS = {
+    named.REQUESTS: Effect(0, 0, 1, 0),
+    named.FAILURES: Effect(0, 0, 0, 1),
+    named.BROKEN: Effect(0, 1, 0, 0),
+    named.COUNTED: Effect(0, -1, 0, 0),
+    named.LEFT: Effect(0, -1, 0, -1),
+    named.CONNECTED: Effect(1, 0, 1, 0),
+    named.REFUSED: Effect(1, 1, 1, 1),
+    RESET: Effect(0, 1, 0, 1),
+}
+MS = {named.LATENCY: 0.001, named.GIVEN_UP: 1.0}
+"""Milliseconds in the unit of each histogram."""
+
+_OURS = re.compile(
+    rf"{named.PREFIX}\.(?P<what>\w+)(?:\.how\.(?P<how>\w+))?"
+    r"\.via\.(?P<via>[^.]+)\.need\.(?P<need>[^.]+)\.to\.(?P<to>[^.]+)"
+)
+_CLUSTER = re.compile(r"cluster\.(?P<to>[^.]+)\.(?P<what>\w+)")
+
+
+def query(services: Iterable[str] | None) -> str:
+    """The admin path for the statistics of these services, or of all."""
+    names = "[^.]+" if services is None else f"({'|'.join(map(re.escape, sorted(services)))})"
+    ours = rf"^{named.PREFIX}\..*\.need\.{names}\.to\."
+    clusters = rf"^cluster\.{names}~[a-z]\.({'|'.join(CLUSTER_EFFECTS)})$"
+    wanted = quote(f"{ours}|{clusters}", safe="")
+    return f"/stats?format=json&usedonly&histogram_buckets=detailed&filter={wanted}"
+
+
+def proxy_sample(text: str, hosts: Mapping[tuple[str, str], HostCount]) -> ProxySample:
+    """Read the answer to `query`, and what each upstream host had to do.
+
+    Raises:
+        ValueError: that is not what an Envoy answers.
+    """
+    try:
+        stats = json.loads(text)["stats"]
+        groups, edges = _tallies(stats)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not the statistics of an Envoy: {error!r}") from None
+    return ProxySample(_counters(groups), dict(_instances(hosts)), _counters(edges))
+
+
+@dataclass
+class _Tally:
+    requests: int = 0
+    failures: int = 0
+    latency: Counter[int] = field(default_factory=Counter)
+
+    def add(self, requests: int, failures: int) -> None:
+        self.requests += requests
+        self.failures += failures
+
+
+_Tallies = defaultdict[str, _Tally]
+
+
+def _tallies(stats: Iterable[Mapping[str, Any]]) -> tuple[_Tallies, _Tallies]:
+    groups, edges = _Tallies(_Tally), _Tallies(_Tally)
+    for stat in stats:
+        if "histograms" in stat:
+            for histogram in stat["histograms"].get("details", ()):
+                _spread(histogram, groups, edges)
+        elif isinstance(stat["value"], int):
+            _count(stat["name"], stat["value"], groups, edges)
+    return groups, edges
+
+
+def _count(name: str, amount: int, groups: _Tallies, edges: _Tallies) -> None:
+    if found := _CLUSTER.fullmatch(name):
+        effect = CLUSTER_EFFECTS.get(found["what"], Effect())
+    elif found := _OURS.fullmatch(name):
+        what = " ".join(filter(None, (found["what"], found["how"])))
+        effect = EFFECTS.get(what, Effect())
+        edges[_edge(found)].add(amount * effect.edge_requests, amount * effect.edge_failures)
+    if found:
+        groups[found["to"]].add(amount * effect.group_requests, amount * effect.group_failures)
+
+
+def _spread(histogram: Mapping[str, Any], groups: _Tallies, edges: _Tallies) -> None:
+    found = _OURS.fullmatch(histogram["name"])
+    if found is None or found["what"] not in MS:
+        return
+    latency: Counter[int] = Counter()
+    for item in histogram["totals"]:
+        middle = item["lower_bound"] + item["width"] / 2
+        latency[bucket(middle * MS[found["what"]])] += item["count"]
+    groups[found["to"]].latency.update(latency)
+    edges[_edge(found)].latency.update(latency)
+
+
+def _edge(found: re.Match[str]) -> str:
+    return f"{found['via']}~{found['need']}"
+
+
+def _counters(tallies: _Tallies) -> dict[str, Counters]:
+    """Statistics are not read all at one moment: what is subtracted may be ahead."""
+    return {
+        name: Counters(tally.requests, max(0, tally.failures), dict(tally.latency))
+        for name, tally in sorted(tallies.items())
+        if NOBODY not in name.split("~")
+    }
+
+
+def _instances(hosts: Mapping[tuple[str, str], HostCount]) -> Iterator[tuple[str, Counters]]:
+    """What each instance was asked: of a tcp service connections, of others requests."""
+    for (cluster, instance), count in hosts.items():
+        if instance and cluster.endswith(TCP_SUFFIX):
+            yield instance, Counters(count.total_connections, count.not_connected)
+        elif instance:
+            yield instance, Counters(count.succeeded + count.failed, count.failed)

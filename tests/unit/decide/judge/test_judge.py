@@ -1,0 +1,308 @@
+"""The judge as a whole: what it says of good, bad, cold, silent and broken releases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from unit.decide.judge.traffic import GOOD, Release, known, ticks
+
+from volery.decide.judge import (
+    History,
+    Policy,
+    State,
+    begin,
+    detects,
+    empty,
+    enough,
+    evidence,
+    judge,
+    look,
+    policy_of,
+    replay,
+    step,
+)
+from volery.model.application import Deploy, SteadyState
+from volery.model.evidence import Arm, Judgement
+
+HISTORY = known()
+PATIENT = Policy(min_dwell_seconds=1e9)
+"""Never promotes."""
+STEPS = (0.01, 0.05, 0.25, 0.5)
+counts = st.builds(
+    Arm,
+    requests=st.integers(0, 300),
+    failures=st.integers(0, 50),
+    latency=st.dictionaries(st.integers(-80, 200), st.integers(0, 50), max_size=12),
+    instance_seconds=st.floats(0, 5),
+    exits=st.integers(0, 3),
+    saturated_seconds=st.floats(0, 5),
+)
+
+
+def until_decided(
+    policy: Policy,
+    looks: Iterable[tuple[Arm, Arm]],
+    weight: float = 0.05,
+    next_weight: float = 0.25,
+    history: History = HISTORY,
+    limit: int = 600,
+) -> tuple[int, Judgement]:
+    """When the judge decided (in ticks), and what."""
+    state, said = begin(policy, history, next_weight), Judgement("continue", "")
+    for second, (canary, control) in enumerate(islice(looks, limit), 1):
+        state = look(policy, state, canary, control, 1.0)
+        said = judge(policy, state, weight, next_weight, second)
+        if said.verdict != "continue":
+            return second, said
+    return limit, said
+
+
+@pytest.mark.parametrize(
+    ("release", "seconds"),
+    [
+        (Release(errors=1.0), 2),
+        (Release(errors=0.5), 5),
+        (Release(errors=0.1), 20),
+        (Release(slower=2.0), 20),
+        (Release(tail=2.0), 240),
+    ],
+)
+def test_a_bad_release_is_taken_back_in_seconds(release: Release, seconds: int) -> None:
+    """At 200 requests a second and 5 %: by the seed, so this is about ticks, not about speed."""
+    taken = []
+    for seed in range(5):
+        took, said = until_decided(PATIENT, ticks(seed, 10, 190, release))
+        assert said.verdict == "abort"
+        taken.append(took)
+    assert sorted(taken)[2] <= seconds
+
+
+def test_a_good_release_goes_through_four_steps_in_ninety_seconds() -> None:
+    for seed in range(5):
+        policy, total = Policy(), 0
+        state = begin(policy, HISTORY, STEPS[1])
+        for index, weight in enumerate(STEPS):
+            next_weight = (*STEPS[1:], 1.0)[index]
+            state = step(state, next_weight)
+            canary = round(200 * weight)
+            for second, arms in enumerate(ticks(seed, canary, 200 - canary, GOOD), 1):
+                state = look(policy, state, *arms, 1.0)
+                said = judge(policy, state, weight, next_weight, second)
+                assert said.verdict in ("continue", "promote")
+                if said.verdict == "promote":
+                    total += second
+                    break
+        assert total <= 90
+
+
+def test_a_step_is_never_shorter_than_its_dwell() -> None:
+    took, said = until_decided(Policy(min_dwell_seconds=25.0), ticks(1, 100, 100, GOOD), 0.5, 0.51)
+    assert (took, said.verdict) == (25, "promote")
+
+
+def test_evidence_of_another_step_does_not_promote() -> None:
+    policy = Policy()
+    state = begin(policy, HISTORY, 0.25)
+    for canary, control in islice(ticks(1, 100, 100, GOOD), 60):
+        state = look(policy, state, canary, control, 1.0)
+    assert judge(policy, state, 0.5, 0.25, 60).verdict == "promote"
+    assert judge(policy, state, 0.5, 1.0, 60).verdict == "continue"
+    assert judge(policy, step(state, 1.0), 0.5, 1.0, 60).verdict == "continue"
+
+
+def test_a_new_step_keeps_what_speaks_against_the_release() -> None:
+    policy = Policy()
+    state = begin(policy, HISTORY, 0.05)
+    for canary, control in islice(ticks(1, 10, 190, Release(errors=0.03)), 8):
+        state = look(policy, state, canary, control, 1.0)
+    assert evidence(step(state, 0.25)) == evidence(state) > 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(counts, counts), max_size=8))
+def test_the_state_survives_json_and_stays_bounded(looks: list[tuple[Arm, Arm]]) -> None:
+    policy = Policy(error_limit=0.01, latency_limits={"p99": 300.0})
+    state = begin(policy, HISTORY, 0.25)
+    for canary, control in looks:
+        state = look(policy, state, canary, control, 1.0)
+    adapter = TypeAdapter(State)
+    stored = adapter.dump_json(state)
+    assert adapter.validate_json(stored) == state
+    assert len(stored) < 25_000
+    assert math.isfinite(evidence(state)) and evidence(state) >= 0
+    TypeAdapter(Judgement).dump_json(judge(policy, state, 0.05, 0.25, 1.0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(counts, counts), min_size=1, max_size=5))
+def test_no_data_changes_nothing(looks: list[tuple[Arm, Arm]]) -> None:
+    policy = Policy(error_limit=0.01, latency_limits={"p99": 300.0})
+    state = begin(policy, HISTORY, 0.25)
+    for canary, control in looks:
+        state = look(policy, state, canary, control, 1.0)
+    after = look(policy, state, Arm(), Arm(), 1.0)
+    assert replace(after, age=0.0, usual=0.0) == replace(state, age=0.0, usual=0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts, counts, st.integers(1, 20))
+def test_more_failures_are_never_better(canary: Arm, control: Arm, more: int) -> None:
+    policy = Policy()
+    state = begin(policy, HISTORY, 0.25)
+    worse = replace(canary, failures=canary.failures + more, requests=canary.requests + 50)
+    same = replace(canary, requests=canary.requests + 50)
+    control = replace(control, requests=control.requests + 50)
+    before = look(policy, state, same, control, 1.0)
+    after = look(policy, state, worse, control, 1.0)
+    assert after.counters["errors"].trust.early <= before.counters["errors"].trust.early
+    assert after.failing >= before.failing
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        Arm(requests=-1),
+        Arm(failures=-1),
+        Arm(latency={40: -1}),
+        Arm(instance_seconds=math.nan),
+        Arm(saturated_seconds=math.inf),
+    ],
+)
+def test_nonsense_is_refused(arm: Arm) -> None:
+    policy, state = Policy(), begin(Policy(), HISTORY)
+    with pytest.raises(ValueError, match="nonsense"):
+        look(policy, state, arm, Arm(), 1.0)
+    with pytest.raises(ValueError, match="nonsense"):
+        look(policy, state, Arm(), arm, 1.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_a_tick_without_length_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        look(Policy(), begin(Policy(), HISTORY), Arm(), Arm(), seconds)
+
+
+def test_a_canary_without_requests_is_never_promoted_and_never_blamed() -> None:
+    took, said = until_decided(Policy(), ((Arm(), Arm(200, 0, {40: 200}, 1.0)) for _ in range(900)))
+    assert (took, said.verdict) == (600, "continue")
+    assert "no request reached the new release" in said.reason
+    assert all(line.state == "missing" for line in said.lines)
+
+
+def test_a_crash_loop_is_taken_back_at_once_unless_the_old_release_crashes_too() -> None:
+    crashing = Arm(10, 0, {40: 10}, 1.0, exits=1)
+    calm = Arm(190, 0, {40: 190}, 3.0)
+    took, said = until_decided(PATIENT, ((crashing, calm) for _ in range(9)))
+    assert said.verdict == "abort" and took <= 4
+    assert "crash" in said.reason
+    both = replace(calm, exits=3)
+    took, said = until_decided(PATIENT, ((crashing, both) for _ in range(60)), limit=60)
+    assert said.verdict == "continue"
+
+
+def test_an_instance_always_at_its_limit_is_found() -> None:
+    full = Arm(10, 0, {40: 10}, 1.0, saturated_seconds=1.0)
+    calm = Arm(190, 0, {40: 190}, 9.0, saturated_seconds=0.1)
+    _, said = until_decided(PATIENT, ((full, calm) for _ in range(200)))
+    assert said.verdict == "abort" and "at a limit" in said.reason
+
+
+def test_trouble_that_both_have_is_nobodys_fault() -> None:
+    """A burst of failures in both arms moves no evidence against the release."""
+    history = known(release=Release(errors=0.001))
+    arms = (Arm(10, 3, {40: 10}, 1.0), Arm(190, 57, {40: 190}, 3.0))
+    took, said = until_decided(Policy(), (arms for _ in range(120)), history=history, limit=120)
+    assert (took, said.verdict) == (120, "continue")
+
+
+def test_a_broken_promise_of_both_is_shared_and_of_one_is_its_fault() -> None:
+    policy = policy_of(SteadyState.model_validate({"errors": "< 1%"}), Deploy(), same_age=True)
+    both = (Arm(100, 5, {40: 100}, 1.0), Arm(100, 5, {40: 100}, 1.0))
+    _, said = until_decided(policy, (both for _ in range(60)), 0.5, 1.0, limit=60)
+    assert (said.verdict, said.shared) == ("continue", True)
+    assert "not blamed" in said.reason
+    loose = replace(policy, rho=1.1, delta=0.1)
+    one = (Arm(100, 5, {40: 100}, 1.0), Arm(100, 0, {40: 100}, 1.0))
+    _, said = until_decided(loose, (one for _ in range(60)), 0.5, 1.0, limit=60)
+    assert said.verdict == "abort" and "promise" in said.reason
+
+
+def test_a_broken_latency_promise_is_found() -> None:
+    wanted = SteadyState.model_validate({"latency": {"p99": "< 300ms"}})
+    policy = replace(policy_of(wanted, Deploy(), same_age=True), shift=40)
+    looks = ticks(1, 100, 100, Release(slower=1.6))
+    _, said = until_decided(policy, looks, 0.5, 1.0)
+    assert said.verdict == "abort" and "promise 300 ms" in said.reason
+
+
+def test_a_split_that_is_off_is_inconclusive() -> None:
+    looks = ticks(1, 100, 100, GOOD)
+    _, said = until_decided(PATIENT, looks, weight=0.05)
+    assert said.verdict == "inconclusive"
+    assert "50 %" in said.reason and "5.0 %" in said.reason
+
+
+def test_a_cold_release_is_allowed_for_but_a_broken_one_is_not() -> None:
+    policy = policy_of(None, Deploy(), same_age=False)
+    assert policy.warm_up_seconds == Deploy().warm_up
+    _, dead = until_decided(policy, ticks(1, 10, 190, Release(errors=1.0)))
+    assert dead.verdict == "abort"
+    for seed in range(3):
+        state = begin(policy, HISTORY, 0.25)
+        for second in range(240):
+            cold = 2.0 ** (-second / 20)
+            release = Release(errors=0.001 + 0.01 * cold, slower=1.5**cold)
+            canary, control = next(ticks(1000 * seed + second, 10, 190, release))
+            state = look(policy, state, canary, control, 1.0)
+            assert judge(policy, state, 0.05, 0.25, 0).verdict == "continue"
+
+
+def test_without_a_history_latency_is_learned_on_the_way() -> None:
+    _, said = until_decided(PATIENT, ticks(1, 10, 190, Release(slower=2.0)), history=empty())
+    assert said.verdict == "abort" and "p" in said.reason
+    took, said = until_decided(Policy(), ticks(1, 10, 190, GOOD), history=empty())
+    assert said.verdict == "promote" and took < 120
+
+
+def test_a_service_without_latencies_is_judged_by_its_errors() -> None:
+    looks = [(Arm(20, 0, {}, 1.0), Arm(180, 0, {}, 1.0))] * 90
+    took, said = until_decided(Policy(), looks, history=empty())
+    assert said.verdict == "promote" and took < 60
+
+
+def test_forecasts_are_what_happens_on_average() -> None:
+    policy = Policy()
+    said = enough(policy, HISTORY, None, 0.05, 0.25)
+    took = [until_decided(policy, ticks(seed, 10, 190, GOOD))[0] for seed in range(8)]
+    assert said is not None and 0.4 < said / (sum(took) / 8) < 2.5
+    caught = detects(policy, HISTORY, None, 0.05, 0.1)
+    bad = Release(errors=0.101)
+    took = [until_decided(policy, ticks(seed, 10, 190, bad))[0] for seed in range(8)]
+    assert caught is not None and 0.4 < caught / (sum(took) / 8) < 2.5
+
+
+def test_forecasts_grow_with_what_is_asked() -> None:
+    policy = Policy()
+    assert enough(policy, empty(), None, 0.05, 0.25) is None
+    assert detects(policy, empty(), None, 0.05, 0.1) is None
+    late = [detects(policy, HISTORY, 200.0, 0.05, excess) for excess in (1.0, 0.5, 0.1, 0.02)]
+    assert late == sorted(late, key=lambda seconds: seconds or math.inf)
+    slow = [enough(policy, HISTORY, rate, 0.05, 0.25) or math.inf for rate in (1e4, 100.0, 10.0)]
+    assert slow == sorted(slow)
+
+
+def test_a_replay_says_the_same_again_and_what_another_policy_had_said() -> None:
+    looks = [(*arms, 1.0) for arms in islice(ticks(5, 10, 190, Release(errors=0.05)), 60)]
+    state, said = replay(Policy(), HISTORY, looks, 0.05, 0.25)
+    again = replay(Policy(), HISTORY, looks, 0.05, 0.25)
+    assert (state, said) == again
+    assert any(judgement.verdict == "abort" for judgement in said)
+    _, loose = replay(Policy(delta=0.2), HISTORY, looks, 0.05, 0.25)
+    assert not any(judgement.verdict == "abort" for judgement in loose)

@@ -1,0 +1,243 @@
+"""The judge for many rollouts at once, with numpy: the same formulas, proven equal in test_twin.
+
+Arrays are [metric, run] (metric 0 is errors, then the latency levels), wealth [odds, metric, run].
+Only what calibration and the benchmark need: bets, trust and the alarm on failures; no exits, no
+saturation (their wealth stays at 1), no promises.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from volery.decide.judge import alarm, bets, trust
+from volery.decide.judge.history import (
+    DOUBT_PHI,
+    DOUBT_WEIGHT,
+    LEAST_PHI,
+    LEAST_PHI_SLOW,
+    LONG,
+    PRIOR_PHI,
+    PRIOR_WEIGHT,
+    RATE_SECONDS,
+    SHORT,
+    SPREAD_SECONDS,
+)
+from volery.decide.judge.policy import Policy, coldness, error_margin, slow_margin
+from volery.decide.judge.state import RECENT, WEIGHTS
+
+Array = NDArray[np.float64]
+ODDS = np.array(bets.ODDS)[:, None, None]
+
+
+@dataclass
+class Tick:
+    """Exposure and bad events of both arms, [metric, run]; `far` are the canary's events at twice
+    the tolerated shift (for errors the same as `k`)."""
+
+    n: Array
+    k: Array
+    far: Array
+    n_control: Array
+    k_control: Array
+
+
+def factors(tick: Tick, rho: Array, delta: Array, phi: Array) -> Array:
+    """`bets.factors` of all runs; 1 where an arm had nothing."""
+    there = (tick.n > 0) & (tick.n_control > 0)
+    n, m = np.where(there, tick.n, 1.0), np.where(there, tick.n_control, 1.0)
+    total = tick.k + tick.k_control
+    share, size = rho * n / (rho * n + m), n / (n + m)
+    more = tick.k - share * total - (1 - share) * n * delta
+    spread = np.maximum(share * (1 - share), size * (1 - size))
+    spread = spread * np.maximum(total - n * delta, 0.0)
+    variance = phi * (spread + (1 - share) ** 2 * n * delta)
+    steepest = bets.STEEPEST / np.sqrt(np.maximum(variance, 1e-300))
+    bet = np.minimum((ODDS - 1) / (phi * (1 + (ODDS - 1) * share)), steepest)
+    x = bet * more
+    half = x * x / 2
+    grown = np.where(x >= 0, 1 + x + half, 1 / (1 - x + half))
+    return np.asarray(np.where(there, grown / (1 + bet * bet * variance / 2), 1.0))
+
+
+def log_trust(tick: Tick, rate: Array, rho: Array, margin: Array, phi: Array) -> Array:
+    """By how much `trust.vouch` grows, as a logarithm; 0 where an arm had nothing."""
+    there = (tick.n > 0) & (tick.n_control > 0)
+    n, m = np.where(there, tick.n, 1.0), np.where(there, tick.n_control, 1.0)
+    rate = np.maximum(rate, trust.LEAST_RATE)
+    usual = m * rate
+    seen = np.minimum(tick.k_control, usual + 2 * np.sqrt(phi * usual) + 1)
+    good = rate + margin * trust.HOPED
+    a = n * rho * rho + m * rho
+    b = n * rho * (margin - good) + m * (margin - rho * rate)
+    c = -m * rate * margin
+    root = np.sqrt(b * b - 4 * a * c)
+    control = np.where(b <= 0, (-b + root) / (2 * a), -2 * c / (b + root))
+    control = np.maximum(control, trust.LEAST_RATE / 2)
+    bad = rho * control + margin
+    gain = tick.far * np.log(good / bad) - n * (good - bad)
+    gain = gain + seen * np.log(rate / control) - m * (rate - control)
+    return np.where(there, np.minimum(gain / phi, 30.0), 0.0)
+
+
+class Spreads:
+    """`history.Spread` of all runs, where each tick is a second; parts are [part, metric, run]."""
+
+    def __init__(self, window: float, along: bool) -> None:
+        self.window, self.along, self.elapsed = window, along, 0
+        self.n = self.k = self.seen = self.due = np.zeros(())
+        self.before: tuple[Array, Array] | None = None
+
+    def add(self, n: Array, k: Array) -> None:
+        """One second more."""
+        if self.along:
+            n, k = n.sum(0, keepdims=True), k.sum(0, keepdims=True)
+        self.n, self.k, self.elapsed = self.n + n, self.k + k, self.elapsed + 1
+        if self.elapsed < self.window:
+            return
+        n, k = self.n, self.k
+        if self.along and self.before is not None:
+            n, k = np.concatenate([self.before[0], n]), np.concatenate([self.before[1], k])
+        if len(n) > 1:
+            self._measure(n, k)
+        self.before = (self.n, self.k)
+        self.n, self.k, self.elapsed = np.zeros(()), np.zeros(()), 0
+
+    def _measure(self, n: Array, k: Array) -> None:
+        there = n.min(0) > 0
+        keep = math.exp(-self.window / SPREAD_SECONDS)
+        shares = n / np.maximum(n.sum(0), 1e-300)
+        total = k.sum(0)
+        seen = ((k - shares * total) ** 2).sum(0)
+        due = total * (shares * (1 - shares)).sum(0)
+        self.seen = np.where(there, self.seen * keep + seen, self.seen)
+        self.due = np.where(there, self.due * keep + due, self.due)
+
+    def phi(self, prior: float, weight: float) -> Array:
+        """The over-dispersion, [metric, run]."""
+        return np.asarray((self.seen + prior * weight) / (self.due + weight))
+
+
+class Past:
+    """`history.History` of all runs: errors by parts, latency levels of the whole."""
+
+    def __init__(self, levels: int, runs: int) -> None:
+        self.n, self.k = np.zeros((1 + levels, runs)), np.zeros((1 + levels, runs))
+        self.errors = [Spreads(SHORT, False), Spreads(LONG, False)]
+        self.slow = [Spreads(SHORT, True)]
+
+    def add(self, n: Array, k: Array) -> None:
+        """One second: arrays [part, metric, run]."""
+        keep = math.exp(-1 / RATE_SECONDS)
+        self.n, self.k = self.n * keep + n.sum(0), self.k * keep + k.sum(0)
+        for spread in self.errors:
+            spread.add(n[:, :1], k[:, :1])
+        for spread in self.slow:
+            spread.add(n[:, 1:], k[:, 1:])
+
+    def phi(self, prior: float, weight: float) -> Array:
+        """Over-dispersion by metric, with its floor."""
+        errors = np.max([spread.phi(prior, weight) for spread in self.errors], axis=0)
+        slow = np.max([spread.phi(prior, weight) for spread in self.slow], axis=0)
+        return np.concatenate([np.maximum(errors, LEAST_PHI), np.maximum(slow, LEAST_PHI_SLOW)])
+
+
+class Judges:
+    """One judge for each run."""
+
+    def __init__(self, policy: Policy, past: Past) -> None:
+        self.policy = policy
+        self.phi = past.phi(PRIOR_PHI, PRIOR_WEIGHT)
+        self.doubt = np.maximum(self.phi, past.phi(DOUBT_PHI, DOUBT_WEIGHT))
+        self.n, self.k = past.n.copy(), past.k.copy()
+        metrics, runs = self.n.shape
+        size = (len(bets.ODDS), metrics, runs)
+        self.early = np.full(size, bets.EARLY / len(bets.ODDS))
+        self.late = np.zeros(size)
+        self.seconds = np.zeros((metrics, runs))
+        self.failing, self.usual = np.zeros(runs), np.zeros(runs)
+        self.age = 0.0
+        parts = np.array([WEIGHTS["errors"]] + [6 / (metrics - 1)] * (metrics - 1))
+        self.weights = (parts / (sum(WEIGHTS.values()) + 6))[:, None]
+        self.rho = np.array([policy.rho] + [1.0] * (metrics - 1))[:, None]
+        self.step(1.0)
+
+    def step(self, next_weight: float) -> None:
+        """`state.step`."""
+        metrics, runs = self.n.shape
+        slow = [slow_margin(self.policy, next_weight)] * (metrics - 1)
+        self.margin = np.array([error_margin(self.policy, next_weight), *slow])[:, None]
+        rhos = [self.policy.promote_rho] + [self.policy.promote_rho_slow] * (metrics - 1)
+        self.promote_rho = np.array(rhos)[:, None]
+        self.trust = np.full((metrics, runs), trust.EARLY)
+        self.trust_late = np.zeros((metrics, runs))
+        self.trust_seconds = np.zeros((metrics, runs))
+
+    def look(self, tick: Tick) -> None:
+        """`state.look` at one second."""
+        cold = self.policy.cold_errors * coldness(self.policy, self.age)
+        delta = np.zeros((len(self.n), 1))
+        delta[0] = self.policy.delta + cold
+        self._alarm(tick, cold)
+        self._vouch(tick)
+        grown = factors(tick, self.rho, delta, self.phi)
+        there = ((tick.n > 0) & (tick.n_control > 0)) * 1.0
+        stake = self._kept(self.seconds) - self._kept(self.seconds + there)
+        self.early = np.minimum(self.early * grown, bets.MOST)
+        self.late = np.minimum((self.late + stake / len(bets.ODDS)) * grown, bets.MOST)
+        self.seconds = self.seconds + there
+        keep = math.exp(-1 / RATE_SECONDS)
+        some = (tick.n > 0) | (tick.n_control > 0)
+        self.n = np.where(some, self.n * keep + tick.n_control, self.n)
+        self.k = np.where(some, self.k * keep + tick.k_control, self.k)
+        self.age += 1
+
+    def evidence(self) -> Array:
+        """`state.evidence`, by run."""
+        wealth = self.early.sum(0) + self.late.sum(0) + self._kept(self.seconds)
+        return np.asarray(1 + (self.weights * (wealth - 1)).sum(0))
+
+    def confidence(self) -> Array:
+        """The least confidence of all metrics, by run."""
+        seconds = self.trust_seconds
+        kept = (1 - trust.EARLY) * trust.LATE_SECONDS / (trust.LATE_SECONDS + seconds)
+        return np.asarray((self.trust + self.trust_late + kept).min(0))
+
+    def aborts(self) -> NDArray[np.bool_]:
+        """Which runs the judge would take back now."""
+        return (self.failing >= alarm.FAILING) | (self.evidence() >= 1 / self.policy.alpha)
+
+    @staticmethod
+    def _kept(seconds: Array) -> Array:
+        return (1 - bets.EARLY) * bets.LATE_SECONDS / (bets.LATE_SECONDS + seconds)
+
+    def _rate(self) -> Array:
+        return (self.k + 0.05) / (self.n + 50.0)
+
+    def _vouch(self, tick: Tick) -> None:
+        gain = log_trust(tick, self._rate(), self.promote_rho, self.margin, self.doubt)
+        there = ((tick.n > 0) & (tick.n_control > 0)) * 1.0
+        size = (1 - trust.EARLY) * trust.LATE_SECONDS
+        after = self.trust_seconds + there
+        stake = size / (trust.LATE_SECONDS + self.trust_seconds) - size / (
+            trust.LATE_SECONDS + after
+        )
+        self.trust = np.minimum(self.trust * np.exp(gain), trust.MOST)
+        self.trust_late = np.minimum((self.trust_late + stake) * np.exp(gain), trust.MOST)
+        self.trust_seconds = after
+
+    def _alarm(self, tick: Tick, cold: float) -> None:
+        k, n = tick.k_control[0], tick.n_control[0]
+        now = np.where(n > 0, np.minimum(1.0, (k + 2 * np.sqrt(k)) / np.maximum(n, 1e-300)), 0.0)
+        self.usual = np.maximum(now, self.usual * RECENT)
+        policy = self.policy
+        usual = policy.rho * np.maximum(self._rate()[0], self.usual) + policy.delta + cold
+        usual = np.clip(usual, 1e-6, 1 - 1e-6)
+        expected = usual + (1 - usual) * alarm.HALF
+        failed = np.minimum(tick.k[0], tick.n[0])
+        change = failed * np.log(expected / usual)
+        change = change + (tick.n[0] - failed) * np.log((1 - expected) / (1 - usual))
+        self.failing = np.clip(self.failing + change / self.phi[0], 0.0, alarm.MOST)

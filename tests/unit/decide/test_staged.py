@@ -1,0 +1,289 @@
+"""A canary goes forward stage by stage, and only for a reason; blue-green is the same machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from unit.decide.worlds import application, running
+
+from volery.decide.rollout import Situation, abort, resume, step
+from volery.decide.situation import GateState, no_gates
+from volery.decide.staged import promoted
+from volery.decide.strategy import Group, View
+from volery.model.evidence import Judgement, Line, Verdict
+from volery.model.state import BASELINE, Phase, Rollout, ServiceState, SlotName, Track
+
+SCALE = 4
+
+
+@dataclass
+class Play:
+    """A rollout beside an old group whose world obeys at once: what is asked for is ready."""
+
+    rollout: Rollout
+    service: ServiceState
+    verdict: Verdict = "continue"
+    in_phase: float = 0.0
+    gate: Callable[[str], GateState] = no_gates
+    behind: str = ""
+
+    def _ready(self, name: SlotName) -> Group:
+        slot = self.service.slots.get(name)
+        return Group(ready=slot.count, existing=slot.count) if slot else Group()
+
+    def look(self) -> Rollout:
+        """One step."""
+        view = View(
+            now=0.0,
+            old=self._ready("a"),
+            new=self._ready("b"),
+            beside=self._ready(BASELINE),
+            settled=True,
+            in_phase=self.in_phase,
+        )
+        line = Line("errors", "undecided", "errors 1 % against 1 %")
+        judged = Judgement(self.verdict, f"it says {self.verdict}", (line,))
+        now = Situation(view, None, True, "go", judged=judged, gate=self.gate, behind=self.behind)
+        self.rollout, self.service = step(self.rollout, self.service, now)
+        return self.rollout
+
+    def until(self, *phases: Phase, looks: int = 30) -> Rollout:
+        for _ in range(looks):
+            if self.look().phase in phases:
+                return self.rollout
+        raise AssertionError(f"it stays {self.rollout.phase}: {self.rollout.reason}")
+
+    def weights(self) -> dict[str, float]:
+        return {name: slot.weight for name, slot in self.service.slots.items() if slot}
+
+    def counts(self) -> dict[str, int]:
+        return {name: slot.count for name, slot in self.service.slots.items() if slot}
+
+
+def play(strategy: str = "canary", cause: str = "deploy", **deploy: Any) -> Play:
+    body = {"scale": SCALE, "deploy": {"strategy": strategy, "steps": [0.05, 0.5]} | deploy}
+    service = running(application(catalog=body)).services["catalog"]
+    rollout = Rollout(
+        id="catalog-r1",
+        service="catalog",
+        from_release="catalog@1",
+        to_release="catalog@2",
+        strategy=strategy,  # type: ignore[arg-type]
+        cause=cause,  # type: ignore[arg-type]
+        slot="b",
+        group="catalog-r1",
+        created_at=0.0,
+        since=0.0,
+    )
+    return Play(rollout, service)
+
+
+def stages_of(found: Play) -> Iterator[tuple[int, dict[str, float]]]:
+    """Every step with its weights, promoted as soon as it is analysed."""
+    while not found.rollout.ended:
+        phase = found.look().phase
+        if phase is Phase.ANALYSING and found.verdict != "promote":
+            yield found.rollout.step, found.weights()
+            found.verdict = "promote"
+        elif phase is Phase.SHIFTING:
+            found.verdict = "continue"
+
+
+def test_a_good_canary_goes_through_its_steps_and_the_old_group_keeps_its_size() -> None:
+    found = play()
+    assert list(stages_of(found)) == [(1, {"a": 95, "b": 5}), (2, {"a": 50, "b": 50})]
+    assert found.rollout.phase is Phase.DONE and found.rollout.verdict == "promote"
+    assert found.service.active == "b" and found.weights() == {"a": 0, "b": 100}
+    assert found.counts() == {"a": SCALE, "b": SCALE}  # the old one stays, warm
+    assert found.service.warm_until is not None
+
+
+def test_the_group_grows_before_its_share_does() -> None:
+    found = play()
+    sizes = [(step, found.counts()["b"]) for step, _ in stages_of(found)]
+    assert sizes == [(1, 1), (2, 2)]
+
+
+def test_without_evidence_nothing_advances() -> None:
+    found = play()
+    found.until(Phase.ANALYSING)
+    for _ in range(50):
+        found.look()
+    assert found.rollout.phase is Phase.ANALYSING and found.rollout.step == 1
+
+
+def test_a_baseline_is_as_large_as_the_canary_and_gets_as_much() -> None:
+    found = play(baseline=True)
+    seen = []
+    for _, weights in stages_of(found):
+        seen.append((weights, found.counts()))
+        beside = found.service.slots[BASELINE]
+        assert beside is not None
+        assert (beside.release, beside.track) == ("catalog@1", Track.BASELINE)
+    assert seen == [
+        ({"a": 90, "b": 5, "c": 5}, {"a": SCALE, "b": 1, "c": 1}),
+        ({"a": 25, "b": 50, "c": 25}, {"a": SCALE, "b": 2, "c": 2}),
+    ]
+    assert found.counts()[BASELINE] == 0 and found.weights()[BASELINE] == 0
+
+
+def test_bad_evidence_gives_all_requests_back_at_once_and_keeps_the_old_group_whole() -> None:
+    found = play(baseline=True)
+    found.until(Phase.ANALYSING)
+    found.verdict = "abort"
+    assert found.look().phase is Phase.ROLLING_BACK
+    assert found.weights() == {"a": 100, "b": 0, "c": 0}
+    assert found.counts()["a"] == SCALE
+    found.until(Phase.ROLLED_BACK)
+    assert found.rollout.verdict == "abort" and found.rollout.reason == "it says abort"
+    assert found.rollout.evidence
+
+
+def test_bad_evidence_takes_back_a_paused_one_too() -> None:
+    found = play(approve=True)
+    found.verdict = "promote"
+    found.until(Phase.PAUSED)
+    found.verdict = "abort"
+    assert found.look().phase is Phase.ROLLING_BACK
+
+
+@pytest.mark.parametrize(
+    ("choice", "phase", "verdict"),
+    [
+        ("pause", Phase.PAUSED, "inconclusive"),
+        ("rollback", Phase.ROLLING_BACK, "inconclusive"),
+        ("promote", Phase.SHIFTING, "inconclusive"),
+    ],
+)
+def test_without_enough_evidence_in_time_the_owner_decides(
+    choice: str, phase: Phase, verdict: str
+) -> None:
+    found = play(on_inconclusive=choice, at_most=60)
+    found.until(Phase.ANALYSING)
+    found.in_phase = 61
+    after = found.look()
+    assert (after.phase, after.verdict) == (phase, verdict)
+    if choice != "promote":
+        assert "not enough evidence within 1m" in after.reason
+
+
+def test_approval_is_asked_before_the_last_step_only() -> None:
+    found = play(approve=True)
+    found.verdict = "promote"
+    paused = found.until(Phase.PAUSED)
+    assert paused.step == 2 and "volery promote catalog" in paused.reason
+    assert found.weights()["b"] == 50
+    found.rollout = promoted(resume(found.rollout, 0.0), full=False)
+    assert found.until(Phase.DONE).step == 3
+
+
+def test_resuming_is_no_approval() -> None:
+    found = play(approve=True)
+    found.verdict = "promote"
+    found.until(Phase.PAUSED)
+    found.rollout = resume(found.rollout, 0.0)
+    assert "approval" in found.until(Phase.PAUSED).reason
+
+
+def test_a_person_may_let_a_step_pass_or_all_of_them() -> None:
+    found = play()
+    found.until(Phase.ANALYSING)
+    found.rollout = promoted(found.rollout, full=False)
+    assert found.until(Phase.SHIFTING).step == 2
+    assert found.until(Phase.ANALYSING).step == 2
+    found.rollout = promoted(found.rollout, full=True)
+    found.until(Phase.DONE)
+
+
+def test_copies_of_requests_come_before_any_request() -> None:
+    found = play(mirror=0.2)
+    assert [weights["b"] for _, weights in stages_of(found)] == [0, 5, 50]
+    again = play(mirror=0.2)
+    again.until(Phase.ANALYSING)
+    new = again.service.slots["b"]
+    assert new is not None and (new.mirror, new.weight, new.count) == (20, 0, 1)
+
+
+def test_a_ramp_lets_the_first_share_grow() -> None:
+    found = play(ramp=10)
+    found.until(Phase.ANALYSING)
+    seen = []
+    for in_phase in (0.0, 4.0, 9.9, 10.0):
+        found.in_phase = in_phase
+        found.look()
+        seen.append(found.weights()["b"])
+    assert seen == [0.5, 2.5, 5, 5]
+
+
+@pytest.mark.parametrize("point", ["before_step:1", "before_step:2", "before_step:3", "after"])
+@pytest.mark.parametrize("state", ["wait", "hold", "abort"])
+def test_gates_hold_or_abort_where_they_stand(point: str, state: str) -> None:
+    found = play()
+    found.verdict = "promote"
+    found.gate = lambda at: (
+        GateState(state, f"gate {at}") if at == point else GateState()  # type: ignore[arg-type]
+    )
+    if state == "wait":
+        for _ in range(30):
+            found.look()
+        assert not found.rollout.ended and found.rollout.reason == f"gate {point}"
+        found.gate = no_gates
+        found.until(Phase.DONE)
+    elif state == "hold":
+        assert found.until(Phase.PAUSED).reason == f"gate {point}"
+        found.rollout = promoted(resume(found.rollout, 0.0), full=False)
+        found.until(Phase.DONE)
+    else:
+        assert found.until(Phase.ROLLING_BACK).verdict == "abort"
+
+
+def test_the_last_step_waits_for_those_it_belongs_together_with() -> None:
+    found = play()
+    found.verdict, found.behind = "promote", "cart"
+    for _ in range(30):
+        found.look()
+    assert found.rollout.step == 2 and found.rollout.reason == "waits for cart"
+    found.behind = ""
+    found.until(Phase.DONE)
+
+
+def test_blue_green_switches_in_one_and_is_watched_then() -> None:
+    found = play("blue-green", watch=10)
+    found.until(Phase.ANALYSING)
+    assert found.weights() == {"a": 0, "b": 100} and found.counts() == {"a": SCALE, "b": SCALE}
+    found.look()
+    assert found.rollout.phase is Phase.ANALYSING
+    found.in_phase = 10
+    found.until(Phase.DONE)
+
+
+def test_blue_green_switches_back_by_itself() -> None:
+    found = play("blue-green", watch=10)
+    found.until(Phase.ANALYSING)
+    found.verdict = "abort"
+    found.look()
+    assert found.weights() == {"a": 100, "b": 0}
+    assert found.until(Phase.ROLLED_BACK).verdict == "abort"
+
+
+def test_going_back_waits_for_nobody() -> None:
+    found = play("blue-green", cause="rollback", watch=10, approve=True)
+    found.gate = lambda at: GateState("abort", at)
+    found.until(Phase.DONE)
+
+
+def test_an_abort_by_hand_holds_nothing_against_the_release() -> None:
+    found = play()
+    found.until(Phase.ANALYSING)
+    found.rollout, found.service = abort(found.rollout, found.service, "by hand", 0.0)
+    assert found.until(Phase.ROLLED_BACK).verdict is None
+
+
+def test_a_scale_of_nothing_has_a_canary_of_nothing() -> None:
+    found = play()
+    found.service = replace(found.service, scale=0)
+    found.verdict = "promote"
+    assert found.until(Phase.DONE) and found.counts()["b"] == 0
