@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +27,8 @@ BENCHMARKS: Mapping[str, Callable[[Options], Table]] = {
 def main() -> None:
     """Measure what was asked for, one after the other."""
     given = _arguments()
+    # What was started must end and what was written must go, also when it is told to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options = Options(given.cache.expanduser(), given.quick)
     for name in given.names or BENCHMARKS:
         say(f"{name}: measuring ...")

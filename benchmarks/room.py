@@ -16,10 +16,14 @@ from volery.decide.world import World
 from volery.model.application import Application
 from volery.model.evidence import Sample
 from volery.model.ports import (
+    Answer,
     BuildStatus,
     Change,
+    GateCall,
     InstanceSpec,
+    MetricCall,
     Observation,
+    SyntheticCall,
     TrafficConfig,
     TrafficStatus,
 )
@@ -112,6 +116,17 @@ class IdleBuilder:
         """Nothing is under way."""
 
 
+class NobodyOutside:
+    """Is asked nothing."""
+
+    def wish(self, calls: Mapping[str, GateCall | MetricCall | SyntheticCall]) -> None:
+        """There are no rollouts that would ask."""
+
+    def observe(self) -> Mapping[str, Answer]:
+        """Nothing was asked."""
+        return {}
+
+
 class Clock:
     """The machine's time."""
 
@@ -134,7 +149,7 @@ class Room:
         self.traffic = IdleTraffic()
         store = MemoryStore()
         store.commit(self._documents(), ())
-        ports = Ports(store, self.engine, self.traffic, IdleBuilder(), Clock())
+        ports = Ports(store, self.engine, self.traffic, IdleBuilder(), NobodyOutside(), Clock())
         self.controller = Controller(ports, _spec)
         self.some_instance = f"{names[size // 2]}-1-1"
 
