@@ -190,27 +190,18 @@ def test_what_has_no_effect_yet_is_said_where_it_is_written() -> None:
             "needs": {"b": {"when_unavailable": "keep_trying", "importance": "critical"}},
             "scale": {"min": 1, "max": 3},
             "steady_state": {"errors": "< 1%"},
-            "deploy": {
-                "strategy": "canary", "steps": ["5%"], "at_most": "1m", "on_inconclusive": "pause",
-                "approve": True,
-            },
+            "deploy": {"strategy": "canary", "steps": ["5%"]},
         },
         "b": {"state": {"volume": "v", "role": "r", "switchover": "s"}},
     }  # fmt: skip
     places = {
-        "dev": {"overrides": {"b": {"deploy": {"strategy": "canary"}}}},
+        "dev": {},
         "cloud": {"engine": "kubernetes"},
         "box": {"engine": "docker"},
     }
     notes = findings("note", services, environments=places)
     assert all(": not active yet: " in note for note in notes)
     assert [note.split(": ")[0] for note in notes] == [
-        "services.a.deploy.strategy",
-        "environments.dev.overrides.b.deploy.strategy",
-        "services.a.deploy.steps",
-        "services.a.deploy.at_most",
-        "services.a.deploy.on_inconclusive",
-        "services.a.deploy.approve",
         "services.a.scale",
         "services.a.steady_state",
         "services.a.needs.b.when_unavailable",
