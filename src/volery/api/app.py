@@ -23,10 +23,14 @@ from volery import __version__
 from volery.api import wire
 from volery.api.bodies import ApplyBody, ByBody, PromoteBody, RollbackBody, ScaleBody
 from volery.control.operations import Operations
+from volery.decide.comparison import Comparison
 from volery.decide.submit import known
+from volery.decide.world import World
+from volery.manifest.promise import promise
+from volery.model.application import SteadyState
 from volery.model.errors import HTTP, Code, VoleryError
 from volery.model.ports import Store
-from volery.model.state import Event, Phase
+from volery.model.state import Event, Phase, Rollout
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_EVENTS = 1_000_000
@@ -160,19 +164,53 @@ async def _status(plane: Plane, _: Request, __: None) -> Response:
 
 
 async def _rollout(plane: Plane, request: Request, _: None) -> Response:
-    name = request.path_params["service"]
     world = plane.operations.world
+    live = request.query_params.get("live") == "true"
+    newest = _newest(world, request.path_params["service"], live=live)
+    groups = {} if newest.ended else {"groups": wire.groups(world, newest)}
+    return JSONResponse(wire.rollout(newest) | groups)
+
+
+def _newest(world: World, name: str, *, live: bool = False) -> Rollout:
+    """The rollout with this id, or a service's newest: one under way before one that has ended."""
     if name not in world.rollouts:
         known(world, name)
     found = [r for r in world.rollouts.values() if name in (r.service, r.id)]
-    if request.query_params.get("live") == "true":
-        live = {service.live.release for service in world.services.values() if service.live}
-        found = [r for r in found if r.phase is Phase.DONE and r.to_release in live]
+    if live:
+        serving = {service.live.release for service in world.services.values() if service.live}
+        found = [r for r in found if r.phase is Phase.DONE and r.to_release in serving]
     if not found:
         raise VoleryError(f"{name} has had no rollout yet", code=Code.NOT_FOUND)
-    newest = max(found, key=lambda item: (not item.ended, item.created_at))
-    groups = {} if newest.ended else {"groups": wire.groups(world, newest)}
-    return JSONResponse(wire.rollout(newest) | groups)
+    return max(found, key=lambda item: (not item.ended, item.created_at))
+
+
+async def _explain(plane: Plane, request: Request, _: None) -> Response:
+    """A rollout's decisions again, by its own policy or with another promise."""
+    rollout = _newest(plane.operations.world, request.path_params["service"])
+    comparison = plane.store.documents("comparison").get(rollout.id)
+    if not isinstance(comparison, Comparison):
+        raise VoleryError(
+            f"nothing was compared in {rollout.id}: it got no requests beside an old release",
+            code=Code.NOT_FOUND,
+            hint=f"volery rollout {rollout.id}",
+        )
+    promise = _promise(request.query_params.get("promise"))
+    looks = plane.store.looks(rollout.id)
+    return JSONResponse(await asyncio.to_thread(wire.explanation, comparison, looks, promise))
+
+
+def _promise(text: str | None) -> SteadyState | None:
+    """`errors: < 2%, latency: {p99: < 1s}`, with or without `steady_state:` before it."""
+    if text is None:
+        return None
+    try:
+        return promise(text)
+    except ValueError as error:
+        raise VoleryError(
+            f"no promise: {error}",
+            code=Code.INVALID,
+            hint='such as: --with "errors: < 2%, latency: {p99: < 1s}"',
+        ) from None
 
 
 async def _rollouts(plane: Plane, request: Request, _: None) -> Response:
@@ -328,6 +366,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/v1/apply", "Bring services to what the manifest says", _apply, ApplyBody),
     Endpoint("GET", "/v1/rollouts", "The rollouts of `ids` and of their groups", _rollouts),
     Endpoint("GET", "/v1/services/{service}/rollout", "The latest rollout, or one by id", _rollout),
+    Endpoint("GET", "/v1/services/{service}/rollout/explain", "Its decisions again", _explain),
     Endpoint("GET", "/v1/services/{service}/releases", "Its releases, newest first", _releases),
     Endpoint("GET", "/v1/services/{service}/logs", "What it wrote", _logs, stream=True),
     Endpoint("POST", "/v1/services/{service}/rollback", "Go back", _rollback, RollbackBody),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from volery.decide.comparison import Comparison
+from volery.decide.explain import decisions, other_policy, policy_lines, summary
+from volery.decide.forecast import Forecast
 from volery.decide.plan import Step
 from volery.decide.world import World
+from volery.model.application import SteadyState
 from volery.model.evidence import Line
 from volery.model.ports import Observation
 from volery.model.state import (
@@ -14,6 +19,7 @@ from volery.model.state import (
     EnvironmentState,
     Event,
     Instance,
+    Look,
     Release,
     Rollout,
     ServiceState,
@@ -171,7 +177,42 @@ def step(item: Step) -> Json:
         "strategy": item.strategy or None,
         "because": item.because,
         "blast_radius": item.blast_radius or None,
+        "forecast": forecast(item.forecast) if item.forecast else None,
         "text": str(item),
+    }
+
+
+def forecast(item: Forecast) -> Json:
+    """What to expect of a canary at today's traffic."""
+    return {
+        "requests_per_second": item.rate,
+        "steps": [vars(one) for one in item.steps],
+        "harms": [vars(one) for one in item.harms],
+        "text": item.lines(),
+    }
+
+
+def explanation(comparison: Comparison, looks: Sequence[Look], promise: SteadyState | None) -> Json:
+    """A rollout's decisions, replayed from what was measured."""
+    policy = other_policy(comparison, promise) if promise else comparison.policy
+    found = decisions(comparison, looks, policy)
+    return {
+        "rollout": comparison.rollout,
+        "policy": policy_lines(policy),
+        "looks": len(looks),
+        "decisions": [
+            {
+                "after": round(one.after, 3),
+                "step": one.step,
+                "weight": number(round(one.weight, 4)),
+                "verdict": one.judgement.verdict,
+                "reason": one.judgement.reason,
+                "taken": one.taken,
+                "evidence": [line(metric) for metric in one.judgement.lines],
+            }
+            for one in found
+        ],
+        "summary": summary(found, comparison.rollout),
     }
 
 

@@ -19,6 +19,7 @@ from volery.control.watch import Ages, Generations
 from volery.decide.act import act, chosen
 from volery.decide.asked import calls
 from volery.decide.group import Conditions, Operation, reconcile
+from volery.decide.judge import History
 from volery.decide.routes import traffic_config
 from volery.decide.upkeep import is_leaving, upkeep
 from volery.decide.world import World
@@ -238,6 +239,11 @@ class Controller:
         record(draft, rollout, after)
         draft.commit()
         return rollout.id
+
+    def histories(self) -> dict[str, History]:
+        """What is known of each service's traffic."""
+        draft = self.draft()
+        return {name: self._evidence.history(draft, name) for name in draft.world.services}
 
     @property
     def gone(self) -> bool:

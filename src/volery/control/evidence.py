@@ -102,7 +102,7 @@ class EvidenceWatch:
         """Learn from traffic that only the live release serves."""
         name = service.name
         parts = comparing.stable_parts(draft.world, service, tick)
-        history = judge.remember(self._history(draft, name), parts, tick.seconds)
+        history = judge.remember(self.history(draft, name), parts, tick.seconds)
         self._past[name] = history
         whole = tick.slots.get(service.active, Arm())
         if whole.requests:
@@ -111,7 +111,8 @@ class EvidenceWatch:
             self._saved[name] = monotonic
             draft.put("past", name, Past(name, history))
 
-    def _history(self, draft: Draft, service: str) -> History:
+    def history(self, draft: Draft, service: str) -> History:
+        """What is known of a service's stable traffic."""
         if service not in self._past:
             kept = draft.document("past", service)
             self._past[service] = kept.history if kept else judge.empty()
@@ -160,7 +161,7 @@ class EvidenceWatch:
 
     def _begun(self, draft: Draft, rollout: Rollout, service: ServiceState) -> Comparison:
         recent = tuple(self._recent.get(rollout.service, ()))
-        return comparing.begin(rollout, service, self._history(draft, rollout.service), recent)
+        return comparing.begin(rollout, service, self.history(draft, rollout.service), recent)
 
     def _forget(self, draft: Draft) -> None:
         """Drop what belongs to rollouts that have ended and services that are gone."""

@@ -112,7 +112,11 @@ class Operations:
         chosen = _chosen(request)
         releases = await self._releases(request, chosen, copy=False)
         force = request.force
-        return make_plan(self.world, request.application, releases, request.only, force=force)
+        histories = self._controller.histories()
+        world, application = self.world, request.application
+        return make_plan(
+            world, application, releases, request.only, force=force, histories=histories
+        )
 
     async def apply(self, request: Request) -> Accepted:
         """Bring services to what manifest and source say: `up`, or `deploy` with `only`.

@@ -6,9 +6,11 @@ The same plan is printed by `volery plan`, carried out by `submit`, and compared
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from volery.decide.forecast import Forecast, forecast
+from volery.decide.judge import History, empty
 from volery.decide.order import start_order
 from volery.decide.stages import STAGED
 from volery.decide.world import World
@@ -30,6 +32,7 @@ class Step:
     replaces: str = ""
     strategy: str = ""
     blast_radius: str = ""
+    forecast: Forecast | None = None
 
     def __str__(self) -> str:
         arrow = f"{self.replaces} -> " if self.replaces else ""
@@ -45,12 +48,14 @@ def make_plan(
     only: Collection[str] | None = None,
     *,
     force: bool = False,
+    histories: Mapping[str, History] | None = None,
 ) -> tuple[Step, ...]:
     """What has to change so that the environment is as the manifest and these releases say.
 
     `releases` maps each service to the release its present source and configuration make. With
     `only`, other services are left as they are and none is removed (that is `deploy`). A release
-    that was refused before is left alone unless `force`.
+    that was refused before is left alone unless `force`. `histories` is what is known of the
+    services' traffic: canaries are forecast by it.
     """
     steps: list[Step] = [
         _step(world, wave, name, application, releases[name], only, force)
@@ -60,7 +65,14 @@ def make_plan(
     ]
     if only is None:
         steps += _removals(world, application, max((s.wave for s in steps), default=0) + 1)
-    return tuple(steps)
+    return tuple(_foreseen(item, application, histories or {}) for item in steps)
+
+
+def _foreseen(step: Step, application: Application, histories: Mapping[str, History]) -> Step:
+    if step.strategy != "canary":
+        return step
+    history = histories.get(step.service, empty())
+    return replace(step, forecast=forecast(application.services[step.service], history))
 
 
 def _step(

@@ -118,6 +118,8 @@ def show_plan(steps: list[Json]) -> None:
         out().print(escape(step["text"]))
         if step["blast_radius"]:
             out().print(f"    blast radius: {step['blast_radius']}")
+        for line in (step["forecast"] or {"text": []})["text"]:
+            out().print(f"    {line}", markup=False, highlight=False)
     if all(step["verb"] == "keep" for step in steps):
         out().print("nothing to do")
 

@@ -1,0 +1,90 @@
+"""How long a canary will take at today's traffic, and what a bad release would cost its users.
+
+Estimates from what is known of the service's traffic; nothing is decided by them. Without traffic
+there is nothing to tell by, and that is what is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from volery.decide import judge
+from volery.decide.judge import History
+from volery.model.application import Service
+from volery.model.units import format_duration
+
+EXCESSES = (0.02, 0.1, 0.9)
+"""How many more requests a bad release fails, for which the cost is told."""
+
+
+@dataclass(frozen=True)
+class StepForecast:
+    """One step: its share of the requests (0 to 1) and how many seconds a good release needs."""
+
+    weight: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What a release costs that fails `excess` (0 to 1) more requests: seconds until it is taken
+    back from the first step, and how many requests it fails until then."""
+
+    excess: float
+    seconds: float | None
+    requests: float | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A canary at today's traffic; `rate` is requests a second, None if none were seen."""
+
+    rate: float | None
+    steps: tuple[StepForecast, ...]
+    harms: tuple[Harm, ...]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        if not self.rate:
+            return [
+                "no requests were seen lately: the canary waits for some before each step,"
+                " at most `at_most`; see `deploy.synthetic`"
+            ]
+        shares = ", ".join(f"{100 * one.weight:g} % {_about(one.seconds)}" for one in self.steps)
+        return [f"at {self.rate:.3g} requests/s a good release needs: {shares}"] + [
+            f"one that fails {100 * one.excess:g} % more is taken back {_about(one.seconds)},"
+            f" after {_number(one.requests)} failed requests"
+            for one in self.harms
+        ]
+
+
+def forecast(service: Service, history: History) -> Forecast:
+    """What to expect of a canary of this service."""
+    policy = judge.policy_of(service.steady_state, service.deploy, service.deploy.baseline)
+    settled = replace(policy, warm_up_seconds=0.0)
+    rate = judge.requests_per_second(history)
+    shares = [share for share in service.deploy.steps if 0 < share < 1]
+    following = [*shares[1:], 1.0]
+    steps = tuple(
+        StepForecast(share, judge.enough(settled, history, None, share, after))
+        for share, after in zip(shares, following, strict=True)
+    )
+    harms = tuple(_harm(settled, history, rate, shares[0], e) for e in EXCESSES if shares)
+    return Forecast(rate, steps, harms)
+
+
+def _harm(
+    policy: judge.Policy, history: History, rate: float | None, share: float, excess: float
+) -> Harm:
+    seconds = judge.detects(policy, history, None, share, excess)
+    if seconds is None or rate is None:
+        return Harm(excess, None, None)
+    return Harm(excess, seconds, rate * share * excess * seconds)
+
+
+def _about(seconds: float | None) -> str:
+    return "cannot be told" if seconds is None else f"about {format_duration(max(1, seconds))}"
+
+
+def _number(count: float | None) -> str:
+    return "an unknown number of" if count is None else f"about {max(1, round(count)):,}"
