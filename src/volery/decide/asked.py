@@ -122,14 +122,9 @@ def metric_key(rollout: Rollout, name: str, side: str) -> str:
 
 
 def _sides(world: World, rollout: Rollout, metric: CustomMetric) -> dict[str, SlotName]:
-    if not _tells_apart(metric):
+    if not metric.by_group:
         return {"new": rollout.slot}
     return {"new": rollout.slot, "old": control_slot(world, rollout)}
-
-
-def _tells_apart(metric: CustomMetric) -> bool:
-    text = metric.query if metric.query is not None else " ".join(metric.command or ())
-    return "{release}" in text or "{track}" in text
 
 
 def control_slot(world: World, rollout: Rollout) -> SlotName:
@@ -164,7 +159,10 @@ def _subject(world: World, rollout: Rollout, slot: SlotName) -> Subject:
         if item.intent == "run" and world.ready(item)
     }
     release = group.release if group else rollout.to_release
-    return Subject(rollout.service, release, group.track.value if group else "canary", ready)
+    track = group.track.value if group else "canary"
+    known = world.releases.get(release)
+    spec = known.spec if known else world.services[rollout.service].config
+    return Subject(rollout.service, release, track, ready, spec.protocol)
 
 
 def _about(world: World, rollout: Rollout, point: str) -> dict[str, str]:

@@ -354,8 +354,8 @@ class Outside(Protocol):
         key is no longer wished is cancelled and forgotten."""
 
     def observe(self) -> Mapping[str, Answer]:
-        """By key, the newest answer to each call that is wished. A gate's is final; a metric is
-        *yes* inside its limit and *no* outside, with its value."""
+        """By key, the newest answer to each call that is wished. A gate's is final; a metric
+        that was measured is *yes* with its value, whatever its limit."""
 
 
 # --- store and clock ------------------------------------------------------------------------------
