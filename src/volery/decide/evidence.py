@@ -58,6 +58,7 @@ def for_service(sample: Sample, service: str) -> Sample:
                 {k: v for k, v in seen.groups.items() if service_of_group(k) == service},
                 {k: v for k, v in seen.instances.items() if number.fullmatch(k)},
                 {k: v for k, v in seen.edges.items() if service_of_edge(k) == service},
+                {k: v for k, v in seen.rough.items() if service_of_group(k) == service},
             )
             for key, seen in sample.proxies.items()
         },
@@ -87,12 +88,14 @@ _NONE = Counters()
 
 def _each(change: Change, one: ProxySample, two: ProxySample) -> ProxySample:
     def merged(a: Mapping[str, Counters], b: Mapping[str, Counters]) -> dict[str, Counters]:
-        return {key: change(a.get(key, _NONE), b.get(key, _NONE)) for key in sorted({*a, *b})}
+        found = {key: change(a.get(key, _NONE), b.get(key, _NONE)) for key in sorted({*a, *b})}
+        return {key: counters for key, counters in found.items() if counters != _NONE}
 
     return ProxySample(
         merged(one.groups, two.groups),
         merged(one.instances, two.instances),
         merged(one.edges, two.edges),
+        merged(one.rough, two.rough),
     )
 
 
@@ -192,6 +195,7 @@ def _slots(
     slots: dict[SlotName, Arm] = {}
     still: dict[SlotName, int] = {}
     everyone = list(instances)
+    latencies = _latencies(counted)
     for slot in service.slots:
         traffic = counted.groups.get(f"{service.name}~{slot}", _NONE)
         failures = traffic.failures + owed.get(slot, 0)
@@ -202,12 +206,22 @@ def _slots(
         slots[slot] = Arm(
             requests=traffic.requests,
             failures=now,
-            latency=traffic.latency,
+            latency=latencies.get(f"{service.name}~{slot}", _NONE).latency,
             instance_seconds=sum(arm.instance_seconds for arm in own),
             exits=sum(arm.exits for arm in own),
             saturated_seconds=sum(arm.saturated_seconds for arm in own),
         )
     return slots, still
+
+
+def _latencies(counted: ProxySample) -> Mapping[str, Counters]:
+    """Where a group got nothing but copies, rough latencies of all groups: like is compared with
+    like."""
+    only_copies = any(
+        found.latency and not counted.groups.get(group, _NONE).latency
+        for group, found in counted.rough.items()
+    )
+    return counted.rough if only_copies else counted.groups
 
 
 def _mark(

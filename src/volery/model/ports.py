@@ -391,6 +391,9 @@ class Store(Protocol):
     ) -> Sequence[Event]:
         """Events with a sequence number above `after`, oldest first."""
 
+    def last_seq(self) -> int:
+        """The sequence number of the newest event ever written; 0 if there was none."""
+
 
 class Clock(Protocol):
     """Time."""

@@ -81,6 +81,7 @@ def merged(before: ProxySample, after: ProxySample, services: frozenset[str] | N
         groups=_merged(before.groups, after.groups, services, service_of_group),
         instances=after.instances,
         edges=_merged(before.edges, after.edges, services, service_of_edge),
+        rough=_merged(before.rough, after.rough, services, service_of_group),
     )
 
 
