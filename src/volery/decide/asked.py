@@ -24,7 +24,7 @@ from volery.model.ports import (
     Subject,
     SyntheticCall,
 )
-from volery.model.state import BASELINE, Phase, Rollout, SlotName, other
+from volery.model.state import BASELINE, Phase, Rollout, ServiceState, SlotName, other
 from volery.model.units import Condition
 
 Call = GateCall | MetricCall | SyntheticCall
@@ -89,12 +89,20 @@ def _gates(world: World, rollout: Rollout) -> dict[str, Call]:
     if not is_gated(rollout) or not _is_built(world, rollout):
         return {}
     subject = _subject(world, rollout, rollout.slot)
+    if rollout.phase is Phase.STARTING and len(subject.instances) < _wanted(service, rollout):
+        return {}  # a step is asked about when there is something to ask about
     return {
         gate_key(rollout, point, number): GateCall(
             gate, subject, _about(world, rollout, point), _root(world), _base_env(world)
         )
         for number, gate in enumerate(gates_at(service.config.deploy, point), 1)
     }
+
+
+def _wanted(service: ServiceState, rollout: Rollout) -> int:
+    """How many instances of the new release there should be before the first step."""
+    group = service.slots.get(rollout.slot)
+    return max(1, group.count if group else 0)
 
 
 def _is_built(world: World, rollout: Rollout) -> bool:
