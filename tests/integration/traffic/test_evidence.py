@@ -35,7 +35,9 @@ from integration.traffic.upstreams import (
     Web,
     grpc_unruly,
     tcp_unruly,
+    websocket_echo,
 )
+from websockets.asyncio.client import connect
 
 from volery.decide.evidence import delta
 from volery.model.application import Need, Retry
@@ -128,6 +130,32 @@ def test_what_the_client_gives_up_is_no_failure_but_shows_in_the_latency(tmp_pat
             assert numbers(seen.instances.get("a-1")) == (0, 0)
             (index,) = seen.groups[GROUP].latency
             assert floor_ms(index) >= 250
+
+    run(test())
+
+
+def test_who_leaves_in_the_middle_was_answered(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with (
+            unruly_web(tmp_path, Need()) as (traffic, inside, upstream),
+            websocket_echo() as echo,
+        ):
+            seen = await counted(traffic, lambda: get(inside.port, "/stall", patience=0.3))
+            assert numbers(seen.groups[GROUP]) == (1, 0)
+            assert numbers(seen.edges[EDGE]) == (1, 0)
+
+            web = service(a=(0, upstream.address), b=(100, echo))
+            await apply(traffic, TrafficConfig(None, {"web": web}, (inside,)))
+
+            async def talk() -> None:
+                async with connect(f"ws://127.0.0.1:{inside.port}/") as socket:
+                    await socket.send("hello")
+                    assert await socket.recv() == "hello"
+
+            seen = await counted(traffic, talk)
+            assert numbers(seen.groups["web~b"]) == (1, 0)
+            assert numbers(seen.edges[EDGE]) == (1, 0)
+            assert not seen.edges[EDGE].latency
 
     run(test())
 
