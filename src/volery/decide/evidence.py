@@ -34,6 +34,15 @@ def proxy_key(pid: int, started: float) -> str:
     return f"{pid}@{started:.2f}"
 
 
+def began_after(key: str, sample: Sample) -> bool:
+    """Whether a proxy began after a sample was taken, so that all it counted came after it."""
+    try:
+        started = float(key.rpartition("@")[2])
+    except ValueError:
+        return False
+    return sample.number > 0 and started > sample.at
+
+
 def delta(before: Sample, after: Sample) -> ProxySample:
     """What all proxies together counted between two samples; nothing if the first is of nothing."""
     total = ProxySample()
@@ -41,7 +50,7 @@ def delta(before: Sample, after: Sample) -> ProxySample:
         return total
     for key, now in after.proxies.items():
         then = before.proxies.get(key)
-        if then is None and _started(key) > before.at:
+        if then is None and began_after(key, before):
             then = ProxySample()
         if then is not None:
             total = _each(_sum, total, _each(_growth, then, now))
@@ -73,13 +82,6 @@ def service_of_group(group: str) -> str:
 def service_of_edge(edge: str) -> str:
     """Where an edge leads: to `catalog` for `storefront~a~catalog`."""
     return edge.rpartition("~")[2]
-
-
-def _started(key: str) -> float:
-    try:
-        return float(key.rpartition("@")[2])
-    except ValueError:
-        return float("-inf")
 
 
 Change = Callable[[Counters, Counters], Counters]

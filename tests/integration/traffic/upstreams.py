@@ -136,7 +136,8 @@ async def tcp_echo(name: str) -> AsyncIterator[str]:
 
 class Unruly:
     """An HTTP/1.1 server that misbehaves as the path says: `/status/N`, `/reset` (RST at once),
-    `/close` (no answer), `/cut` (half an answer), `/hang`, `/sleep/SECONDS`; `seconds` is how long
+    `/close` (no answer), `/cut` (half an answer), `/stall` (half an answer, then nothing), `/hang`,
+    `/sleep/SECONDS`; `seconds` is how long
     each request took here."""
 
     def __init__(self) -> None:
@@ -162,15 +163,14 @@ class Unruly:
         path = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
         begun = time.monotonic()
         kind, _, how = path.strip("/").partition("/")
-        if kind == "hang":
-            await reader.read()  # until the other side gives up
-        if kind in ("reset", "hang", "close"):
-            if kind == "reset":
-                reset(writer)
-            return False
-        if kind == "cut":
+        if kind in ("cut", "stall"):
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
             await writer.drain()
+        if kind in ("hang", "stall"):
+            await reader.read()  # until the other side gives up
+        if kind == "reset":
+            reset(writer)
+        if kind in ("cut", "stall", "hang", "reset", "close"):
             return False
         if kind == "sleep":
             await asyncio.sleep(float(how))

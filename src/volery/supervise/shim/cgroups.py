@@ -167,8 +167,8 @@ def tree_memory(root: int, limit: int) -> int:
     """Bytes used by the tree. Shared pages are only told apart when a first sum exceeds the limit,
     for that is dearer."""
     pids = [stat.pid for stat in descendants(root)]
-    resident = sum(resident(pid) for pid in pids)
-    return resident if resident <= limit else sum(proportional(pid) for pid in pids)
+    total = sum(resident(pid) for pid in pids)
+    return total if total <= limit else sum(proportional(pid) for pid in pids)
 
 
 def resident(pid: int) -> int:
