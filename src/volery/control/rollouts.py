@@ -95,7 +95,7 @@ class RolloutDriver:
             built=built,
             turn=turn,
             turn_reason=reason,
-            judged=self._evidence.judged(rollout, seen.monotonic),
+            judged=self._evidence.judged(draft, rollout, seen.monotonic),
             gate=partial(gate_state, rollout, deploy, answers=seen.answers),
             behind=_behind(world, rollout),
         )
