@@ -193,7 +193,9 @@ class Controller:
             else:
                 engine.stop(identity)
         self._ask_for_builds(world)
-        self.ports.traffic.attend(attended(world))
+        watched = attended(world)
+        self.ports.traffic.attend(watched)
+        engine.attend(watched)
         self.ports.outside.wish(calls(world, self.ports.traffic.edge_port))
 
     def _start(self, world: World, item: Instance) -> None:
