@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from acceptance.canaries import (
@@ -42,7 +44,7 @@ def test_a_good_canary_is_promoted_step_by_step(project: Project) -> None:
     serves_alone(project, "2")
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "half of its requests fail": ({"fail": 0.5}, ("errors", "fails its requests")),
     "all of its requests fail": ({"fail": 1}, ("fails its requests", "errors")),
     "it is much slower": ({"slow": 0.15}, ("p50", "p75", "p90", "p95")),
