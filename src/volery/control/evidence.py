@@ -66,10 +66,10 @@ class EvidenceWatch:
         self, draft: Draft, sample: Sample, answers: Mapping[str, Answer], monotonic: float
     ) -> None:
         """Take in a new sample; nothing happens without one."""
-        self._forget(draft)
         if sample.number in (self._number, 0):
             return
         self._number = sample.number
+        self._forget(draft)
         watched = attended(draft.world)
         for service in list(draft.world.services.values()):
             self._look_at(draft, service, sample, answers, monotonic, service.name in watched)
@@ -166,5 +166,9 @@ class EvidenceWatch:
     def _forget(self, draft: Draft) -> None:
         """Drop what belongs to rollouts that have ended and services that are gone."""
         going = {rollout.id for rollout in draft.world.active_rollouts()}
-        for key in [key for key in self._said if key not in going]:
-            del self._said[key]
+        self._said = {key: said for key, said in self._said.items() if key in going}
+        gone = self._marks.keys() - draft.world.services.keys()
+        for name in gone:
+            for known in (self._marks, self._past, self._saved, self._recent):
+                known.pop(name, None)
+            draft.drop("past", name)
