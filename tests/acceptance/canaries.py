@@ -168,10 +168,12 @@ def rollout(project: Project, service: str = "web") -> Json:
 
 
 def reached(project: Project, *phases: str, step: int = 0, service: str = "web") -> Json:
-    """The rollout, once it is in one of these phases (and at least at this step)."""
+    """The rollout of a deploy, once it is in one of these phases (and at least at this step)."""
 
     def there() -> Json | None:
         found = rollout(project, service)
+        if found["cause"] != "deploy":  # it is not there yet
+            return None
         assert found["phase"] in phases or found["phase"] not in ENDED, found
         return found if found["phase"] in phases and found["step"] >= step else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from acceptance.canaries import (
+    Json,
     answer,
     bird,
     deployed,
@@ -17,7 +18,7 @@ from acceptance.canaries import (
     users,
     version,
 )
-from acceptance.project import Project
+from acceptance.project import Project, until
 
 
 def test_pause_resume_and_abort(project: Project) -> None:
@@ -48,7 +49,8 @@ def test_pause_resume_and_abort(project: Project) -> None:
 
 def test_approval_and_promotion_by_hand_and_back_at_once(project: Project) -> None:
     """`approve` waits for a person; the old group stays warm; configuration goes back too."""
-    flock(project, env={"SEED": "millet"}, deploy={"approve": True, "steps": ["50%"]})
+    asks = {"approve": True, "steps": ["50%"], "at_most": "2s", "on_inconclusive": "promote"}
+    flock(project, env={"SEED": "millet"}, deploy=asks)
     with users(project) as running:
         before = project.status()["services"]["web"]["instances"]
         project.manifest["services"]["web"]["env"] = {"SEED": "rye"}
@@ -98,8 +100,12 @@ def test_a_newer_release_takes_the_place_of_a_running_canary(project: Project) -
         first = project.start("--output", "json", "deploy", "web")
         old = reached(project, "analysing")
         bird(project, "3")
-        newer, _ = deployed(project, 0)
+        second = project.start("--output", "json", "deploy", "web")
+        until(lambda: rollout(project)["id"] != old["id"], "the newer one goes on")
+        reached(project, "analysing")
+        project.ok("promote", "web", "--full")
         out, err = first.communicate(timeout=60)
+        newer = json.loads(second.communicate(timeout=60)[0])
     assert first.returncode == 1, out + err
     given_way = json.loads(out)
     assert given_way["phase"] == "rolled_back" and given_way["superseded_by"] == newer["id"]
@@ -111,9 +117,9 @@ def test_a_newer_release_takes_the_place_of_a_running_canary(project: Project) -
 
 
 def test_why_it_was_decided_and_what_another_promise_would_have_done(project: Project) -> None:
-    flock(project, steady_state={"errors": "< 30%"}, deploy={"warm_up": "0s"})
+    flock(project, steady_state={"errors": "< 40%"}, deploy={"warm_up": "0s", "steps": ["50%"]})
     with users(project):
-        bird(project, "2", fail=0.2)
+        bird(project, "2", fail=0.3)
         back, _ = deployed(project, 3)
     told = project.ok("--output", "json", "rollout", "web", "--explain").json
     assert told["rollout"] == back["id"] and told["looks"] >= len(told["decisions"]) > 0
@@ -122,7 +128,7 @@ def test_why_it_was_decided_and_what_another_promise_would_have_done(project: Pr
     assert last["reason"] == back["reason"], "the replay comes to the same"
     assert last["evidence"] and told["summary"].startswith("it goes back after")
     words = project.ok("rollout", back["id"], "--explain").out
-    assert "promise: errors < 30 %" in words and last["reason"] in words
+    assert "promise: errors < 40 %" in words and last["reason"] in words
     other = project.ok("rollout", "web", "--with", "errors: < 5%").out
     assert "promise: errors < 5 %" in other and "goes back" in other
     wrong = project.volery("rollout", "web", "--with", "errors: many")
@@ -141,8 +147,7 @@ def test_the_plan_says_how_long_and_how_costly(project: Project) -> None:
     quiet = project.ok("plan", "web")
     assert "no requests were seen lately" in quiet.out
     with users(project):
-        planned = project.ok("--output", "json", "plan", "web").json["steps"]
-    step = next(item for item in planned if item["service"] == "web")
+        step = until(lambda: planned(project), "its traffic is known")
     forecast = step["forecast"]
     assert step["strategy"] == "canary" and 20 < forecast["requests_per_second"] < 200
     assert [one["weight"] for one in forecast["steps"]] == [0.2, 0.5]
@@ -153,6 +158,13 @@ def test_the_plan_says_how_long_and_how_costly(project: Project) -> None:
     serves_alone(project, "1")
 
 
+def planned(project: Project) -> Json | None:
+    """The plan's step of the service, once something is known of its traffic."""
+    steps: list[Json] = project.ok("--output", "json", "plan", "web").json["steps"]
+    (step,) = (item for item in steps if item["service"] == "web")
+    return step if step["forecast"]["requests_per_second"] else None
+
+
 def test_a_deploy_that_is_only_begun_is_watched_later(project: Project) -> None:
     flock(project)
     with users(project):
@@ -160,7 +172,7 @@ def test_a_deploy_that_is_only_begun_is_watched_later(project: Project) -> None:
         begun = project.ok("--output", "json", "deploy", "web", "--detach").json
         watched = project.volery("--output", "json", "rollout", "web", "--watch")
     assert watched.code == 3, watched.text
-    assert watched.json["id"] in begun["rollouts"] and watched.json["phase"] == "rolled_back"
+    assert watched.json["id"] == begun["id"] and watched.json["phase"] == "rolled_back"
     words = project.ok("rollout", "web").out
     assert watched.json["id"] in words and watched.json["reason"] in " ".join(words.split())
 

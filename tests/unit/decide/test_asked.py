@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,7 +51,7 @@ def deploy_of(found: World) -> Deploy:
 
 # --- gates ----------------------------------------------------------------------------------------
 
-YES, NO, BROKEN, WAITING = (Answer(state, state) for state in ("yes", "no", "broken", "waiting"))  # type: ignore[arg-type]
+YES, NO, BROKEN, WAITING = (Answer(state, state) for state in ("yes", "no", "broken", "waiting"))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_what_a_gate_is_told() -> None:
 def test_a_release_that_is_not_built_has_nothing_to_ask_about() -> None:
     found = canary_world(Phase.BUILDING, gates=GATES)
     unbuilt = replace(found.releases["catalog@2"], state="new")
-    assert calls(replace(found, releases=found.releases | {unbuilt.id: unbuilt}), port) == {}
+    assert calls(replace(found, releases={**found.releases, unbuilt.id: unbuilt}), port) == {}
 
 
 @pytest.mark.parametrize(
@@ -142,12 +143,16 @@ def test_a_first_step_is_asked_about_when_its_group_is_there(
     found = canary_world(Phase.STARTING, gates=GATES)
     there = {f"catalog-2-{n}": seen(f"catalog-2-{n}", 9, s) for n, s in enumerate(states, 1)}
     old = {key: item for key, item in found.observed.items() if key != "catalog-2-1"}
-    assert bool(calls(replace(found, observed=old | there), port)) == asks
+    assert bool(calls(replace(found, observed={**old, **there}), port)) == asks
 
 
 @pytest.mark.parametrize("cause", ["rollback", "restart"])
 def test_going_back_asks_nobody(cause: str) -> None:
-    more = {"metrics": {"queue": QUEUE}, "synthetic": [{"path": "/"}], "gates": GATES}
+    more: dict[str, Any] = {
+        "metrics": {"queue": QUEUE},
+        "synthetic": [{"path": "/"}],
+        "gates": GATES,
+    }
     for phase in Phase:
         assert calls(canary_world(phase, cause, **more), port) == {}
 
