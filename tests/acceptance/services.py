@@ -159,10 +159,13 @@ def install(
     source: str,
     *,
     version: str = "1",
-    warmup: float = 0,
+    warmup: float | str = 0,
     **block: Any,
 ) -> None:
-    """Write (or rewrite) a service made of one Python file; its block when it is new."""
+    """Write (or rewrite) a service made of one Python file; its block when it is new.
+
+    It listens after `warmup` seconds: a number, or a Python expression that knows `os.environ`.
+    """
     folder = project.folder / name
     folder.mkdir(exist_ok=True)
     (folder / "main.py").write_text(source.format(version=version, warmup=warmup))

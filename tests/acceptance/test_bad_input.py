@@ -137,7 +137,11 @@ MISUSED: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a bad time limit": (("up", "--timeout", "soon"), 2, "soon"),
     "too many words": (("version", "1"), 2, "1"),
     "unknown shell": (("completion", "tcsh"), 2, "tcsh"),
+    "a group alone": (("secret",), 2, "set, list or rm"),
+    "unknown command of a group": (("secret", "lst"), 2, "did you mean secret list?"),
+    "a command that lacks a word": (("secret", "set"), 2, "volery secret set --help"),
     "a secret's value on the command line": (("secret", "set", "KEY=swordfish"), 2, "KEY"),
+    "a secret's value beside its name": (("secret", "set", "KEY", "swordfish"), 2, "< file"),
 }
 FOR_SCRIPTS = {name: row for name, row in MISUSED.items() if "--output" not in row[0]}
 

@@ -191,13 +191,16 @@ def test_two_environments_of_one_app_at_once(project: Project) -> None:
 
 
 def test_ctrl_c_leaves_everything_running(project: Project) -> None:
-    install(project, "web", HTTP, warmup=3)
+    go = project.folder.parent / "go"
+    health = {"ready": {"command": f"test -e {go}"}, "every": "200ms", "startup": "2m"}
+    install(project, "web", HTTP, health=health)
     route(project, "web", "/")
     up = project.start("up")
     until(lambda: project.volery("status", "web").code == 0, "the service is known")
     up.send_signal(signal.SIGINT)
     out, err = up.communicate(timeout=30)
     assert up.returncode == 130 and "Traceback" not in out + err
+    go.touch()
     until(lambda: project.status()["services"]["web"]["state"] == "healthy", "it goes on")
     assert project.get("/")[0] == 200
 

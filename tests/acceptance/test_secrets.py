@@ -70,6 +70,14 @@ def test_a_secret_that_is_not_set_is_told_with_the_command_that_sets_it(shop: Pr
     assert shop.volery("status").code == 7
 
 
+def test_check_names_what_is_not_set_without_a_control_plane(shop: Project) -> None:
+    said = "services.payments.secrets: PAYMENT_KEY is not set here: volery secret set PAYMENT_KEY"
+    assert said in shop.ok("check").out
+    assert not shop.home.exists(), "looking makes nothing"
+    shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
+    assert "PAYMENT_KEY" not in shop.ok("check").out
+
+
 def test_the_service_sees_it_and_nothing_else_does(shop: Project) -> None:
     said = shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE + "\n").text
     assert VALUE not in said and "PAYMENT_KEY" in said

@@ -272,7 +272,9 @@ class SimTraffic:
         return self._ports.setdefault((caller, slot, need), 30000 + len(self._ports))
 
     def apply(self, config: TrafficConfig, generation: int) -> None:
-        # A new control plane counts from the start again; the stream is new as well.
+        # A new control plane counts from the start again: see `new_control_plane`.
+        if generation <= self.wanted[0]:
+            return
         self.wanted = (generation, config)
         self._sampled = (0, {}, self.line.time)
         for proxy in self.proxies:

@@ -118,7 +118,27 @@ class History:
             "mirror": self.random.choice(["0%", "0%", "10%"]),
             "watch": self.random.choice(["0s", "3s"]),
             "warm_up": "2s",
+            "gates": self._gates(),
+            "metrics": self._metrics(),
         }
+
+    def _gates(self) -> list[dict[str, object]]:
+        if self.random.random() < 0.7:
+            return []
+        return [
+            {
+                "when": self.random.choice(["before_start", "before_step", "after"]),
+                "url": "http://gate.example",
+                "timeout": "3s",
+                "on_failure": self.random.choice(["abort", "hold"]),
+            }
+        ]
+
+    def _metrics(self) -> dict[str, object]:
+        if self.random.random() < 0.8:
+            return {}
+        asked = {"command": ["measure", self.random.choice(["{release}", "all"])]}
+        return {"orders": asked | {"limit": "> 1", "every": "2s", "failures": 2}}
 
     def _behaviour(self, release: str) -> Behaviour:
         kind = self.kinds.get(release, "good")

@@ -1,8 +1,8 @@
 """The simulated `Outside`: gates, metrics and synthetic requests on virtual time.
 
 Whoever is asked answers yes, no, nothing usable, or hangs until the time limit, as `replies` says:
-by default a seeded choice for each question. What was asked is counted, so that a history can tell
-a gate asked twice.
+by default a seeded choice for each question. For a metric, yes is a number inside its limit and no
+one outside. What was asked is counted, so that a history can tell a gate asked twice.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ class SimOutside:
         call = question.call
         assert isinstance(call, MetricCall)
         limit = call.metric.limit
-        self._tell(question, reply, measured(limit, reply) if reply in ("yes", "no") else None)
+        if reply in ("yes", "no"):
+            self._tell(question, "yes", measured(limit, reply))
+        else:
+            self._tell(question, reply, None)
 
         def again() -> None:
             if self._is_wished(question):

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
@@ -22,10 +22,13 @@ from starlette.routing import Route
 from volery import __version__
 from volery.api import wire
 from volery.api.bodies import ApplyBody, ByBody, PromoteBody, RollbackBody, ScaleBody
+from volery.api.logs import LogLine
+from volery.api.places import LogQuery
 from volery.control.operations import Operations
 from volery.decide.comparison import Comparison
 from volery.decide.submit import known
 from volery.decide.world import World
+from volery.manifest.explain import said
 from volery.manifest.promise import promise
 from volery.model.application import SteadyState
 from volery.model.errors import HTTP, Code, VoleryError
@@ -34,25 +37,6 @@ from volery.model.state import Event, Phase, Rollout
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_EVENTS = 1_000_000
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """One line an instance wrote; `at` is Unix seconds, exact to a quarter of a second."""
-
-    at: float
-    instance: str
-    text: str
-
-
-@dataclass(frozen=True)
-class LogQuery:
-    """Which lines: of which instance (all if none), since when, how many, and whether to go on."""
-
-    instance: str | None = None
-    since: float | None = None
-    lines: int | None = None
-    follow: bool = False
 
 
 class Plane(Protocol):
@@ -89,6 +73,7 @@ class Plane(Protocol):
         """What the instances of a service wrote, secrets masked."""
 
 
+Parsed = TypeVar("Parsed")
 Handler = Callable[[Plane, Request, Any], Awaitable[Response]]
 
 
@@ -128,14 +113,21 @@ async def _body(request: Request, model: type[BaseModel] | None) -> BaseModel | 
         raw += chunk
         if len(raw) > MAX_BODY_BYTES:
             raise VoleryError(
-                f"the request is larger than {MAX_BODY_BYTES} bytes", code=Code.INVALID
+                f"the request is larger than {MAX_BODY_BYTES} bytes",
+                code=Code.INVALID,
+                hint="a manifest that large is too much for one application: split it",
             )
     try:
         return model.model_validate_json(bytes(raw) or b"{}")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise VoleryError(first["msg"], code=Code.INVALID, where=place) from None
+        raise VoleryError(
+            said(first),
+            code=Code.INVALID,
+            hint="GET /openapi.json says what may be sent",
+            where=place,
+        ) from None
 
 
 async def _volery_error(_: Request, error: Exception) -> Response:
@@ -145,7 +137,11 @@ async def _volery_error(_: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    body = VoleryError(f"{request.method} {request.url.path}: {error.detail}", code=Code.NOT_FOUND)
+    body = VoleryError(
+        f"{request.method} {request.url.path}: {error.detail}",
+        code=Code.NOT_FOUND,
+        hint="GET /openapi.json says what there is",
+    )
     return JSONResponse({"error": body.as_json()}, error.status_code)
 
 
@@ -180,7 +176,9 @@ def _newest(world: World, name: str, *, live: bool = False) -> Rollout:
         serving = {service.live.release for service in world.services.values() if service.live}
         found = [r for r in found if r.phase is Phase.DONE and r.to_release in serving]
     if not found:
-        raise VoleryError(f"{name} has had no rollout yet", code=Code.NOT_FOUND)
+        raise VoleryError(
+            f"{name} has had no rollout yet", code=Code.NOT_FOUND, hint=f"volery deploy {name}"
+        )
     return max(found, key=lambda item: (not item.ended, item.created_at))
 
 
@@ -248,7 +246,8 @@ async def _apply(plane: Plane, _: Request, body: ApplyBody) -> Response:
 
 async def _rollback(plane: Plane, request: Request, body: RollbackBody) -> Response:
     service = request.path_params["service"]
-    return _begun(plane.operations.rollback(service, body.to, body.by))
+    rollout, release = plane.operations.rollback(service, body.to, body.by)
+    return JSONResponse({"rollouts": [rollout], "release": release}, 202)
 
 
 async def _restart(plane: Plane, request: Request, body: ByBody) -> Response:
@@ -295,13 +294,19 @@ async def _gone(plane: Plane, _: Request, __: None) -> Response:
 async def _events(plane: Plane, request: Request, _: None) -> Response:
     query = request.query_params
     after = _number(query, "after", 0)
-    service = query.get("service")
+    service = query.get("service") or None
     if service:
         known(plane.operations.world, service)
-    if query.get("follow") != "true":
-        found = plane.store.events(after, MAX_EVENTS, service)[-_number(query, "limit", 1000) :]
-        return JSONResponse({"events": [wire.event(item) for item in found]})
-    return _stream(wire_events(_follow(plane, after, service)))
+    if query.get("follow") == "true":
+        return _stream(wire_events(_follow(plane, after, service)))
+    last, limit = plane.store.last_seq(), max(0, _number(query, "limit", 1000))
+    since = _moment(query, "since")
+    if service is None and since is None:
+        after = max(after, last - limit)  # sequence numbers have no gaps
+    found = plane.store.events(after, MAX_EVENTS, service)
+    late = [item for item in found if since is None or item.at >= since]
+    newest = late[max(0, len(late) - limit) :]
+    return JSONResponse({"events": [wire.event(item) for item in newest], "last": last})
 
 
 async def _follow(plane: Plane, after: int, service: str | None) -> AsyncIterator[Event]:
@@ -323,26 +328,39 @@ async def wire_events(events: AsyncIterator[Event]) -> AsyncIterator[wire.Json]:
 async def _logs(plane: Plane, request: Request, _: None) -> Response:
     query = request.query_params
     service = known(plane.operations.world, request.path_params["service"]).name
-    since, lines = query.get("since"), query.get("lines")
     wanted = LogQuery(
         instance=query.get("instance"),
-        since=float(since) if since else None,
-        lines=int(lines) if lines else None,
+        since=_moment(query, "since"),
+        lines=_number(query, "lines", 0) or None,
         follow=query.get("follow") == "true",
+        previous=query.get("previous") == "true",
     )
     return _stream(_log_lines(plane.logs(service, wanted)))
 
 
 async def _log_lines(lines: AsyncIterator[LogLine]) -> AsyncIterator[wire.Json]:
     async for line in lines:
-        yield {"at": wire.time(line.at), "instance": line.instance, "text": line.text}
+        yield wire.log_line(line)
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    return _parsed(int, query, name) if name in query else default
+
+
+def _moment(query: Mapping[str, str], name: str) -> float | None:
+    return _parsed(float, query, name) if name in query else None
+
+
+def _parsed(parse: Callable[[str], Parsed], query: Mapping[str, str], name: str) -> Parsed:
     try:
-        return int(query.get(name, default))
+        return parse(query[name])
     except ValueError:
-        raise VoleryError(f"{name} must be a number", code=Code.INVALID) from None
+        raise VoleryError(
+            f"{name} must be a number, got {query[name][:40]!r}",
+            code=Code.INVALID,
+            hint=f"{name}=10, for example",
+            where=name,
+        ) from None
 
 
 def _stream(items: AsyncIterator[wire.Json]) -> Response:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httpx2
 
@@ -61,7 +61,7 @@ class Client:
         while True:
             try:
                 with self._http(timeout) as client:
-                    return _checked(client.request(method, path, **request))
+                    return checked(client.request(method, path, **request))
             except (httpx2.ConnectError, VoleryError) as error:
                 absent = isinstance(error, httpx2.ConnectError) or (
                     error.code is Code.NO_CONTROL_PLANE
@@ -90,10 +90,8 @@ class Client:
             ):
                 if response.is_error:
                     response.read()
-                    _checked(response)
-                for line in response.iter_lines():
-                    if line.startswith("data: "):
-                        yield json.loads(line.removeprefix("data: "))
+                    checked(response)
+                yield from events_of(response.iter_lines())
         except httpx2.ConnectError:
             raise self._absent() from None
         except httpx2.TransportError:
@@ -108,7 +106,30 @@ class Client:
         )
 
 
-def _checked(response: httpx2.Response) -> Json:
+def events_of(lines: Iterable[str]) -> Iterator[Json]:
+    """The events in the lines of a stream."""
+    for line in lines:
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+class Answer(Protocol):
+    """What is needed of a response."""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the status says so."""
+
+    @property
+    def status_code(self) -> int:
+        """The status."""
+
+    def json(self) -> Any:
+        """The body."""
+
+
+def checked(response: Answer) -> Json:
+    """The body of an answer. Raises the VoleryError that it is, if it is one."""
     if not response.is_error:
         return cast(Json, response.json())
     try:

@@ -21,11 +21,12 @@ from typing import Any
 import structlog
 import uvicorn
 
-from volery.api.app import LogLine, LogQuery, create_app
+from volery.api.app import create_app
 from volery.api.home import Home
 from volery.api.housekeeping import housekeeping
 from volery.api.launch import launch
-from volery.api.logs import follow_logs, past_logs
+from volery.api.logs import LogLine, Logs
+from volery.api.places import LogQuery
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
 from volery.control.controller import Controller, Ports
@@ -33,7 +34,7 @@ from volery.control.operations import Operations
 from volery.control.specs import instance_spec
 from volery.decide.world import World
 from volery.engines.local import LocalEngine
-from volery.model.errors import Code, VoleryError
+from volery.model.errors import VoleryError
 from volery.model.ports import InstanceSpec
 from volery.model.state import Instance
 from volery.outside import OutsideWorld
@@ -217,36 +218,18 @@ class ControlPlane:
 
     def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
         """What the instances of a service wrote, secrets masked."""
-        secrets = self._secret_values()
-        if query.follow:
-            return follow_logs(
-                lambda: self._log_folders(service, query.instance), query, secrets, self.stopping
-            )
-        return _past(self._log_folders(service, query.instance), query, secrets)
-
-    def _log_folders(self, service: str, only: str | None) -> dict[str, Path]:
-        """Where each instance writes; one that is gone can still be asked for by its id."""
-        there = [item.id for item in self.operations.world.instances_of(service)]
-        wanted = there if only is None else [only]
-        folders = {name: self.engine.folder_of(name) for name in wanted}
-        if only is not None and (folders[only] is None or not only.startswith(f"{service}-")):
-            raise VoleryError(
-                f"no instance {only} of {service}",
-                code=Code.NOT_FOUND,
-                hint=f"known: {', '.join(there) or 'none'}",
-            )
-        return {name: path for name, path in folders.items() if path is not None}
+        logs = Logs(self.home.path, service, query, self._secret_values())
+        logs.check()
+        return logs.follow(self.stopping) if query.follow else _past(logs)
 
     def _secret_values(self) -> list[str]:
         """Every secret that is or was set: what one service prints may be another one's."""
         return self.secrets.ever()
 
 
-async def _past(
-    folders: dict[str, Path], query: LogQuery, secrets: list[str]
-) -> AsyncIterator[LogLine]:
+async def _past(logs: Logs) -> AsyncIterator[LogLine]:
     """In a thread: logs may be long, and the control plane has other things to look at."""
-    for line in await asyncio.to_thread(past_logs, folders, query, secrets):
+    for line in await asyncio.to_thread(logs.past):
         yield line
 
 
@@ -291,7 +274,10 @@ def _lock(home: Home) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise VoleryError(f"another control plane holds {home.lock}") from None
+        raise VoleryError(
+            f"another control plane holds {home.lock}",
+            hint="one is enough; volery status says how it is",
+        ) from None
     return descriptor
 
 

@@ -50,7 +50,7 @@ def _needed(draft: Draft) -> set[str]:
     going = (
         release
         for rollout in draft.world.active_rollouts()
-        for release in (rollout.to_release, rollout.from_release or "")
+        for release in (rollout.to_release, rollout.from_release or "", rollout.back_to or "")
     )
     running = (instance.release for instance in draft.world.instances.values())
     return {*slots, *going, *running}

@@ -4,56 +4,89 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from volery.api.app import LogLine, LogQuery
+from volery.api.places import LogQuery, Place, gone, there
 from volery.model.masking import Masking
 from volery.supervise.logs import follow, read
 
 RESCAN_SECONDS = 1.0
 QUEUE_LINES = 1000
-Folders = Callable[[], dict[str, Path]]
 
 
-def past_logs(folders: dict[str, Path], query: LogQuery, secrets: Iterable[str]) -> list[LogLine]:
-    """What was written until now, oldest first."""
-    mask = Masking(secrets)
-    return list(
-        heapq.merge(
-            *(_lines(name, path, query, mask) for name, path in sorted(folders.items())),
-            key=lambda line: line.at,
-        )
-    )
+@dataclass(frozen=True)
+class LogLine:
+    """One line an instance wrote; `at` is Unix seconds, exact to a quarter of a second."""
+
+    at: float
+    instance: str
+    text: str
 
 
-def _lines(name: str, path: Path, query: LogQuery, mask: Masking) -> Iterator[LogLine]:
-    for line in read(path, query.since, query.lines):
-        yield LogLine(line.at, name, mask(line.text))
+@dataclass(frozen=True)
+class Logs:
+    """The logs of one service below the home of an environment, and the values to hide in them."""
 
+    home: Path
+    service: str
+    query: LogQuery
+    secrets: Iterable[str]
 
-async def follow_logs(
-    folders: Folders, query: LogQuery, secrets: Iterable[str], stopping: asyncio.Event
-) -> AsyncIterator[LogLine]:
-    """What was written and what is being written, also by instances that are yet to come."""
-    mask = Masking(secrets)
-    queue: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
-    tasks: dict[str, asyncio.Task[None]] = {}
+    def check(self) -> bool:
+        """Whether anything was written.
 
-    async def pump(name: str, path: Path) -> None:
-        async for line in follow(path, query.since, query.lines):
-            await queue.put(LogLine(line.at, name, mask(line.text)))
+        Raises:
+            VoleryError: NOT_FOUND, there is no such instance.
+        """
+        return bool(self._gone() or self._there())
 
-    try:
-        while not stopping.is_set():
-            for name, path in folders().items():
-                if name not in tasks:
-                    tasks[name] = asyncio.create_task(pump(name, path))
-            try:
-                yield await asyncio.wait_for(queue.get(), RESCAN_SECONDS)
-            except TimeoutError:
-                continue
-    finally:
-        for task in tasks.values():
-            task.cancel()
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
+    def past(self) -> list[LogLine]:
+        """What was written until now, oldest first."""
+        return self._of([*self._gone(), *self._there()])
+
+    async def follow(self, stopping: asyncio.Event) -> AsyncIterator[LogLine]:
+        """What was written and what is being written, also by instances that are yet to come."""
+        for line in await asyncio.to_thread(lambda: self._of(self._gone())):
+            yield line
+        queue: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
+        tasks: dict[Path, asyncio.Task[None]] = {}
+        try:
+            while not stopping.is_set():
+                self._pump(tasks, queue)
+                try:
+                    yield await asyncio.wait_for(queue.get(), RESCAN_SECONDS)
+                except TimeoutError:
+                    continue
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+    def _pump(self, tasks: dict[Path, asyncio.Task[None]], queue: asyncio.Queue[LogLine]) -> None:
+        """Follow every instance that is there, also one that has the name of one that is gone."""
+        for place in self._there():
+            task = tasks.get(place.folder)
+            if task is None or task.done():
+                tasks[place.folder] = asyncio.create_task(self._read_on(place, queue))
+
+    async def _read_on(self, place: Place, queue: asyncio.Queue[LogLine]) -> None:
+        mask = Masking(self.secrets)
+        async for line in follow(place.folder, self.query.since, self.query.lines):
+            await queue.put(LogLine(line.at, place.instance, mask(line.text)))
+
+    def _gone(self) -> list[Place]:
+        return gone(self.home, self.service, self.query)
+
+    def _there(self) -> list[Place]:
+        return there(self.home, self.service, self.query)
+
+    def _of(self, places: list[Place]) -> list[LogLine]:
+        mask = Masking(self.secrets)
+        lines = (self._lines(place, mask) for place in places)
+        return list(heapq.merge(*lines, key=lambda line: line.at))
+
+    def _lines(self, place: Place, mask: Masking) -> Iterator[LogLine]:
+        for line in read(place.folder, self.query.since, self.query.lines):
+            yield LogLine(line.at, place.instance, mask(line.text))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from volery.api.logs import LogLine
 from volery.decide.comparison import Comparison
 from volery.decide.explain import decisions, other_policy, policy_lines, summary
 from volery.decide.forecast import Forecast
@@ -136,6 +137,11 @@ def event(item: Event) -> Json:
     }
 
 
+def log_line(item: LogLine) -> Json:
+    """One line of `logs`."""
+    return {"at": time(item.at), "instance": item.instance, "text": item.text}
+
+
 def release(item: Release) -> Json:
     """One release in `releases`."""
     return {
@@ -261,14 +267,14 @@ def service(world: World, state: ServiceState) -> Json:
 
 
 def service_state(world: World, state: ServiceState) -> str:
-    """healthy, degraded, down or deploying."""
+    """healthy, degraded, down or deploying. What was scaled to nothing serves nobody: down."""
     if world.rollout_of(state.name) is not None:
         return "deploying"
     there = world.instances_of(state.name, state.active)
     ready = sum(item.intent == "run" and world.ready(item) for item in there)
-    if ready >= state.scale:
-        return "healthy"
-    return "degraded" if ready else "down"
+    if not ready or not state.scale:
+        return "down"
+    return "healthy" if ready >= state.scale else "degraded"
 
 
 def _url(world: World, name: str) -> str | None:

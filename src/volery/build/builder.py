@@ -68,6 +68,13 @@ class _StageFailed(VoleryError):
         self.tail = tail
 
 
+def _timed(failed: BuildStatus, seconds: float) -> BuildStatus:
+    """How long it took until the stage failed."""
+    if failed.failed_in == "build":
+        return replace(failed, build_seconds=seconds)
+    return replace(failed, test_seconds=seconds)
+
+
 class LocalBuilder:
     """Builds below `home`, the folder of an environment: `<app>/<environment>`.
 
@@ -262,11 +269,13 @@ class LocalBuilder:
                 await self._build_and_test(job, artifact, place)
 
     async def _build_and_test(self, job: _Job, artifact: Artifact, place: _Place) -> None:
+        clock = asyncio.get_running_loop().time
         stage: StageName = "build"
+        began = clock()
         try:
             if not artifact.built:
                 await self._build(job, artifact)
-            stage = "test"
+            stage, began = "test", clock()
             if not self._passed(job, artifact):
                 await self._test(job, artifact)
             self._tell(job, replace(job.status, phase="built"))
@@ -274,6 +283,7 @@ class LocalBuilder:
             tail = error.tail if isinstance(error, _StageFailed) else ()
             reason = self._explained(error)
             failed = replace(job.status, phase="failed", failed_in=stage, reason=reason, tail=tail)
+            failed = _timed(failed, clock() - began)
             if stage == "build":
                 place.failures += 1
                 place.last_failure = failed

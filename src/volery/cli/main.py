@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from volery import __version__
 from volery.cli.session import Session
@@ -53,6 +53,9 @@ COMMANDS: dict[str, tuple[str, Group, str]] = {
 }
 
 
+SECRET = ("set", "list", "rm")
+
+
 def build_app() -> App:
     """The command tree."""
     app = App(
@@ -67,12 +70,21 @@ def build_app() -> App:
     for name, (target, group, text) in COMMANDS.items():
         app.command(f"volery.cli.commands.{target}", name=name, group=group, help=text)
     secret = App(name="secret", help="Secrets: encrypted at rest, never printed.", group=TOOLS)
-    for name in ("set", "list", "rm"):
+    for name in SECRET:
         secret.command(f"volery.cli.commands.secrets:{name}_", name=name)
+    secret.default(_which_of_secret)
     app.command(secret)
     app.meta.suppress_keyboard_interrupt = False
     app.meta.default(_launcher(app))
     return app
+
+
+def _which_of_secret() -> int:
+    raise VoleryError(
+        f"secret does nothing alone: {', '.join(SECRET[:-1])} or {SECRET[-1]}",
+        code=Code.INVALID,
+        hint="volery secret --help",
+    )
 
 
 def _launcher(app: App) -> Any:
@@ -140,15 +152,27 @@ def _wants_json(arguments: list[str]) -> bool:
 
 def _misused(error: CycloptsError) -> VoleryError:
     """A wrong command line in one line, with the nearest command where one was mistyped."""
-    if isinstance(error, UnknownCommandError):
+    words = [word for word in error.command_chain or () if word != "volery"]
+    help_ = " ".join(["volery", *words, "--help"])
+    wrong = next(iter(error.unused_tokens or ()), "")
+    group = words == ["secret"]
+    if isinstance(error, UnknownCommandError) or (group and wrong):
         from difflib import get_close_matches
 
-        wrong = next(iter(error.unused_tokens or ()), "")
-        near = get_close_matches(wrong, [*COMMANDS, "secret"], 1)
-        hint = f"did you mean {near[0]}?" if near else "volery --help"
+        known = SECRET if group else (*COMMANDS, "secret")
+        near = get_close_matches(wrong, known, 1)
+        hint = f"did you mean {' '.join([*words, near[0]])}?" if near else help_
         return VoleryError(f"no command {wrong!r}", code=Code.INVALID, hint=hint)
+    if words == ["secret", "set"] and wrong:  # perhaps its value: it is not said again
+        return VoleryError(
+            "a secret's value must not be on the command line, where others can see it",
+            code=Code.INVALID,
+            hint="volery secret set NAME < file",
+        )
+    if wrong and isinstance(error, UnusedCliTokensError):
+        return VoleryError(f"one word too many: {wrong!r}", code=Code.INVALID, hint=help_)
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return VoleryError(text, code=Code.INVALID, hint="volery --help")
+    return VoleryError(text, code=Code.INVALID, hint=help_)
 
 
 def _say(error: VoleryError, json: bool) -> int:

@@ -131,7 +131,7 @@ class Session:
             raise VoleryError(f"{question} needs --yes", code=Code.REFUSED, hint="add --yes")
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise VoleryError("not confirmed", code=Code.REFUSED)
+            raise VoleryError("not confirmed", code=Code.REFUSED, hint="answer y, or add --yes")
 
 
 def seconds(option: str, text: str | None) -> float | None:
@@ -145,7 +145,7 @@ def seconds(option: str, text: str | None) -> float | None:
     try:
         return None if text is None else parse_duration(text)
     except ValueError as error:
-        raise VoleryError(f"{option} {error}", code=Code.INVALID) from None
+        raise VoleryError(f"{option} {error}", code=Code.INVALID, hint=f"{option} 10m") from None
 
 
 def _names(manifest: Path) -> tuple[str, list[str]] | None:

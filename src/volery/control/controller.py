@@ -125,11 +125,7 @@ class Controller:
 
     def _may_start(self, service: str, status: TrafficStatus) -> bool:
         """New instances call their needs at once, so their edges must be there first."""
-        applied = self._generations.applied
-        if applied is None:
-            return False
-        edges = [edge for edge in applied.edges if edge.caller == service]
-        return self._generations.edges_in_force(edges, status)
+        return self._generations.edges_in_force(service, status)
 
     def _give_up_rollouts_of_leaving(self, draft: Draft) -> None:
         for rollout in list(draft.world.active_rollouts()):
@@ -225,8 +221,9 @@ class Controller:
         """
         draft = self.draft()
         rollout = chosen(draft.world, service, verb)
-        state = draft.world.services[service]
-        after, state = act(rollout, state, verb, reason, draft.now, full=full)
+        after, state = act(
+            rollout, draft.world.services[service], verb, reason, draft.now, full=full
+        )
         draft.put("service", service, state)
         draft.event(
             f"rollout.{verb}",

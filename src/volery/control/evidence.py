@@ -38,6 +38,7 @@ def attended(world: World) -> frozenset[str]:
 class _Said:
     judgement: Judgement
     step: int
+    looks: int
     at: float
 
 
@@ -55,21 +56,23 @@ class EvidenceWatch:
         self._recent: dict[str, deque[Arm]] = {}
         self._said: dict[str, _Said] = {}
 
-    def judged(self, rollout: Rollout, monotonic: float) -> Judgement | None:
-        """What the evidence says of the rollout's present step, if that was seen just now."""
+    def judged(self, draft: Draft, rollout: Rollout, monotonic: float) -> Judgement | None:
+        """What the evidence says of the rollout's present step, if that was seen just now and is
+        recorded: a look that could not be written down counts for nothing."""
         said = self._said.get(rollout.id)
         if said is None or said.step != rollout.step or monotonic - said.at > FRESH_SECONDS:
             return None
-        return said.judgement
+        kept = draft.document("comparison", rollout.id)
+        return said.judgement if kept is not None and kept.looks == said.looks else None
 
     def look(
         self, draft: Draft, sample: Sample, answers: Mapping[str, Answer], monotonic: float
     ) -> None:
         """Take in a new sample; nothing happens without one."""
-        self._forget(draft)
         if sample.number in (self._number, 0):
             return
         self._number = sample.number
+        self._forget(draft)
         watched = attended(draft.world)
         for service in list(draft.world.services.values()):
             self._look_at(draft, service, sample, answers, monotonic, service.name in watched)
@@ -141,7 +144,7 @@ class EvidenceWatch:
             comparing.judgement(found, rollout, service),
             metric_lines(rollout, deploy, answers, found.streaks),
         )
-        self._said[rollout.id] = _Said(judgement, rollout.step, monotonic)
+        self._said[rollout.id] = _Said(judgement, rollout.step, found.looks, monotonic)
         draft.put("comparison", rollout.id, found)
         draft.look(
             Look(
@@ -166,5 +169,9 @@ class EvidenceWatch:
     def _forget(self, draft: Draft) -> None:
         """Drop what belongs to rollouts that have ended and services that are gone."""
         going = {rollout.id for rollout in draft.world.active_rollouts()}
-        for key in [key for key in self._said if key not in going]:
-            del self._said[key]
+        self._said = {key: said for key, said in self._said.items() if key in going}
+        gone = self._marks.keys() - draft.world.services.keys()
+        for name in gone:
+            for known in (self._marks, self._past, self._saved, self._recent):
+                known.pop(name, None)
+            draft.drop("past", name)

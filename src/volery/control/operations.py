@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from volery.control.begin import begin
 from volery.control.controller import Controller
 from volery.control.draft import Draft
-from volery.control.rollouts import supersede
+from volery.control.rollouts import record, supersede, turn_round
 from volery.decide import submit
 from volery.decide.plan import Step, make_plan
+from volery.decide.reversal import reverse
 from volery.decide.submit import Order
 from volery.decide.world import World
 from volery.model.application import Application, Service
@@ -151,7 +153,7 @@ class Operations:
         for old, new in found.superseded:
             supersede(draft, old, new)
         for item in found.rollouts:
-            _begin(draft, item)
+            begin(draft, item)
         under_way = [draft.world.newest_rollout_of(step.service) for step in plan]
         self._commit(draft)
         return Accepted(plan, tuple(item.id for item in under_way if item is not None))
@@ -207,11 +209,27 @@ class Operations:
                     where=f"services.{name}.secrets",
                 )
 
-    def rollback(self, service: str, to: str | None, by: str) -> str:
-        """Begin going back to an earlier release; returns the rollout's id."""
+    def rollback(self, service: str, to: str | None, by: str) -> tuple[str, str]:
+        """Begin going back to an earlier release; returns a rollout's id and that release.
+
+        A rollout under way is turned round; its id is returned, and if a still earlier release is
+        wanted, that rollback follows in the same group.
+        """
         draft = self._controller.draft()
         order = Order("rollback", by, draft.now)
-        return self._start(draft, submit.rollback(draft.world, service, to, order))
+        running = draft.world.rollout_of(service)
+        if running is None:
+            rollout = submit.rollback(draft.world, service, to, order)
+            return self._start(draft, rollout), rollout.to_release
+        state = submit.known(draft.world, service)
+        for later in list(draft.world.active_rollouts()):
+            if later.service == service and later.id != running.id:  # it has not begun
+                turn_round(draft, later, f"rollback asked for by {by or 'a person'}")
+        found = reverse(draft.world, state, running, to, order)
+        draft.put("service", service, found.service)
+        record(draft, running, found.rollout)
+        self._commit(draft)
+        return running.id, found.release
 
     def restart(self, service: str, by: str) -> str:
         """Begin replacing every instance by a fresh one; returns the rollout's id."""
@@ -220,7 +238,7 @@ class Operations:
         return self._start(draft, submit.restart(draft.world, service, order))
 
     def _start(self, draft: Draft, rollout: Rollout) -> str:
-        _begin(draft, rollout)
+        begin(draft, rollout)
         self._commit(draft)
         return rollout.id
 
@@ -279,7 +297,11 @@ def _chosen(request: Request) -> list[str]:
         if name not in names:
             raise submit.unknown_service(name, names)
     if request.release and len(request.only or ()) != 1:
-        raise VoleryError("--release goes with exactly one service", code=Code.INVALID)
+        raise VoleryError(
+            "--release goes with exactly one service",
+            code=Code.INVALID,
+            hint=f"volery deploy SERVICE --release {request.release}",
+        )
     return [name for name in names if request.only is None or name in request.only]
 
 
@@ -301,16 +323,3 @@ def _put_environment(draft: Draft, request: Request) -> None:
     draft.put("environment", "environment", after)
     if before is None or not before.running:
         draft.event("environment.up", f"{after.application.app} is coming up", cause=request.by)
-
-
-def _begin(draft: Draft, rollout: Rollout) -> None:
-    draft.put("rollout", rollout.id, rollout)
-    origin = f" from {rollout.from_release}" if rollout.from_release else ""
-    draft.event(
-        "rollout.started",
-        f"{rollout.service}: {rollout.cause}{origin} to {rollout.to_release} ({rollout.strategy})",
-        service=rollout.service,
-        release=rollout.to_release,
-        cause=f"{rollout.cause} by {rollout.by}" if rollout.by else rollout.cause,
-        data={"rollout": rollout.id, "group": rollout.group},
-    )

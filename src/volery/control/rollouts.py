@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from volery.control.begin import go_further_back
 from volery.control.draft import Draft
 from volery.control.evidence import EvidenceWatch
 from volery.control.watch import Ages
@@ -94,7 +95,7 @@ class RolloutDriver:
             built=built,
             turn=turn,
             turn_reason=reason,
-            judged=self._evidence.judged(rollout, seen.monotonic),
+            judged=self._evidence.judged(draft, rollout, seen.monotonic),
             gate=partial(gate_state, rollout, deploy, answers=seen.answers),
             behind=_behind(world, rollout),
         )
@@ -249,6 +250,7 @@ def record(draft: Draft, before: Rollout, after: Rollout) -> None:
         found = draft.document("comparison", after.id)
         if found is not None:  # kept to explain the rollout, not to go on
             draft.put("comparison", after.id, replace(found, marks=None))
+        go_further_back(draft, after)
 
 
 def _settle_releases(draft: Draft, rollout: Rollout) -> None:
@@ -307,7 +309,11 @@ def supersede(draft: Draft, old: Rollout, new: Rollout) -> None:
     """Turn a rollout round because a newer one was asked for; nothing is held against it."""
     if old.phase is Phase.ROLLING_BACK:
         return
-    reason = f"superseded by {new.id} to {new.to_release}"
-    after, service = abort(old, draft.world.services[old.service], reason, draft.now)
-    draft.put("service", old.service, service)
-    record(draft, old, replace(after, superseded_by=new.id))
+    turn_round(draft, old, f"superseded by {new.id} to {new.to_release}", superseded_by=new.id)
+
+
+def turn_round(draft: Draft, rollout: Rollout, reason: str, *, superseded_by: str = "") -> None:
+    """Send a rollout back for a reason that is not the release's."""
+    after, service = abort(rollout, draft.world.services[rollout.service], reason, draft.now)
+    draft.put("service", rollout.service, service)
+    record(draft, rollout, replace(after, superseded_by=superseded_by))

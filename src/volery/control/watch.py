@@ -38,6 +38,7 @@ class Generations:
         self.current = 0
         self.applied: TrafficConfig | None = None
         self._edges: dict[Edge, int] = {}
+        self._by_caller: dict[str, list[Edge]] = {}
         self._draining: dict[str, int] = {}
 
     def send(self, config: TrafficConfig, instances: Iterable[Instance]) -> bool:
@@ -46,7 +47,7 @@ class Generations:
         if changed:
             self.current += 1
             self.applied = config
-        self._edges = {edge: self._edges.get(edge, self.current) for edge in config.edges}
+            self._note_edges(config.edges)
         self._draining = {
             item.id: self._draining.get(item.id, self.current)
             for item in instances
@@ -58,11 +59,18 @@ class Generations:
         """Whether every proxy has accepted exactly this configuration."""
         return config == self.applied and status.acknowledged >= self.current > 0
 
-    def edges_in_force(self, edges: Iterable[Edge], status: TrafficStatus) -> bool:
-        """Whether every proxy listens on these edges."""
-        return all(
-            edge in self._edges and self._edges[edge] <= status.acknowledged for edge in edges
+    def edges_in_force(self, caller: str, status: TrafficStatus) -> bool:
+        """Whether every proxy listens on all edges of this service; not before anything is sent."""
+        mine = self._by_caller.get(caller, ())
+        return self.applied is not None and all(
+            self._edges[edge] <= status.acknowledged for edge in mine
         )
+
+    def _note_edges(self, edges: Iterable[Edge]) -> None:
+        before, self._edges, self._by_caller = self._edges, {}, {}
+        for edge in edges:
+            self._edges[edge] = before.get(edge, self.current)
+            self._by_caller.setdefault(edge.caller, []).append(edge)
 
     def drained(self, instance: str, status: TrafficStatus) -> bool:
         """Whether an instance gets no request any more and none is in flight."""

@@ -24,7 +24,7 @@ from volery.model.ports import (
     Subject,
     SyntheticCall,
 )
-from volery.model.state import BASELINE, Phase, Rollout, SlotName, other
+from volery.model.state import BASELINE, Phase, Rollout, ServiceState, SlotName, other
 from volery.model.units import Condition
 
 Call = GateCall | MetricCall | SyntheticCall
@@ -89,12 +89,20 @@ def _gates(world: World, rollout: Rollout) -> dict[str, Call]:
     if not is_gated(rollout) or not _is_built(world, rollout):
         return {}
     subject = _subject(world, rollout, rollout.slot)
+    if rollout.phase is Phase.STARTING and len(subject.instances) < _wanted(service, rollout):
+        return {}  # a step is asked about when there is something to ask about
     return {
         gate_key(rollout, point, number): GateCall(
             gate, subject, _about(world, rollout, point), _root(world), _base_env(world)
         )
         for number, gate in enumerate(gates_at(service.config.deploy, point), 1)
     }
+
+
+def _wanted(service: ServiceState, rollout: Rollout) -> int:
+    """How many instances of the new release there should be before the first step."""
+    group = service.slots.get(rollout.slot)
+    return max(1, group.count if group else 0)
 
 
 def _is_built(world: World, rollout: Rollout) -> bool:
@@ -122,14 +130,9 @@ def metric_key(rollout: Rollout, name: str, side: str) -> str:
 
 
 def _sides(world: World, rollout: Rollout, metric: CustomMetric) -> dict[str, SlotName]:
-    if not _tells_apart(metric):
+    if not metric.by_group:
         return {"new": rollout.slot}
     return {"new": rollout.slot, "old": control_slot(world, rollout)}
-
-
-def _tells_apart(metric: CustomMetric) -> bool:
-    text = metric.query if metric.query is not None else " ".join(metric.command or ())
-    return "{release}" in text or "{track}" in text
 
 
 def control_slot(world: World, rollout: Rollout) -> SlotName:
@@ -164,7 +167,10 @@ def _subject(world: World, rollout: Rollout, slot: SlotName) -> Subject:
         if item.intent == "run" and world.ready(item)
     }
     release = group.release if group else rollout.to_release
-    return Subject(rollout.service, release, group.track.value if group else "canary", ready)
+    track = group.track.value if group else "canary"
+    known = world.releases.get(release)
+    spec = known.spec if known else world.services[rollout.service].config
+    return Subject(rollout.service, release, track, ready, spec.protocol)
 
 
 def _about(world: World, rollout: Rollout, point: str) -> dict[str, str]:

@@ -91,10 +91,27 @@ def share(rollout: Rollout, service: ServiceState) -> float:
 def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) -> tuple[Arm, Arm]:
     """The new release's and the control's part of a tick."""
     canary = tick.slots.get(rollout.slot, Arm())
+    if comparison.looks == 0:
+        canary = _own(world, rollout, tick, canary)
     if comparison.frozen:
         return canary, comparison.frozen[comparison.looks % len(comparison.frozen)]
     slot = control_slot(world, rollout)
     return canary, tick.slots.get(slot, Arm())
+
+
+def _own(world: World, rollout: Rollout, tick: Tick, whole: Arm) -> Arm:
+    """The part of a group's first tick that is its own: the release that was in this slot before
+    may have answered its last requests in the same second."""
+    arms = [
+        tick.instances[item.id]
+        for item in world.instances_of(rollout.service, rollout.slot)
+        if item.id in tick.instances and item.release == rollout.to_release
+    ]
+    requests = sum(arm.requests for arm in arms)
+    if requests >= whole.requests:
+        return whole
+    failures = sum(arm.failures for arm in arms)
+    return replace(whole, requests=requests, failures=failures, latency={})
 
 
 def stable_parts(world: World, service: ServiceState, tick: Tick) -> list[Arm]:

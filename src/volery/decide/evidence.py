@@ -34,6 +34,15 @@ def proxy_key(pid: int, started: float) -> str:
     return f"{pid}@{started:.2f}"
 
 
+def began_after(key: str, sample: Sample) -> bool:
+    """Whether a proxy began after a sample was taken, so that all it counted came after it."""
+    try:
+        started = float(key.rpartition("@")[2])
+    except ValueError:
+        return False
+    return sample.number > 0 and started > sample.at
+
+
 def delta(before: Sample, after: Sample) -> ProxySample:
     """What all proxies together counted between two samples; nothing if the first is of nothing."""
     total = ProxySample()
@@ -41,7 +50,7 @@ def delta(before: Sample, after: Sample) -> ProxySample:
         return total
     for key, now in after.proxies.items():
         then = before.proxies.get(key)
-        if then is None and _started(key) > before.at:
+        if then is None and began_after(key, before):
             then = ProxySample()
         if then is not None:
             total = _each(_sum, total, _each(_growth, then, now))
@@ -58,6 +67,7 @@ def for_service(sample: Sample, service: str) -> Sample:
                 {k: v for k, v in seen.groups.items() if service_of_group(k) == service},
                 {k: v for k, v in seen.instances.items() if number.fullmatch(k)},
                 {k: v for k, v in seen.edges.items() if service_of_edge(k) == service},
+                {k: v for k, v in seen.rough.items() if service_of_group(k) == service},
             )
             for key, seen in sample.proxies.items()
         },
@@ -74,25 +84,20 @@ def service_of_edge(edge: str) -> str:
     return edge.rpartition("~")[2]
 
 
-def _started(key: str) -> float:
-    try:
-        return float(key.rpartition("@")[2])
-    except ValueError:
-        return float("-inf")
-
-
 Change = Callable[[Counters, Counters], Counters]
 _NONE = Counters()
 
 
 def _each(change: Change, one: ProxySample, two: ProxySample) -> ProxySample:
     def merged(a: Mapping[str, Counters], b: Mapping[str, Counters]) -> dict[str, Counters]:
-        return {key: change(a.get(key, _NONE), b.get(key, _NONE)) for key in sorted({*a, *b})}
+        found = {key: change(a.get(key, _NONE), b.get(key, _NONE)) for key in sorted({*a, *b})}
+        return {key: counters for key, counters in found.items() if counters != _NONE}
 
     return ProxySample(
         merged(one.groups, two.groups),
         merged(one.instances, two.instances),
         merged(one.edges, two.edges),
+        merged(one.rough, two.rough),
     )
 
 
@@ -192,6 +197,7 @@ def _slots(
     slots: dict[SlotName, Arm] = {}
     still: dict[SlotName, int] = {}
     everyone = list(instances)
+    latencies = _latencies(counted)
     for slot in service.slots:
         traffic = counted.groups.get(f"{service.name}~{slot}", _NONE)
         failures = traffic.failures + owed.get(slot, 0)
@@ -202,12 +208,22 @@ def _slots(
         slots[slot] = Arm(
             requests=traffic.requests,
             failures=now,
-            latency=traffic.latency,
+            latency=latencies.get(f"{service.name}~{slot}", _NONE).latency,
             instance_seconds=sum(arm.instance_seconds for arm in own),
             exits=sum(arm.exits for arm in own),
             saturated_seconds=sum(arm.saturated_seconds for arm in own),
         )
     return slots, still
+
+
+def _latencies(counted: ProxySample) -> Mapping[str, Counters]:
+    """Where a group got nothing but copies, rough latencies of all groups: like is compared with
+    like."""
+    only_copies = any(
+        found.latency and not counted.groups.get(group, _NONE).latency
+        for group, found in counted.rough.items()
+    )
+    return counted.rough if only_copies else counted.groups
 
 
 def _mark(

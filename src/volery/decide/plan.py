@@ -127,7 +127,19 @@ def _blast_radius(application: Application, name: str, service: Service) -> str:
     parts = [f"users of {', '.join(routed)}"] if routed else []
     parts += [f"callers {', '.join(dependants)}"] if dependants else []
     parts.append(f"{service.scale.min} instances")
-    return "; ".join(parts)
+    gap = _gap(service)
+    return "; ".join([*parts, gap] if gap else parts)
+
+
+def _gap(service: Service) -> str:
+    """Why nobody serves for a moment, where that cannot be avoided."""
+    if service.deploy.strategy == "recreate":
+        return "a gap: every old instance stops before a new one starts"
+    if service.state is not None and service.scale.min == 1:
+        return (
+            "a gap: the only instance stops before its successor starts, the volume has one writer"
+        )
+    return ""
 
 
 def effective_strategy(service: Service) -> str:

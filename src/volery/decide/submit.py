@@ -170,7 +170,7 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     _refuse_second_rollout(world, service)
     if state.live is None:
         raise VoleryError(f"{service} does not run", code=Code.CONFLICT, hint="volery up")
-    release = _previous(world, state, to)
+    release = earlier(world, state, to)
     warm = state.slots[other(state.active)]
     quick = warm is not None and warm.release == release.id and state.warm_until is not None
     strategy = "blue-green" if quick else effective_strategy(release.spec)
@@ -209,7 +209,12 @@ def _to_release(
     )
 
 
-def _previous(world: World, state: ServiceState, to: str | None) -> Release:
+def earlier(world: World, state: ServiceState, to: str | None) -> Release:
+    """The release to go back to: the one whose id begins so, or the one that served before.
+
+    Raises:
+        VoleryError: NOT_FOUND without exactly one that can come back.
+    """
     assert state.live is not None
     mine = [item for item in world.releases.values() if item.service == state.name]
     if to is not None:
@@ -245,7 +250,11 @@ def scale(world: World, service: str, count: int) -> ServiceState:
     state = known(world, service)
     _refuse_second_rollout(world, service)
     if not 0 <= count <= 1000:
-        raise VoleryError(f"scale must be 0 to 1000, got {count}", code=Code.INVALID)
+        raise VoleryError(
+            f"scale must be 0 to 1000, got {count}",
+            code=Code.INVALID,
+            hint=f"volery scale {service} {min(max(count, 0), 1000)}",
+        )
     return replace(state, scale=count)
 
 

@@ -64,12 +64,22 @@ _PHRASES: dict[str, Phrase] = {
     "model_type": lambda _: "must be a mapping",
     "model_attributes_type": lambda _: "must be a mapping",
     "too_short": lambda _: "must not be empty",
+    "string_too_long": lambda ctx: f"must have at most {ctx['max_length']} characters",
+    "string_pattern_mismatch": lambda ctx: f"must match {ctx['pattern']}",
+    "missing": lambda _: "is missing",
+    "extra_forbidden": lambda _: "is not known here",
+    "json_invalid": lambda ctx: f"the body is no JSON: {ctx['error']}",
 }
 
 
 def explain(errors: Iterable[ErrorDetails], root: Node) -> list[Mistake]:
     """One mistake for each thing that is wrong."""
     return list(dict.fromkeys(_explained(error, root) for error in errors))
+
+
+def said(error: ErrorDetails) -> str:
+    """What is wrong, in our words, for data that has no place in a file."""
+    return _message(error, error.get("ctx", {}))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -43,6 +43,8 @@ def detect(folder: Path) -> Draft:
         _folder(folder, ".", draft)
         for name in _below(folder):
             _folder(folder / name, name, draft)
+    else:
+        _left_out(folder, draft)
     for service in [service for service in draft.services if not service.run]:
         draft.services.remove(service)
         draft.notes.append(f"{service.name}: no command found that starts it; add it with `run:`")
@@ -54,6 +56,24 @@ def detect(folder: Path) -> Draft:
         draft.services.append(_placeholder())
         draft.guessed.append("nothing was recognised: `web` serves this folder; change its `run`")
     return draft
+
+
+def _left_out(folder: Path, draft: Draft) -> None:
+    """Where a compose file says what runs, a Procfile next to it would say it a second time."""
+    services = {service.name: service.run for service in draft.services}
+    for source in dict.fromkeys([".", *(service.source for service in draft.services)]):
+        processes = procfile(folder / source)
+        if not processes:
+            continue
+        other = [
+            f"{name}: {line}"
+            for name, line in processes.items()
+            if line not in services.values() and name not in services
+        ]
+        prefix = "" if source == "." else f"{source}/"
+        said = f"{prefix}Procfile is left out, {draft.services[0].origin} says what runs"
+        more = f"; not taken over: {', '.join(other)}" if other else ""
+        draft.notes.append(said + more)
 
 
 def _leave_to_volery(service: DraftService, draft: Draft) -> None:

@@ -7,7 +7,7 @@ acted on by this version. Nothing here stops a deploy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -52,6 +52,7 @@ def lint(application: Application) -> tuple[Finding, ...]:
             *_health(name, service),
             *_stop(name, service, slowest.get(name)),
             *_deploy(name, service),
+            *_state(name, service),
         )
     ]
     asked = [
@@ -60,6 +61,15 @@ def lint(application: Application) -> tuple[Finding, ...]:
         for finding in _outside(at, service, deploy)
     ]
     return (*warnings, *asked, *_inactive(application))
+
+
+def unset_secrets(application: Application, known: Collection[str]) -> Iterator[Finding]:
+    """A warning for each secret a service wants that is not among the known ones."""
+    for name, service in application.services.items():
+        for secret in service.secrets:
+            if secret not in known:
+                said = f"{secret} is not set here: volery secret set {secret}"
+                yield _warning(("services", name, "secrets"), said)
 
 
 def _warning(path: Path, message: str) -> Finding:
@@ -233,6 +243,16 @@ def _deploy(name: str, service: Service) -> Iterator[Finding]:
             "nothing may serve during a deploy"
         )
         yield _warning((*at, "unavailable"), said)
+
+
+def _state(name: str, service: Service) -> Iterator[Finding]:
+    state, most = service.state, service.scale.max
+    if state is not None and state.role is None and most > 1:
+        said = (
+            f"{most} instances write a volume each, and without `role` nothing tells which of them "
+            "is the primary; use scale: 1, or say role"
+        )
+        yield _warning(("services", name, "state"), said)
 
 
 # --- what is asked outside ------------------------------------------------------------------------

@@ -50,11 +50,13 @@ class Counters:
 @dataclass(frozen=True)
 class ProxySample:
     """One proxy's counters: by group (`catalog~a`), by instance (latency is not known there), by
-    edge (`storefront~a~catalog`; the gateway's are `gateway~catalog`)."""
+    edge (`storefront~a~catalog`; the gateway's are `gateway~catalog`). `rough` is by group as well:
+    latencies in whole milliseconds, also of the copies of requests that `groups` has none of."""
 
     groups: Mapping[str, Counters] = field(default_factory=dict)
     instances: Mapping[str, Counters] = field(default_factory=dict)
     edges: Mapping[str, Counters] = field(default_factory=dict)
+    rough: Mapping[str, Counters] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -354,8 +354,8 @@ class Outside(Protocol):
         key is no longer wished is cancelled and forgotten."""
 
     def observe(self) -> Mapping[str, Answer]:
-        """By key, the newest answer to each call that is wished. A gate's is final; a metric is
-        *yes* inside its limit and *no* outside, with its value."""
+        """By key, the newest answer to each call that is wished. A gate's is final; a metric
+        that was measured is *yes* with its value, whatever its limit."""
 
 
 # --- store and clock ------------------------------------------------------------------------------
@@ -390,6 +390,9 @@ class Store(Protocol):
         self, after: int = 0, limit: int = 1000, service: str | None = None
     ) -> Sequence[Event]:
         """Events with a sequence number above `after`, oldest first."""
+
+    def last_seq(self) -> int:
+        """The sequence number of the newest event ever written; 0 if there was none."""
 
 
 class Clock(Protocol):

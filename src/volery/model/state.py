@@ -180,6 +180,9 @@ class Rollout:
     finished_at: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     by: str = ""
+    back_to: str | None = None
+    """An earlier release than `from_release` that somebody wants when this one was turned round."""
+    back_by: str = ""
 
     @property
     def ended(self) -> bool:

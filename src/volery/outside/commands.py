@@ -7,6 +7,8 @@ and leaves nothing behind (see `supervise/leashed.py`).
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,12 +24,19 @@ async def run(
     errors: Sink | None = None,
 ) -> End:
     """Run it. That it could not be started is an end as well."""
-    command = Command(words, Path(call.directory), {**call.environment, **told(call)})
+    command = Command(words, Path(call.directory), environment_of(call))
     deadline = asyncio.get_running_loop().time() + seconds
     try:
         return await run_leashed(command, deadline, output, errors)
     except OSError as error:
         return End("not_started", 0, f"cannot run {words[0]}: {error.strerror or error}")
+
+
+def environment_of(call: GateCall | MetricCall) -> dict[str, str]:
+    """What it sees. The folder of the running Python comes last on PATH, as everywhere."""
+    path = call.environment.get("PATH", os.defpath)
+    path = os.pathsep.join((path, str(Path(sys.executable).parent)))
+    return {**call.environment, "PATH": path, **told(call)}
 
 
 def told(call: GateCall | MetricCall) -> dict[str, str]:

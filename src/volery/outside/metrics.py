@@ -1,7 +1,7 @@
 """Measures one custom metric once: a Prometheus query, or a command that prints one number.
 
-A number is *yes* inside the limit and *no* outside. Everything else is *broken*: missing data says
-nothing about a release.
+A number is *yes*, whatever the limit: what it means for a rollout is decided elsewhere. Everything
+else is *broken*: missing data says nothing about a release.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from volery.model.application import CustomMetric
 from volery.model.placeholders import fill
 from volery.model.ports import Answer, MetricCall
-from volery.model.units import Condition
 from volery.outside.commands import run
 from volery.outside.exchange import NoReply, Request, exchange
 from volery.outside.prometheus import BODY_BYTES, NoValue, number, reading
@@ -49,7 +48,7 @@ async def measure(call: MetricCall) -> Measured:
         return Measured(Answer("broken", str(why)))
     except NoValue as why:
         return Measured(Answer("broken", str(why)), min(why.wait, STAY_AWAY_SECONDS))
-    return Measured(_judged(value, metric))
+    return Measured(Answer("yes", f"{value:g}", value))
 
 
 def pause(every: float, broken: int, source: random.Random) -> float:
@@ -79,20 +78,3 @@ async def _printed(argv: Sequence[str], call: MetricCall) -> float:
         said = errors.last_line or output.last_line
         raise NoValue(f"{ended.text}: {said}" if said else ended.text)
     return number(bytes(output.content).decode(errors="replace").strip())
-
-
-def _judged(value: float, metric: CustomMetric) -> Answer:
-    limit = metric.limit
-    inside = limit.holds(value)
-    text = f"{_written(value, limit)}, limit {limit.operator} {_written(limit.value, limit)}"
-    return Answer("yes" if inside else "no", text, value)
-
-
-def _written(value: float, limit: Condition) -> str:
-    match limit.unit:
-        case "fraction":
-            return f"{value * 100:g}%"
-        case "seconds":
-            return f"{value:g} s"
-        case "number":
-            return f"{value:g}"

@@ -63,7 +63,9 @@ def _seconds(text: str) -> float:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise VoleryError(f"duration {error}", code=Code.INVALID, where="probe") from None
+        raise VoleryError(
+            f"duration {error}", code=Code.INVALID, hint="--duration 10s", where="probe"
+        ) from None
 
 
 async def _until_interrupted(plan: ProbePlan) -> ProbeReport:

@@ -175,7 +175,9 @@ class ProbePlan:
         """
         wrong = next(self._mistakes(), None)
         if wrong:
-            raise VoleryError(wrong, code=Code.INVALID, where="probe plan")
+            raise VoleryError(
+                wrong, code=Code.INVALID, hint="volery probe --help", where="probe plan"
+            )
         if not self.allow_remote:
             for stream in self.streams:
                 _refuse_remote(stream)

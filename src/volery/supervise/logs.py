@@ -46,11 +46,13 @@ class _Index:
     cutting: bool = False
     times: tuple[float, ...] = ()
     positions: tuple[int, ...] = ()
+    written: float = field(default=0.0, compare=False)
+    """When the log was last written: what is not marked yet came until then."""
 
     def at(self, position: int) -> float:
         """When the byte at a position was seen first."""
         found = bisect_right(self.positions, position)
-        return self.times[found] if found < len(self.times) else time.time()
+        return self.times[found] if found < len(self.times) else self.written
 
     def since(self, moment: float) -> int:
         """The position from which on everything may have been written at or after a moment."""
@@ -85,11 +87,20 @@ async def follow(
         there = True
         while there:
             await asyncio.sleep(every)
-            there = directory.exists()
+            there = _is(directory, folder)
             for line in reader.lines(unfinished=not there):
                 yield line
     finally:
         os.close(folder)
+
+
+def _is(directory: Path, folder: int) -> bool:
+    """Whether the folder still has this name, and no other one has it."""
+    try:
+        found, mine = directory.stat(), os.fstat(folder)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
 
 def _begin(directory: Path, since: float | None, lines: int | None) -> int:
@@ -199,13 +210,21 @@ def _index(directory: Path, marks: bool = True) -> _Index:
             header = file.readline().split()
             lines = list(islice(file, None if marks else 0))
     except FileNotFoundError:
-        return _Index()
+        return _Index(written=_written(directory))
     numbers = [int(word) for word in header[:2] if word.isdigit()]
     if len(numbers) != 2:
-        return _Index()
+        return _Index(written=_written(directory))
     found = [mark for mark in map(_mark, lines) if mark is not None]
     times, positions = zip(*found, strict=True) if found else ((), ())
-    return _Index(numbers[0], numbers[1], header[2:] == ["*"], times, positions)
+    cutting = header[2:] == ["*"]
+    return _Index(numbers[0], numbers[1], cutting, times, positions, _written(directory))
+
+
+def _written(directory: Path) -> float:
+    try:
+        return (directory / "log").stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _mark(line: str) -> tuple[float, int] | None:

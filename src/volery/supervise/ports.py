@@ -87,7 +87,11 @@ def _locks() -> Path:
         top.mkdir(mode=0o700, exist_ok=True)
         found = top.lstat()
     except OSError as error:
-        raise VoleryError(f"cannot use {top}: {error.strerror}", where=str(top)) from None
+        raise VoleryError(
+            f"cannot use {top}: {error.strerror}",
+            hint="it must be a folder that you can write, or not be there at all",
+            where=str(top),
+        ) from None
     trusted = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     if not trusted or stat.S_IMODE(found.st_mode) & 0o022:
         raise VoleryError(

@@ -128,6 +128,7 @@ class Supervised:
         except OSError as error:
             raise VoleryError(
                 f"cannot start a shim in {self.path}: {error.strerror or error}",
+                hint="volery doctor: disk, rights and the number of processes",
                 where=str(self.path),
             ) from None
 
@@ -164,7 +165,7 @@ class Supervised:
         identity = Identity.of(pid)
         if identity is None:
             os.waitpid(pid, 0)
-            raise VoleryError(f"the shim ended at once, see {self.path / 'shim.log'}")
+            raise VoleryError("the shim ended at once", hint=f"see {self.path / 'shim.log'}")
         return identity
 
     def status(self) -> Status | None:

@@ -75,12 +75,7 @@ class Admin:
 
     async def hosts(self) -> Mapping[tuple[str, str], HostCount]:
         """By cluster and host name, what every upstream host has to do."""
-        found = json.loads(await self._get("/clusters?format=json"))
-        return {
-            (cluster["name"], host.get("hostname", "")): _count(host)
-            for cluster in found.get("cluster_statuses", ())
-            for host in cluster.get("host_statuses", ())
-        }
+        return read_hosts(await self._get("/clusters?format=json"))
 
     async def ask(self, path: str) -> str:
         """Whatever it answers to this path. Raises AdminError if it does not."""
@@ -129,6 +124,15 @@ class Admin:
                 ),
             )
         return self._client
+
+
+def read_hosts(text: str) -> dict[tuple[str, str], HostCount]:
+    """What `/clusters` says: by cluster and host name."""
+    return {
+        (cluster["name"], host.get("hostname", "")): _count(host)
+        for cluster in json.loads(text).get("cluster_statuses", ())
+        for host in cluster.get("host_statuses", ())
+    }
 
 
 def _count(host: Mapping[str, Any]) -> HostCount:

@@ -2,7 +2,8 @@
 
 One gRPC stream a proxy, state of the world, over a Unix socket only we may open. Clusters and their
 endpoints come first; when they are acknowledged, listeners; then routes. Endpoints are sent again
-after clusters and routes after listeners, even unchanged: a replaced one waits for them.
+after clusters and routes after listeners, even unchanged: a replaced one waits for them. Otherwise
+only those endpoints and routes are sent that the proxy is not known to have.
 Nothing is sent before there is something to say: a proxy that comes back from a control plane's
 restart keeps what it has.
 
@@ -16,7 +17,7 @@ import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -25,7 +26,16 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
 
 from volery.traffic.clusters import pack
-from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ORDER, ROUTES, Snapshot, expected
+from volery.traffic.xds import (
+    CLUSTERS,
+    ENDPOINTS,
+    LISTENERS,
+    ORDER,
+    ROUTES,
+    Resources,
+    Snapshot,
+    expected,
+)
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # A replaced cluster waits for its endpoints, a replaced listener for its routes.
@@ -44,23 +54,61 @@ class Offer:
     names: Mapping[str, frozenset[str]]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a proxy was told of one type: the version, every resource there was, the names among
+    them that it had asked for, and the version of the type that this one completes."""
+
+    version: int = 0
+    resources: Resources = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    completes: int = 0
+
+
 @dataclass
 class Subscription:
-    """What one proxy wants and has of one type."""
+    """What one proxy wants of one type, was told last, and is known to have."""
 
     names: frozenset[str] = frozenset()
     nonce: str = ""
-    sent: int = 0
-    sent_names: frozenset[str] = frozenset()
-    accepted: int = 0
+    sent: Told = Told()
+    accepted: Told = Told()
 
     def has(self, version: int, names: frozenset[str]) -> bool:
         """Whether the proxy accepted this version and all of these names."""
-        return self.accepted == version and names <= self.names <= self.sent_names
+        accepted = self.accepted.version == self.sent.version == version
+        return accepted and names <= self.names <= self.sent.names
 
     def may_be_sent(self, version: int, names: frozenset[str]) -> bool:
         """Whether the proxy asked for all of it and has not been sent it."""
-        return names <= self.names and (self.sent != version or not self.names <= self.sent_names)
+        told = self.sent.version == version and self.names <= self.sent.names
+        return names <= self.names and not told
+
+    def want(self, names: frozenset[str]) -> None:
+        """Note what the proxy asks for; what it wants no more, it soon has no more."""
+        if names != self.names:
+            self.names = names
+            self.sent = replace(self.sent, names=self.sent.names & names)
+            self.accepted = replace(self.accepted, names=self.accepted.names & names)
+
+    def lacking(self, resources: Resources, completes: int) -> list[Message]:
+        """What has to be said of a type whose resources a proxy keeps until they are mentioned.
+
+        Only what changed, if it is known for sure what the proxy has: it accepted what it was sent
+        last, and the type that this one completes is the same.
+        """
+        known = self.accepted
+        sure = known.version == self.sent.version and known.completes == completes
+        had = known.resources if sure else {}
+        asked = [(name, resources[name]) for name in self.names if name in resources]
+        changed = [
+            item
+            for name, item in asked
+            if name not in had
+            or name not in known.names
+            or (had[name] is not item and had[name] != item)
+        ]
+        return changed or [item for _, item in asked]
 
 
 @dataclass(eq=False)
@@ -118,8 +166,9 @@ class DiscoveryServer:
 
     def offer(self, snapshot: Snapshot) -> None:
         """Send this from now on."""
-        names = {url: expected(snapshot, url) for url in ORDER}
-        self._offer = Offer(snapshot, self._versions(snapshot), names)
+        versions = self._versions(snapshot)
+        names = {url: self._expected(snapshot, url, versions) for url in ORDER}
+        self._offer = Offer(snapshot, versions, names)
         self._refusal = None
         for stream in self._streams:
             self._advance(stream)
@@ -165,12 +214,12 @@ class DiscoveryServer:
         if request.type_url not in ORDER or request.response_nonce != known.nonce:
             return  # not ours to serve, or an answer to what has been superseded
         stream.types[request.type_url] = known
-        known.names = frozenset(request.resource_names)
-        known.sent_names &= known.names
+        known.want(frozenset(request.resource_names))
         if request.HasField("error_detail"):
-            if self._offer and known.sent == self._offer.versions[request.type_url]:
+            known.accepted = Told()
+            if self._offer and known.sent.version == self._offer.versions[request.type_url]:
                 self._refusal = request.error_detail.message or "refused without a reason"
-        elif known.sent and request.version_info == str(known.sent):
+        elif known.sent.version and request.version_info == str(known.sent.version):
             known.accepted = known.sent
         self._advance(stream)
         self._notify()
@@ -198,14 +247,19 @@ class DiscoveryServer:
         return known is not None and known.has(offer.versions[url], offer.names[url])
 
     def _send(self, stream: Stream, url: str, offer: Offer) -> None:
-        known = stream.types[url]
-        known.nonce, known.sent = str(next(self._counter)), offer.versions[url]
-        known.sent_names, known.accepted = known.names, 0
-        resources = offer.snapshot.types[url].items()
-        chosen = [pack(item) for name, item in resources if not known.names or name in known.names]
+        known, resources = stream.types[url], offer.snapshot.types[url]
+        completes = offer.versions[COMPLETES[url]] if url in COMPLETES else 0
+        chosen = list(resources.values())
+        if url in COMPLETES:
+            chosen = known.lacking(resources, completes)
+        known.nonce = str(next(self._counter))
+        known.sent = Told(offer.versions[url], resources, known.names, completes)
         stream.outbox.put_nowait(
             discovery_pb2.DiscoveryResponse(
-                type_url=url, version_info=str(known.sent), nonce=known.nonce, resources=chosen
+                type_url=url,
+                version_info=str(known.sent.version),
+                nonce=known.nonce,
+                resources=map(pack, chosen),
             )
         )
 
@@ -223,6 +277,15 @@ class DiscoveryServer:
             else:
                 versions[url] = next(self._counter)
         return versions
+
+    def _expected(
+        self, snapshot: Snapshot, url: str, versions: Mapping[str, int]
+    ) -> frozenset[str]:
+        """As long as what a type completes is the same, so are the names asked for."""
+        old, completed = self._offer, COMPLETES.get(url, url)
+        if old is not None and old.versions[completed] == versions[completed]:
+            return old.names[url]
+        return expected(snapshot, url)
 
     def _has_settled(self, stream: Stream) -> bool:
         return all(self._has(stream, url) for url in ORDER)

@@ -53,6 +53,8 @@ EFFECTS = {
     named.REFUSED: Effect(1, 1, 1, 1),
     RESET: Effect(0, 1, 0, 1),
 }
+ROUGH = "upstream_rq_time"
+"""A cluster's own histogram, in whole milliseconds: all there is of copied requests."""
 MS = {named.LATENCY: 0.001, named.GIVEN_UP: 1.0}
 """Milliseconds in the unit of each histogram."""
 
@@ -67,7 +69,7 @@ def query(services: Iterable[str] | None) -> str:
     """The admin path for the statistics of these services, or of all."""
     names = "[^.]+" if services is None else f"({'|'.join(map(re.escape, sorted(services)))})"
     ours = rf"^{named.PREFIX}\..*\.need\.{names}\.to\."
-    clusters = rf"^cluster\.{names}~[a-z]\.({'|'.join(CLUSTER_EFFECTS)})$"
+    clusters = rf"^cluster\.{names}~[a-z]\.({'|'.join([*CLUSTER_EFFECTS, ROUGH])})$"
     wanted = quote(f"{ours}|{clusters}", safe="")
     return f"/stats?format=json&usedonly&histogram_buckets=detailed&filter={wanted}"
 
@@ -80,10 +82,11 @@ def proxy_sample(text: str, hosts: Mapping[tuple[str, str], HostCount]) -> Proxy
     """
     try:
         stats = json.loads(text)["stats"]
-        groups, edges = _tallies(stats)
+        found = _tallies(stats)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the statistics of an Envoy: {error!r}") from None
-    return ProxySample(_counters(groups), dict(_instances(hosts)), _counters(edges))
+    groups, edges, rough = map(_counters, found)
+    return ProxySample(groups, dict(_instances(hosts)), edges, rough)
 
 
 @dataclass
@@ -100,15 +103,15 @@ class _Tally:
 _Tallies = defaultdict[str, _Tally]
 
 
-def _tallies(stats: Iterable[Mapping[str, Any]]) -> tuple[_Tallies, _Tallies]:
-    groups, edges = _Tallies(_Tally), _Tallies(_Tally)
+def _tallies(stats: Iterable[Mapping[str, Any]]) -> tuple[_Tallies, _Tallies, _Tallies]:
+    groups, edges, rough = _Tallies(_Tally), _Tallies(_Tally), _Tallies(_Tally)
     for stat in stats:
         if "histograms" in stat:
             for histogram in stat["histograms"].get("details", ()):
-                _spread(histogram, groups, edges)
+                _spread(histogram, groups, edges, rough)
         elif isinstance(stat["value"], int):
             _count(stat["name"], stat["value"], groups, edges)
-    return groups, edges
+    return groups, edges, rough
 
 
 def _count(name: str, amount: int, groups: _Tallies, edges: _Tallies) -> None:
@@ -122,16 +125,26 @@ def _count(name: str, amount: int, groups: _Tallies, edges: _Tallies) -> None:
         groups[found["to"]].add(amount * effect.group_requests, amount * effect.group_failures)
 
 
-def _spread(histogram: Mapping[str, Any], groups: _Tallies, edges: _Tallies) -> None:
-    found = _OURS.fullmatch(histogram["name"])
-    if found is None or found["what"] not in MS:
-        return
+def _spread(
+    histogram: Mapping[str, Any], groups: _Tallies, edges: _Tallies, rough: _Tallies
+) -> None:
+    name, bins = histogram["name"], histogram["totals"]
+    if (found := _CLUSTER.fullmatch(name)) and found["what"] == ROUGH:
+        rough[found["to"]].latency.update(_latency(bins, 1.0, 1.0))
+    elif (found := _OURS.fullmatch(name)) and found["what"] in MS:
+        latency = _latency(bins, MS[found["what"]])
+        groups[found["to"]].latency.update(latency)
+        edges[_edge(found)].latency.update(latency)
+
+
+def _latency(
+    bins: Iterable[Mapping[str, Any]], unit_ms: float, narrowest: float = 0.0
+) -> Counter[int]:
     latency: Counter[int] = Counter()
-    for item in histogram["totals"]:
-        middle = item["lower_bound"] + item["width"] / 2
-        latency[bucket(middle * MS[found["what"]])] += item["count"]
-    groups[found["to"]].latency.update(latency)
-    edges[_edge(found)].latency.update(latency)
+    for item in bins:
+        middle = item["lower_bound"] + max(item["width"], narrowest) / 2
+        latency[bucket(middle * unit_ms)] += item["count"]
+    return latency
 
 
 def _edge(found: re.Match[str]) -> str:

@@ -42,6 +42,8 @@ DRAIN_SECONDS = 15.0
 SETTLE_SECONDS = 0.02
 FAST_SECONDS = 0.02
 SLOW_SECONDS = 1.0
+# What is in flight matters where something drains.
+CALM_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 DELIVER_SECONDS = 30.0
 
@@ -66,6 +68,8 @@ class EnvoyTraffic:
         self._look_now = asyncio.Event()
         self._in_force = TrafficConfig()
         self._snapshot = xds.Snapshot()
+        self._compiler = xds.Compiler()
+        self._fallbacks = bootstrap.Fallbacks()
         self._meter = Meter()
         self._tasks: list[asyncio.Task[None]] = []
         self._replacing = asyncio.Lock()
@@ -208,19 +212,21 @@ class EnvoyTraffic:
 
     def _compiled(self, config: TrafficConfig) -> xds.Snapshot:
         try:
-            return xds.snapshot(config)
+            return self._compiler.snapshot(config)
         except ValueError as error:
             raise VoleryError(f"the configuration of the data plane is wrong: {error}") from error
 
     def _check_ports(self, target: xds.Snapshot) -> None:
         """Nobody else may listen where Envoy is about to; see `addresses`."""
+        if target.types[xds.LISTENERS] == self._snapshot.types[xds.LISTENERS]:
+            return
         for host, port in sorted(xds.addresses(target) - xds.addresses(self._snapshot)):
             check_port(host, port, self._fleet.pids)
 
     def _remember(self) -> None:
         """For Envoy's restart without us, and for our own."""
         try:
-            write_atomically(self._home / FALLBACK, bootstrap.fallback(self._snapshot))
+            write_atomically(self._home / FALLBACK, self._fallbacks.of(self._snapshot))
             write_atomically(self._home / APPLIED, _CONFIG.dump_json(self._in_force))
         except OSError as error:
             log.error("what Envoy was told cannot be written down: %s", error)
@@ -238,7 +244,7 @@ class EnvoyTraffic:
         if not applied.exists():
             return
         self._in_force = _CONFIG.validate_json(applied.read_bytes())
-        self._snapshot = xds.snapshot(self._in_force)
+        self._snapshot = self._compiler.snapshot(self._in_force)
         self._ads.offer(self._snapshot)
 
     # --- looking ------------------------------------------------------------------------------
@@ -266,6 +272,8 @@ class EnvoyTraffic:
         told = generation > 0 or self._snapshot != xds.Snapshot()
         ready = told and newest is not None and await newest.admin.ready()
         self._tell(ready=ready, proxies=self._fleet.pids)
+        if not self._attentive() and begun < self._status.sampled_at + CALM_SECONDS:
+            return
         in_flight = await sampler.sample(self._fleet.admins)
         self._tell(in_flight=in_flight, sampled=generation, sampled_at=begun)
 

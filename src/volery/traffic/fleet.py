@@ -125,7 +125,10 @@ class Fleet:
         if not await until(lambda: serves(new), START_SECONDS):
             words = self.last_words()
             await self._dismiss(new)
-            raise VoleryError(f"a new Envoy did not begin to serve, the old one goes on{words}")
+            raise VoleryError(
+                f"a new Envoy did not begin to serve, the old one goes on{words}",
+                hint="volery doctor, and then volery restart gateway again",
+            )
         for old in older:
             old.retire()
         limit = self._drain_seconds + PARENT_SECONDS + MARGIN_SECONDS

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from volery.decide.evidence import proxy_key, service_of_edge, service_of_group
+from volery.decide.evidence import began_after, proxy_key, service_of_edge, service_of_group
 from volery.model.evidence import Counters, ProxySample, Sample
 from volery.supervise.identity import Identity
 from volery.traffic import counters
@@ -65,6 +65,8 @@ class Meter:
     ) -> ProxySample | None:
         before = self.sample.proxies.get(name)
         if before is None:
+            # One that has just begun had counted nothing then, whenever it first answers.
+            before = ProxySample() if began_after(name, self.sample) else None
             services = None
         try:
             answer = await admin.ask(counters.query(services))
@@ -81,6 +83,7 @@ def merged(before: ProxySample, after: ProxySample, services: frozenset[str] | N
         groups=_merged(before.groups, after.groups, services, service_of_group),
         instances=after.instances,
         edges=_merged(before.edges, after.edges, services, service_of_edge),
+        rough=_merged(before.rough, after.rough, services, service_of_group),
     )
 
 

@@ -146,7 +146,8 @@ class Proxy:
     @property
     def pid(self) -> int | None:
         """The process id of Envoy, while it runs."""
-        return self.who.pid if self.who else None
+        who = self.who
+        return who.pid if who else None
 
     @property
     def shim(self) -> int | None:

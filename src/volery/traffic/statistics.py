@@ -54,9 +54,7 @@ def of_requests(caller: str) -> list[Message]:
     tags = (("via", caller), ("need", "%ROUTE_NAME%"), ("to", "%UPSTREAM_CLUSTER%"))
     return [
         _logger(_answered(), _counter(REQUESTS, tags), _histogram(LATENCY, tags, THINKING)),
-        _logger(
-            _any(_status(500), _flags(FLAGS), _grpc_fault(GRPC_FAULTS)), _counter(FAILURES, tags)
-        ),
+        _logger(_any(_status(500), _cut_off(), _grpc_fault(GRPC_FAULTS)), _counter(FAILURES, tags)),
         _logger(_any(_cut_off(), _grpc_fault(GRPC_FAULTS)), _counter(BROKEN, tags)),
         _logger(_all(_flags(FLAGS), _grpc_fault(ANSWERED_FOR)), _counter(COUNTED, tags)),
         _logger(_all(_flags(CLIENT), _grpc_fault(("UNKNOWN",))), _counter(LEFT, tags)),
@@ -109,7 +107,8 @@ def _answered() -> Message:
 
 
 def _cut_off() -> Message:
-    return _all(_grpc(invert=True), _status_below(500), _flags(FLAGS))
+    """Not what became a WebSocket: there the server hanging up is how it ends."""
+    return _all(_grpc(invert=True), _status(200), _status_below(500), _flags(FLAGS))
 
 
 def _grpc_fault(names: Iterable[str]) -> Message:

@@ -8,13 +8,16 @@ stage is sent when the one before it was acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from google.protobuf.message import Message
 
-from volery.model.ports import Edge, TrafficConfig
+from volery.model.ports import Edge, GatewayTraffic, ServiceTraffic, TrafficConfig
 from volery.traffic import clusters, listeners, routes
+from volery.traffic.memo import Memo
+from volery.traffic.routes import edge_name
 
 _PREFIX = "type.googleapis.com/envoy.config."
 CLUSTERS = _PREFIX + "cluster.v3.Cluster"
@@ -24,6 +27,7 @@ ROUTES = _PREFIX + "route.v3.RouteConfiguration"
 ORDER = (CLUSTERS, ENDPOINTS, LISTENERS, ROUTES)
 
 Resources = Mapping[str, Message]
+Services = Mapping[str, ServiceTraffic]
 
 
 @dataclass(frozen=True)
@@ -40,20 +44,79 @@ class Snapshot:
 
 def snapshot(config: TrafficConfig) -> Snapshot:
     """What Envoy has to know to do what the configuration says."""
-    http_edges = [edge for edge in config.edges if not _is_tcp(config, edge)]
-    listening = [listeners.edge_listener(edge, _is_tcp(config, edge)) for edge in config.edges]
-    routing = [routes.edge_routes(edge, config.services) for edge in http_edges]
-    if config.gateway is not None:
-        listening.append(listeners.gateway_listener(config.gateway))
-        routing.append(routes.gateway_routes(config.gateway, config.services))
-    return Snapshot(
-        {
-            CLUSTERS: _by_name(clusters.clusters(config.services, config.edges)),
-            ENDPOINTS: {item.cluster_name: item for item in clusters.assignments(config.services)},
-            LISTENERS: _by_name(listening),
-            ROUTES: _by_name(routing),
+    return Compiler().snapshot(config)
+
+
+class Compiler:
+    """Compiles one configuration after the other; what is made of the same stays the same object.
+
+    Each resource is made of the parts that are handed to it here and of nothing else: clusters of a
+    service and the edges to it, an edge of itself and its need, the gateway of the services it
+    routes to.
+    """
+
+    def __init__(self) -> None:
+        self._services: Memo[ServiceTraffic] = Memo()
+        self._resources: Memo[list[Message]] = Memo()
+
+    def snapshot(self, config: TrafficConfig) -> Snapshot:
+        """What Envoy has to know to do what the configuration says."""
+        services = {
+            name: self._services.get(name, service, partial(_same, service))
+            for name, service in config.services.items()
         }
-    )
+        edges = [(edge, _is_tcp(edge, services)) for edge in config.edges]
+        compiled = Snapshot(
+            {
+                CLUSTERS: _by_name(self._clusters(services, config.edges)),
+                ENDPOINTS: {item.cluster_name: item for item in self._endpoints(services)},
+                LISTENERS: _by_name(self._listeners(edges, config.gateway)),
+                ROUTES: _by_name(self._routes(edges, config.gateway, services)),
+            }
+        )
+        self._services.sweep()
+        self._resources.sweep()
+        return compiled
+
+    def _clusters(self, services: Services, edges: Iterable[Edge]) -> Iterator[Message]:
+        callers: dict[str, list[Edge]] = {}
+        for edge in edges:
+            callers.setdefault(edge.need, []).append(edge)
+        for name, service in services.items():
+            mine = callers.get(name, [])
+            make = partial(clusters.clusters, {name: service}, mine)
+            yield from self._resources.get((CLUSTERS, name), (service, mine), make)
+
+    def _endpoints(self, services: Services) -> Iterator[Message]:
+        for name, service in services.items():
+            make = partial(clusters.assignments, {name: service})
+            yield from self._resources.get((ENDPOINTS, name), service, make)
+
+    def _listeners(
+        self, edges: Iterable[tuple[Edge, bool]], gateway: GatewayTraffic | None
+    ) -> Iterator[Message]:
+        for edge, tcp in edges:
+            make = partial(_edge_listener, edge, tcp)
+            yield from self._resources.get((LISTENERS, edge_name(edge)), (edge, tcp), make)
+        if gateway is not None:
+            make = partial(_gateway_listener, gateway)
+            yield from self._resources.get(LISTENERS, gateway, make)
+
+    def _routes(
+        self,
+        edges: Iterable[tuple[Edge, bool]],
+        gateway: GatewayTraffic | None,
+        services: Services,
+    ) -> Iterator[Message]:
+        for edge, tcp in edges:
+            if not tcp:
+                need = _only(services, edge.need)
+                make = partial(_edge_routes, edge, need)
+                yield from self._resources.get((ROUTES, edge_name(edge)), (edge, need), make)
+        if gateway is not None:
+            routed = _only(services, *(route.service for route in gateway.routes))
+            make = partial(_gateway_routes, gateway, routed)
+            yield from self._resources.get(ROUTES, (gateway, routed), make)
 
 
 def stages(old: Snapshot, new: Snapshot) -> tuple[Snapshot, ...]:
@@ -85,11 +148,16 @@ def expected(state: Snapshot, url: str) -> frozenset[str]:
         return frozenset(state.types[CLUSTERS])
     if url == ROUTES:
         return frozenset(
-            _routes_of(name)
+            routes_of(name)
             for name, listener in state.types[LISTENERS].items()
             if not _forwards_tcp(listener)
         )
     return frozenset()
+
+
+def routes_of(listener: str) -> str:
+    """The name of the routes that an HTTP listener follows."""
+    return routes.GATEWAY if listener.startswith(f"{routes.GATEWAY}~") else listener
 
 
 def addresses(state: Snapshot) -> frozenset[tuple[str, int]]:
@@ -98,8 +166,32 @@ def addresses(state: Snapshot) -> frozenset[tuple[str, int]]:
     return frozenset((address.address, address.port_value) for address in found)
 
 
-def _is_tcp(config: TrafficConfig, edge: Edge) -> bool:
-    service = config.services.get(edge.need)
+def _same(service: ServiceTraffic) -> ServiceTraffic:
+    return service
+
+
+def _edge_listener(edge: Edge, tcp: bool) -> list[Message]:
+    return [listeners.edge_listener(edge, tcp)]
+
+
+def _gateway_listener(gateway: GatewayTraffic) -> list[Message]:
+    return [listeners.gateway_listener(gateway)]
+
+
+def _edge_routes(edge: Edge, need: Services) -> list[Message]:
+    return [routes.edge_routes(edge, need)]
+
+
+def _gateway_routes(gateway: GatewayTraffic, services: Services) -> list[Message]:
+    return [routes.gateway_routes(gateway, services)]
+
+
+def _only(services: Services, *names: str) -> Services:
+    return {name: services[name] for name in names if name in services}
+
+
+def _is_tcp(edge: Edge, services: Services) -> bool:
+    service = services.get(edge.need)
     return service is not None and service.protocol == "tcp"
 
 
@@ -111,15 +203,12 @@ def _forwards_tcp(listener: Message) -> bool:
     return bool(listener.filter_chains[0].filters[0].name == listeners.TCP_PROXY)
 
 
-def _routes_of(listener: str) -> str:
-    return routes.GATEWAY if listener.startswith(f"{routes.GATEWAY}~") else listener
-
-
 def _grown(old: Resources, new: Resources) -> Resources:
     """Endpoints of both; whoever served goes on serving until the routes have turned."""
     merged = {**old, **new}
     for name in old.keys() & new.keys():
-        merged[name] = _both(old[name], new[name])
+        if old[name] is not new[name]:
+            merged[name] = _both(old[name], new[name])
     return merged
 
 

@@ -302,6 +302,7 @@ def test_failure_is_told(tmp_path: Path, command: str, reason: str) -> None:
         release = await bench.release(build=["true", command, "touch never"])
         status = await bench.build(release)
         assert (status.phase, status.failed_in) == ("failed", "build")
+        assert status.build_seconds > 0 and status.test_seconds == 0
         assert re.search(reason, status.reason), status.reason
         assert not bench.src(release).exists()
         assert status.reason in bench.builder.build_log("web", release.artifact).read_text()
@@ -316,6 +317,7 @@ def test_failed_test_has_the_last_lines_with_values_masked(tmp_path: Path) -> No
         release = await bench.release(build="true", test="python t.py hunter2")
         status = await bench.build(release)
         assert (status.phase, status.failed_in) == ("failed", "test")
+        assert status.build_seconds > 0 and status.test_seconds > 0
         assert status.reason.startswith("python t.py ***: exit code 1 after ")
         assert status.tail == (*(f"line {n}" for n in range(31, 50)), "key ***")
 

@@ -27,7 +27,8 @@ def test_it_sees_what_it_is_about_and_nothing_of_ours(
     seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines())
     for name in ("PWD", "SHLVL", "_", "OLDPWD"):
         seen.pop(name, None)
-    assert seen == ENVIRONMENT | {
+    assert seen == {
+        "PATH": f"{ENVIRONMENT['PATH']}:{Path(sys.executable).parent}",
         "TOKEN": "x",
         "VOLERY_APP": "shop",
         "VOLERY_ENVIRONMENT": "dev",

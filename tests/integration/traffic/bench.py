@@ -62,9 +62,11 @@ async def eventually(
 
 
 @contextlib.asynccontextmanager
-async def opened(home: Path, drain_seconds: float = 1.0) -> AsyncIterator[EnvoyTraffic]:
+async def opened(
+    home: Path, drain_seconds: float = 1.0, wake: Callable[[], None] = lambda: None
+) -> AsyncIterator[EnvoyTraffic]:
     """An environment's traffic, Envoy ended afterwards whatever happens."""
-    traffic = EnvoyTraffic(home, lambda: None, drain_seconds=drain_seconds)
+    traffic = EnvoyTraffic(home, wake, drain_seconds=drain_seconds)
     await traffic.open()
     try:
         yield traffic

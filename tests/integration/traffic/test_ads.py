@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc.aio
+from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
 from integration.traffic.bench import gateway, run, service
@@ -16,7 +18,7 @@ from integration.traffic.bench import gateway, run, service
 from volery.model.application import Need
 from volery.model.ports import Edge, TrafficConfig
 from volery.traffic.ads import SERVICE, DiscoveryServer
-from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, snapshot
+from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, snapshot
 
 PATIENCE_SECONDS = 30
 FAR = "127.0.0.1:9"
@@ -185,7 +187,7 @@ def endpoints_of(server: DiscoveryServer) -> Message:
     (stream,) = server._streams
     known = stream.types[ENDPOINTS]
     return discovery_pb2.DiscoveryResponse(
-        type_url=ENDPOINTS, version_info=str(known.sent), nonce=known.nonce
+        type_url=ENDPOINTS, version_info=str(known.sent.version), nonce=known.nonce
     )
 
 
@@ -220,3 +222,76 @@ def test_an_answer_to_something_older_is_not_an_answer(tmp_path: Path) -> None:
             assert (await first, await second) == (None, None)
 
     run(test())
+
+
+def moved(address: str, *more: str) -> Snapshot:
+    """The same with other endpoints of web, in its first group."""
+    before = config(100, *more)
+    web = service(a=(100, address), b=(0, FAR))
+    return snapshot(replace(before, services={**before.services, "web": web}))
+
+
+def test_only_what_changed_is_sent(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with conversation(tmp_path) as (server, paper):
+            both = (*WEB, "more~a", "more~b")
+            server.offer(snapshot(config(100, "more")))
+            await settle(paper, both)
+            delivering = asyncio.create_task(server.deliver(moved("127.0.0.1:10", "more")))
+            said = await paper.take(ENDPOINTS, *both)
+            assert [named(item) for item in said.resources] == ["web~a"]
+            assert await delivering is None
+
+    run(test())
+
+
+def test_everything_is_sent_while_an_answer_is_missing(tmp_path: Path) -> None:
+    """The proxy may have taken what it has not answered yet, and must be brought back from it."""
+
+    async def test() -> None:
+        async with conversation(tmp_path) as (server, paper):
+            server.offer(snapshot(config()))
+            await settle(paper)
+            first = asyncio.create_task(server.deliver(moved("127.0.0.1:10")))
+            await paper.hear()
+            second = asyncio.create_task(server.deliver(snapshot(config())))
+            assert len((await paper.take(ENDPOINTS, *WEB)).resources) == 2
+            assert (await first, await second) == (None, None)
+
+    run(test())
+
+
+def test_after_a_refusal_everything_is_sent(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with conversation(tmp_path) as (server, paper):
+            server.offer(snapshot(config()))
+            await settle(paper)
+            delivering = asyncio.create_task(server.deliver(moved("127.0.0.1:10")))
+            await paper.refuse(await paper.hear(), "not like this", *WEB)
+            assert await delivering == "not like this"
+            delivering = asyncio.create_task(server.deliver(snapshot(config())))
+            assert len((await paper.take(ENDPOINTS, *WEB)).resources) == 2
+            assert await delivering is None
+
+    run(test())
+
+
+def test_what_was_wanted_no_more_is_sent_when_it_is_wanted_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with conversation(tmp_path) as (server, paper):
+            server.offer(snapshot(config()))
+            await settle(paper)
+            said = endpoints_of(server)
+            await paper.accept(said, "web~a")
+            await paper.accept(said, *WEB)
+            again = await paper.take(ENDPOINTS, *WEB)
+            assert [named(item) for item in again.resources] == ["web~b"]
+
+    run(test())
+
+
+def named(resource: Message) -> str:
+    """Which cluster endpoints are of."""
+    assignment = endpoint_pb2.ClusterLoadAssignment()
+    resource.Unpack(assignment)
+    return str(assignment.cluster_name)

@@ -61,16 +61,16 @@ def test_what_envoy_refuses_changes_nothing(
             port = free_port()
             config = TrafficConfig(gateway(port), {"web": service(a=(100, one.address))})
             first = await apply(traffic, config)
-            honest = xds.snapshot
+            honest = xds.Compiler.snapshot
 
-            def spoiled(wish: TrafficConfig) -> xds.Snapshot:
-                state = honest(wish)
+            def spoiled(_: xds.Compiler, wish: TrafficConfig) -> xds.Snapshot:
+                state = honest(xds.Compiler(), wish)
                 listeners = dict(state.types[xds.LISTENERS])
                 for listener in listeners.values():
                     listener.filter_chains[0].filters[0].typed_config.Pack(StringValue(value="no"))
                 return state.with_types(listeners=listeners)
 
-            monkeypatch.setattr(xds, "snapshot", spoiled)
+            monkeypatch.setattr(xds.Compiler, "snapshot", spoiled)
             worse = replace(config, services={**config.services, "new": service()})
             traffic.apply(worse, first.acknowledged + 1)
             await eventually(lambda: traffic.observe().rejected, "refused")
@@ -78,7 +78,7 @@ def test_what_envoy_refuses_changes_nothing(
             assert status.acknowledged == first.acknowledged
             assert "StringValue" in str(status.rejected)
             assert await answers(port)
-            monkeypatch.setattr(xds, "snapshot", honest)
+            monkeypatch.setattr(xds.Compiler, "snapshot", honest)
             traffic.apply(worse, first.acknowledged + 2)
             await eventually(lambda: traffic.observe().acknowledged == first.acknowledged + 2)
             assert traffic.observe().rejected is None

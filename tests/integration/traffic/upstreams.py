@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
+import time
 from collections.abc import AsyncIterator
 
 import grpc.aio
@@ -129,3 +132,113 @@ async def tcp_echo(name: str) -> AsyncIterator[str]:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+
+
+class Unruly:
+    """An HTTP/1.1 server that misbehaves as the path says: `/status/N`, `/reset` (RST at once),
+    `/close` (no answer), `/cut` (half an answer), `/stall` (half an answer, then nothing), `/hang`,
+    `/sleep/SECONDS`; `seconds` is how long
+    each request took here."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.address = ""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Unruly]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await self._one(reader, writer):
+                pass
+        writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        path = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
+        begun = time.monotonic()
+        kind, _, how = path.strip("/").partition("/")
+        if kind in ("cut", "stall"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            await writer.drain()
+        if kind in ("hang", "stall"):
+            await reader.read()  # until the other side gives up
+        if kind == "reset":
+            reset(writer)
+        if kind in ("cut", "stall", "hang", "reset", "close"):
+            return False
+        if kind == "sleep":
+            await asyncio.sleep(float(how))
+        status = how if kind == "status" else "200"
+        self.seconds.append(time.monotonic() - begun)
+        writer.write(f"HTTP/1.1 {status} Whatever\r\ncontent-length: 2\r\n\r\nok".encode())
+        return True
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with RST."""
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def tcp_unruly() -> AsyncIterator[str]:
+    """A TCP server that resets when told `reset` and answers anything else; yields its address."""
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            if await reader.read(100) == b"reset":
+                reset(writer)
+                return
+            writer.write(b"ok")
+        writer.close()
+
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+@contextlib.asynccontextmanager
+async def grpc_unruly(answers: asyncio.Event) -> AsyncIterator[str]:
+    """A gRPC server: `Say` ends with the status it is asked for, and with `OK` once `answers` is
+    set; `Stream` repeats, and ends with the status it is told."""
+
+    async def say(request: StringValue, context: grpc.aio.ServicerContext) -> StringValue:
+        if request.value == "OK":
+            await answers.wait()
+            return request
+        raise await context.abort(grpc.StatusCode[request.value], "as you wish")
+
+    async def stream(
+        requests: AsyncIterator[StringValue], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[StringValue]:
+        async for request in requests:
+            if request.value in grpc.StatusCode.__members__:
+                await context.abort(grpc.StatusCode[request.value], "as you wish")
+            yield request
+
+    coding = {
+        "request_deserializer": StringValue.FromString,
+        "response_serializer": StringValue.SerializeToString,
+    }
+    handlers = {
+        "Say": grpc.unary_unary_rpc_method_handler(say, **coding),
+        "Stream": grpc.stream_stream_rpc_method_handler(stream, **coding),
+    }
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Echo", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        answers.set()
+        await server.stop(0)

@@ -2,109 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from simulation.adapters import Behaviour, SimBuilder, SimEngine, SimTraffic, Timeline
-from simulation.outside import SimOutside
 from starlette.testclient import TestClient
+from unit.api.plane import SimPlane, body
 
-from volery.api.app import ENDPOINTS, LogLine, LogQuery, create_app
-from volery.control.controller import Controller, Ports
-from volery.control.operations import Operations
-from volery.control.specs import instance_spec
-from volery.model.application import Application, Service
-from volery.model.errors import Code, VoleryError
-from volery.store.memory import MemoryStore
-
-APP = {
-    "app": "birds",
-    "gateway": {"port": 8080, "routes": [{"path": "/", "service": "shop"}]},
-    "services": {
-        "shop": {"run": "serve", "scale": 2, "needs": ["catalog"]},
-        "catalog": {"run": "serve"},
-    },
-}
-
-
-@dataclass(frozen=True)
-class FakeArtifact:
-    digest: str
-
-
-class FakeSources:
-    """Sources whose digest a test can change."""
-
-    def __init__(self) -> None:
-        self.version = "aaaaaaaa"
-
-    async def prepare(self, name: str, service: Service, root: Path) -> FakeArtifact:
-        return FakeArtifact(self.version)
-
-    async def digest(self, name: str, service: Service, root: Path) -> str:
-        return self.version
-
-
-class FakeSecrets:
-    def versions(self, names: tuple[str, ...]) -> Mapping[str, int]:
-        return {name: 1 for name in names if name == "KNOWN"}
-
-
-def release_id(name: str, artifact: str, spec: Service, secrets: Mapping[str, int]) -> str:
-    return f"{name}@{artifact}"
-
-
-class SimPlane:
-    """A control plane whose time goes on when the test says so."""
-
-    def __init__(self) -> None:
-        self.line = Timeline(1)
-        engine = SimEngine(self.line, lambda release: Behaviour())
-        self.engine = engine
-        self.traffic = SimTraffic(self.line, engine)
-        builder = SimBuilder(self.line, lambda release: "")
-        self.store = MemoryStore()
-        ports = Ports(self.store, engine, self.traffic, builder, SimOutside(self.line), self.line)
-        edge = self.traffic.edge_port
-        self.controller = Controller(
-            ports, lambda world, item: instance_spec(world, item, Path("/x"), edge, lambda _: {})
-        )
-        self.sources = FakeSources()
-        self.operations = Operations(
-            self.controller, self.sources, FakeSecrets(), release_id, lambda: None
-        )
-        self.stopping = asyncio.Event()
-
-    def run(self, seconds: float = 8.0) -> None:
-        end = self.line.time + seconds
-        while self.line.time < end:
-            self.line.after(0.1, lambda: None)
-            self.line.run_next()
-            while self.controller.tick():
-                pass
-
-    def processes(self) -> dict[str, Any]:
-        return {"control_plane": 1, "envoy": [2], "shims": []}
-
-    def gateway_ready(self) -> bool:
-        return True
-
-    def check_gateway(self, host: str, port: int) -> None:
-        if port == 1:
-            raise VoleryError("port 1 is in use", code=Code.CONFLICT)
-
-    async def replace_gateway(self) -> None:
-        raise VoleryError("no Envoy here")
-
-    async def changed(self, seconds: float) -> None:
-        self.stopping.set()
-
-    async def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
-        yield LogLine(0.0, f"{service}-1", "hello")
+from volery.api.app import ENDPOINTS, create_app
 
 
 @pytest.fixture
@@ -116,11 +20,6 @@ def plane() -> SimPlane:
 def api(plane: SimPlane) -> Iterator[TestClient]:
     with TestClient(create_app(plane)) as client:
         yield client
-
-
-def body(**more: Any) -> dict[str, Any]:
-    application = Application.model_validate(APP).model_dump(mode="json")
-    return {"application": application, "environment": "dev", "root": "/src"} | more
 
 
 def test_up_then_status_has_the_contracts_fields(plane: SimPlane, api: TestClient) -> None:
@@ -189,6 +88,9 @@ REFUSALS = [
     ("POST", "/v1/services/catalog/scale", b'{"instances": 5000}', 422),
     ("GET", "/v1/nothing", None, 404),
     ("GET", "/v1/events?after=x", None, 422),
+    ("GET", "/v1/events?since=yesterday", None, 422),
+    ("GET", "/v1/services/catalog/logs?since=x", None, 422),
+    ("GET", "/v1/services/catalog/logs?lines=many", None, 422),
 ]
 
 
@@ -202,6 +104,30 @@ def test_refusals_are_one_clear_object(
     assert answer.status_code == status
     error = answer.json()["error"]
     assert set(error) == {"code", "message", "hint", "where"} and error["message"]
+
+
+WORDS = [
+    ("scale", b'{"instances": "many"}', "instances", "must be a whole number"),
+    ("scale", b'{"instances": 1.5}', "instances", "must be a whole number"),
+    ("scale", b'{"instances": -1}', "instances", "must be at least 0"),
+    ("scale", b"{}", "instances", "is missing"),
+    ("scale", b'{"instances": 1, "count": 2}', "count", "is not known here"),
+    ("scale", b'{"instances": 1', "", "the body is no JSON: EOF while parsing an object at"),
+    ("restart", b"[]", "", "must be a mapping"),
+    ("restart", b'{"by": 3}', "by", "must be text"),
+    ("restart", b'{"by": "' + b"x" * 201 + b'"}', "by", "must have at most 200 characters"),
+]
+
+
+@pytest.mark.parametrize(("verb", "content", "where", "message"), WORDS)
+def test_what_is_wrong_with_a_body_is_said_in_our_words(
+    api: TestClient, verb: str, content: bytes, where: str, message: str
+) -> None:
+    answer = api.post(f"/v1/services/catalog/{verb}", content=content)
+    error = answer.json()["error"]
+    assert answer.status_code == 422 and error["where"] == where and error["hint"]
+    assert error["message"].startswith(message), error
+    assert "nput" not in error["message"] and "tring" not in error["message"]
 
 
 def test_refused_before_anything_changes(plane: SimPlane, api: TestClient) -> None:

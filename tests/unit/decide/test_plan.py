@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from unit.decide.worlds import application, running
 
 from volery.decide.order import find_cycle, start_order, waits_for
@@ -48,6 +50,28 @@ def test_a_new_release_replaces_and_says_whom_it_touches() -> None:
         "[2] replace catalog: catalog@1 -> catalog@2 (rolling), its source changed"
     ]
     assert steps[0].blast_radius == "callers storefront; 2 instances"
+
+
+@pytest.mark.parametrize(
+    ("block", "gap"),
+    [
+        (
+            {"state": {"volume": "data"}},
+            "a gap: the only instance stops before its successor starts, the volume has one writer",
+        ),
+        ({"state": {"volume": "data"}, "scale": 2}, ""),
+        (
+            {"deploy": {"strategy": "recreate"}, "scale": 2},
+            "a gap: every old instance stops before a new one starts",
+        ),
+        ({}, ""),
+    ],
+)
+def test_a_gap_is_said_before_it_comes(block: dict[str, Any], gap: str) -> None:
+    app = application(store=block)
+    (step,) = make_plan(running(app), app, {"store": made("store", "2", app)})
+    assert step.verb == "replace"
+    assert step.blast_radius.partition("instances; ")[2] == gap
 
 
 def test_what_differs_is_named() -> None:

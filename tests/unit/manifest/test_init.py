@@ -144,6 +144,30 @@ def test_a_compose_file_that_cannot_be_read(folder: Folder) -> None:
     ]
 
 
+def test_a_procfile_next_to_a_compose_file_is_left_out_and_said_so(folder: Folder) -> None:
+    files = {
+        "compose.yaml": "services: {web: {build: ., command: serve}, api: {build: api}}",
+        "Procfile": "web: serve\nworker: python -m jobs\n",
+        "api/Procfile": "web: python api.py\n",
+        "api/Dockerfile": "CMD python api.py",
+    }
+    draft = detect(folder(files))
+    assert [service.name for service in draft.services] == ["web", "api"]
+    said = "Procfile is left out, compose.yaml says what runs"
+    assert draft.notes == [
+        f"{said}; not taken over: worker: python -m jobs",
+        f"api/{said}",
+    ]
+    assert f"# {draft.notes[0]}" in render(draft)
+
+
+def test_a_compose_file_of_images_leaves_the_procfile_in_force(folder: Folder) -> None:
+    files = {"compose.yaml": "services: {db: {image: pg}}", "Procfile": "web: serve\n"}
+    draft = detect(folder(files))
+    assert [service.name for service in draft.services] == ["web"]
+    assert not any("left out" in note for note in draft.notes)
+
+
 def test_only_images(folder: Folder) -> None:
     draft, application = written(folder({"compose.yaml": "services: {db: {image: x}}"}))
     assert list(application.services) == ["web"]

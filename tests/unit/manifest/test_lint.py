@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from volery.manifest.lint import INACTIVE, Finding, lint
+from volery.manifest.lint import INACTIVE, Finding, lint, unset_secrets
 from volery.model.application import Application
 from volery.model.fields import WRITTEN
 
@@ -29,6 +29,36 @@ def findings(severity: str, services: dict[str, Any], **rest: Any) -> list[str]:
 def warnings(**services: Any) -> list[str]:
     return findings("warning", {name.replace("_", "-"): service for name, service in
                                 services.items()})  # fmt: skip
+
+
+def test_several_writers_and_nobody_says_who_is_first() -> None:
+    store = {"protocol": "tcp", "state": {"volume": "data"}}
+    said = (
+        "services.db.state: 3 instances write a volume each, and without `role` nothing tells "
+        "which of them is the primary; use scale: 1, or say role"
+    )
+    assert warnings(db=store | {"scale": 3}) == [said]
+    assert warnings(db=store | {"scale": {"min": 1, "max": 3}}) == [said]
+    assert warnings(db=store | {"scale": 1}) == []
+    assert warnings(db=store | {"scale": 3, "state": {"volume": "data", "role": "./r"}}) == []
+
+
+def test_secrets_that_are_not_set_are_named() -> None:
+    application = Application.model_validate(
+        {
+            "app": "shop",
+            "services": {
+                "web": {"run": "x", "secrets": ["A", "B"]},
+                "api": {"run": "x", "secrets": ["B"]},
+            },
+        }
+    )
+    found = [f"{item.path}: {item.message}" for item in unset_secrets(application, {"A"})]
+    assert found == [
+        "services.web.secrets: B is not set here: volery secret set B",
+        "services.api.secrets: B is not set here: volery secret set B",
+    ]
+    assert not list(unset_secrets(application, {"A", "B"}))
 
 
 def test_nothing_to_say() -> None:
@@ -190,27 +220,18 @@ def test_what_has_no_effect_yet_is_said_where_it_is_written() -> None:
             "needs": {"b": {"when_unavailable": "keep_trying", "importance": "critical"}},
             "scale": {"min": 1, "max": 3},
             "steady_state": {"errors": "< 1%"},
-            "deploy": {
-                "strategy": "canary", "steps": ["5%"], "at_most": "1m", "on_inconclusive": "pause",
-                "approve": True,
-            },
+            "deploy": {"strategy": "canary", "steps": ["5%"]},
         },
         "b": {"state": {"volume": "v", "role": "r", "switchover": "s"}},
     }  # fmt: skip
     places = {
-        "dev": {"overrides": {"b": {"deploy": {"strategy": "canary"}}}},
+        "dev": {},
         "cloud": {"engine": "kubernetes"},
         "box": {"engine": "docker"},
     }
     notes = findings("note", services, environments=places)
     assert all(": not active yet: " in note for note in notes)
     assert [note.split(": ")[0] for note in notes] == [
-        "services.a.deploy.strategy",
-        "environments.dev.overrides.b.deploy.strategy",
-        "services.a.deploy.steps",
-        "services.a.deploy.at_most",
-        "services.a.deploy.on_inconclusive",
-        "services.a.deploy.approve",
         "services.a.scale",
         "services.a.steady_state",
         "services.a.needs.b.when_unavailable",

@@ -170,6 +170,17 @@ def test_the_fallback_holds_everything_and_asks_nobody() -> None:
     assert text.count('"routeConfig"') == 2
 
 
+def test_what_is_made_of_the_same_stays_the_same_object() -> None:
+    inside = edge("api", 20_100)
+    compiler = xds.Compiler()
+    before = compiler.snapshot(config(inside, web=service(), api=service()))
+    web = service(group(100, "web-1", "web-2"))
+    after = compiler.snapshot(config(inside, web=web, api=service()))
+    for url in xds.ORDER:
+        for name, message in after.types[url].items():
+            assert (message is before.types[url][name]) == (not name.startswith("web~"))
+
+
 # --- properties -----------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["web", "api", "db"])
@@ -212,6 +223,15 @@ def configs(draw: st.DrawFn) -> TrafficConfig:
     if draw(st.booleans()):
         wish = replace(wish, gateway=gateway(*(GatewayRoute(f"/{name}", name) for name in found)))
     return wish
+
+
+@given(st.lists(configs(), min_size=2, max_size=4))
+def test_one_after_the_other_is_the_same_as_each_alone(wishes: list[TrafficConfig]) -> None:
+    compiler, fallbacks = xds.Compiler(), bootstrap.Fallbacks()
+    for wish in wishes:
+        state = compiler.snapshot(wish)
+        assert state == snapshot(wish)
+        assert fallbacks.of(state) == bootstrap.fallback(snapshot(wish))
 
 
 def targets(state: Snapshot) -> dict[str, set[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -69,12 +69,31 @@ def _act(
 def rollback(service: str, /, *, to: str | None = None, session: Given) -> int:
     """Back to an earlier release, at once: the previous one, or the one named.
 
+    A rollout under way is turned round.
+
     Parameters
     ----------
     service: Which service.
     to: A release as `volery releases` names it; its short form will do.
     """
-    return _begin(session, f"/v1/services/{service}/rollback", {"by": session.by, "to": to})
+    body = {"by": session.by, "to": to}
+    begun = session.client.post(f"/v1/services/{service}/rollback", body)
+    found = [
+        item for item in follow(session.client, begun["rollouts"]) if item["service"] == service
+    ]
+    return _ended_at(session, found[-1], begun["release"])
+
+
+def _ended_at(session: Session, last: dict[str, Any], wanted: str) -> int:
+    """Turned round or rolled back: what counts is whether the release asked for serves."""
+    back = last["phase"] == "rolled_back"
+    before, serves = (last["to"], last["from"]) if back else (last["from"], last["to"])
+    reached = serves == wanted and last["phase"] in ("done", "rolled_back")
+    if session.json:
+        session.emit(last)
+    elif reached:
+        print(f"{before} -> {serves} serves")
+    return 0 if reached else exit_code([last])
 
 
 def restart(service: str, /, *, session: Given) -> int:
@@ -109,7 +128,7 @@ def scale(service: str, instances: int, /, *, session: Given) -> int:
     Parameters
     ----------
     service: Which service.
-    instances: How many.
+    instances: How many; 0 takes it down.
     """
     body = {"by": session.by, "instances": instances}
     session.client.post(f"/v1/services/{service}/scale", body)
@@ -128,5 +147,8 @@ def scale(service: str, instances: int, /, *, session: Given) -> int:
     if session.json:
         session.emit(found)
     else:
-        print(f"{service} has {instances} instance{'s' if instances != 1 else ''}")
+        nothing = (
+            "" if instances else ": it is down until it is scaled up, deployed or brought `up`"
+        )
+        print(f"{service} has {instances} instance{'s' if instances != 1 else ''}{nothing}")
     return 0

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from volery.cli.session import Given
+from volery.cli.session import Given, Session
 
 
 def init(
@@ -31,8 +31,8 @@ def init(
     target = session.file or folder / "volery.yaml"
     draft = detect(folder)
     if session.json:
-        lists = {"found": list(draft.found), "guessed": list(draft.guessed)}
-        session.emit({"manifest": render(draft)} | lists)
+        said = {"found": draft.found, "guessed": draft.guessed, "notes": draft.notes}
+        session.emit({"manifest": render(draft)} | said)
     elif dry_run:
         print(render(draft), end="")
     if dry_run:
@@ -46,10 +46,14 @@ def init(
 
 
 def check(*, session: Given) -> int:
-    """Validate the manifest, lint its policies, and say what is not active yet."""
-    from volery.manifest.lint import lint
+    """Validate the manifest, lint its policies, and say what is not active yet.
 
-    findings = lint(session.application.in_environment(session.environment))
+    Also which secrets are not set on this machine yet.
+    """
+    from volery.manifest.lint import lint, unset_secrets
+
+    application = session.application.in_environment(session.environment)
+    findings = (*unset_secrets(application, _secrets_set(session)), *lint(application))
     if session.json:
         session.emit(
             {
@@ -66,6 +70,15 @@ def check(*, session: Given) -> int:
     count = len(session.application.services)
     print(f"{session.path} is valid: {count} service{'s' if count != 1 else ''}")
     return 0
+
+
+def _secrets_set(session: Session) -> set[str]:
+    """Their names; none where the environment has no home yet."""
+    from volery.store.secrets import Secrets
+
+    if not session.home.secrets.exists():
+        return set()
+    return {item.name for item in Secrets(session.home.secrets).names()}
 
 
 def schema() -> int:

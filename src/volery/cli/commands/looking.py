@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from volery.cli.session import Given, Session, seconds
 from volery.model.errors import Code, VoleryError
 
+if TYPE_CHECKING:
+    from volery.api.places import LogQuery
+
 LOOK_EVERY_SECONDS = 0.5
+PAST_EVENTS = 1000
+TAIL_EVENTS = 10
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative=())]
 Watch = Annotated[bool, Parameter(name=["--watch", "-w"], negative=())]
 
@@ -153,7 +159,8 @@ def events(
     /,
     *,
     follow: Follow = False,
-    limit: int = 1000,
+    since: str | None = None,
+    limit: int | None = None,
     session: Given,
 ) -> int:
     """What happened and why, oldest first; one JSON object a line with --output json.
@@ -161,19 +168,27 @@ def events(
     Parameters
     ----------
     service: Only about this one.
-    follow: Go on with what happens from now on.
-    limit: At most so many of the past.
+    follow: The last few (or those since, or the limit), then what happens from now on.
+    since: Only this far back: 10m, 1h.
+    limit: At most so many of the past: 1000, or 10 with -f.
     """
-    found = session.client.get("/v1/events", service=service, limit=limit)["events"]
-    for item in found:
+    if limit is None:
+        limit = TAIL_EVENTS if follow and since is None else PAST_EVENTS
+    found = session.client.get("/v1/events", service=service, limit=limit, since=_moment(since))
+    for item in found["events"]:
         _show_event(session, item)
     if follow:
-        after = found[-1]["seq"] if found else 0
         for item in session.client.stream(
-            "/v1/events", after=after, service=service, follow="true"
+            "/v1/events", after=found["last"], service=service, follow="true"
         ):
             _show_event(session, item)
     return 0
+
+
+def _moment(since: str | None) -> float | None:
+    """So long ago, in Unix seconds."""
+    back = seconds("--since", since)
+    return None if back is None else datetime.now(UTC).timestamp() - back
 
 
 def _show_event(session: Session, item: dict[str, Any]) -> None:
@@ -192,32 +207,80 @@ def logs(
     *,
     follow: Follow = False,
     since: str | None = None,
+    previous: Annotated[bool, Parameter(name=["--previous", "-p"], negative=())] = False,
     lines: int | None = None,
     instance: str | None = None,
+    timestamps: Annotated[bool, Parameter(name=["--timestamps", "-t"], negative=())] = False,
     session: Given,
 ) -> int:
-    """What the instances of a service wrote, secrets masked.
+    """What the instances of a service wrote, secrets masked; also where no control plane runs.
+
+    Those that are there; where none is, those of the release that was there last.
 
     Parameters
     ----------
     service: Whose.
     follow: Go on with what is written from now on.
-    since: Only this far back: 10m, 1h.
+    since: Only this far back: 10m, 1h; also of instances that are gone by now.
+    previous: Only of instances that are gone, as long as their logs are kept.
     lines: Only the last so many of each instance.
     instance: Only this one.
+    timestamps: When each line was noticed, exact to a quarter of a second.
     """
-    back = seconds("--since", since)
-    start = None if back is None else datetime.now(UTC).timestamp() - back
-    stream = session.client.stream(
-        f"/v1/services/{service}/logs",
-        follow="true" if follow else None,
-        since=start,
-        lines=lines,
-        instance=instance,
-    )
-    for item in stream:
-        if session.json:
-            print(json.dumps(item), flush=True)
-        else:
-            print(f"{item['instance']} | {item['text']}", flush=True)
+    from volery.api.places import LogQuery
+
+    query = LogQuery(instance, _moment(since), lines, follow and not previous, previous)
+    show = partial(_show_line, session, timestamps)
+    try:
+        for item in _logged(session, service, query):
+            show(item)
+    except VoleryError as error:
+        if error.code is not Code.NO_CONTROL_PLANE or not _from_files(
+            session, service, query, show
+        ):
+            raise
     return 0
+
+
+def _logged(session: Session, service: str, query: LogQuery) -> Iterator[dict[str, Any]]:
+    return session.client.stream(
+        f"/v1/services/{service}/logs",
+        follow="true" if query.follow else None,
+        previous="true" if query.previous else None,
+        since=query.since,
+        lines=query.lines,
+        instance=query.instance,
+    )
+
+
+def _from_files(
+    session: Session, service: str, query: LogQuery, show: Callable[[dict[str, Any]], None]
+) -> bool:
+    """Whether there was something to show without a control plane."""
+    import asyncio
+
+    from volery.api import wire
+    from volery.api.offline import offline_logs
+
+    found = offline_logs(session.home, service, query)
+    if found is None:
+        return False
+    print("no control plane runs here; this is what the files have", file=sys.stderr)
+
+    async def go_on() -> None:
+        async for line in found.follow(asyncio.Event()):
+            show(wire.log_line(line))
+
+    if query.follow:
+        asyncio.run(go_on())
+    for line in () if query.follow else found.past():
+        show(wire.log_line(line))
+    return True
+
+
+def _show_line(session: Session, timestamps: bool, item: dict[str, Any]) -> None:
+    if session.json:
+        print(json.dumps(item), flush=True)
+        return
+    at = f"{item['at']}  " if timestamps else ""
+    print(f"{at}{item['instance']} | {item['text']}", flush=True)

@@ -99,9 +99,15 @@ def _code(rollouts: list[Any]) -> int:
     return exit_code(rollouts)
 
 
+def _begun(session: Session, accepted: dict[str, Any]) -> list[Any]:
+    """The rollouts as they are now."""
+    found = session.client.get("/v1/rollouts", ids=",".join(accepted["rollouts"]))["rollouts"]
+    return [item for item in found if item["id"] in accepted["rollouts"]]
+
+
 def _detached(session: Session, accepted: dict[str, Any]) -> int:
     if session.json:
-        session.emit(accepted)
+        session.emit({"plan": accepted["plan"], "rollouts": _begun(session, accepted)})
     else:
         print("begun; follow it with: volery status --watch")
     return 0
@@ -183,34 +189,49 @@ def deploy(
         "force": force,
     }
     accepted = session.client.post("/v1/apply", body)
-    if detach:
-        return _detached(session, accepted)
-    rollouts = _follow(session, accepted, limit)
-    unchanged = [step["service"] for step in accepted["plan"] if step["verb"] != "replace"]
-    _show_deploy(session, rollouts, [name for name in unchanged if not _in(name, rollouts)])
-    return _code(rollouts)
-
-
-def _in(name: str, rollouts: list[Any]) -> bool:
-    return any(item["service"] == name for item in rollouts)
-
-
-def _show_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) -> None:
+    rollouts = _begun(session, accepted) if detach else _follow(session, accepted, limit)
+    changing = {item["service"] for item in rollouts}
+    unchanged = [step["service"] for step in accepted["plan"] if step["service"] not in changing]
     if session.json:
-        path = "/v1/services/{}/rollout"
-        same = [session.client.get(path.format(name), live="true") for name in unchanged]
-        found = rollouts + [item | {"changed": False} for item in same]
-        session.emit(found[0] if len(found) == 1 else {"rollouts": found})
-        return
+        _emit_deploy(session, rollouts, unchanged)
+    else:
+        _show_deploy(session, rollouts, unchanged, detach)
+    return 0 if detach else _code(rollouts)
+
+
+def _emit_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) -> None:
+    path = "/v1/services/{}/rollout"
+    same = [session.client.get(path.format(name), live="true") for name in unchanged]
+    found = rollouts + [item | {"changed": False} for item in same]
+    session.emit(found[0] if len(found) == 1 else {"rollouts": found})
+
+
+def _show_deploy(
+    session: Session, rollouts: list[Any], unchanged: list[str], detached: bool
+) -> None:
     for name in unchanged:
         print(f"{name} is unchanged")
+    if detached:
+        for item in rollouts:
+            print(
+                f"{item['id']} is begun; follow it with: volery rollout {item['service']} --watch"
+            )
+        return
     latest = {item["service"]: item for item in rollouts}
     for item in latest.values():
         spent = format_duration(sum(item["seconds"].values()))
         if item["phase"] == "done":
             print(f"{item['to']} serves (took {spent})")
         elif item["phase"] == "rolled_back":
-            print(f"{item['to']} was refused; {item['from']} serves")
+            print(f"{item['to']} {_what_became(session, item)}; {item['from']} serves")
+
+
+def _what_became(session: Session, rollout: dict[str, Any]) -> str:
+    """Of a release that does not serve: the word that `releases` has for it."""
+    found = session.client.get(f"/v1/services/{rollout['service']}/releases")["releases"]
+    state = next((item["state"] for item in found if item["release"] == rollout["to"]), "")
+    words = {"failed": "could not be built", "refused": "was refused"}
+    return words.get(state, "was taken back")
 
 
 def down(
@@ -251,7 +272,10 @@ def _delete(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise VoleryError(f"cannot delete {folder}: {error.strerror}") from None
+        raise VoleryError(
+            f"cannot delete {folder}: {error.strerror}",
+            hint=f"rm -r {folder}, as the user who owns what is in it",
+        ) from None
 
 
 def _until_gone(session: Session) -> None:

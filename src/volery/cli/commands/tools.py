@@ -135,5 +135,5 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     try:
         print(build_app().generate_completion(shell=shell))
     except ValueError as error:
-        raise VoleryError(str(error), code=Code.INVALID) from None
+        raise VoleryError(str(error), code=Code.INVALID, hint="bash, zsh or fish") from None
     return 0

@@ -63,6 +63,8 @@ def _show_trouble(name: str, service: Json) -> None:
     rollout = service["rollout"]
     if rollout:
         out().print(f"{name}: {rollout_line(rollout)}")
+    elif not service["desired"]:
+        out().print(f"{name}: scaled to 0: volery scale {name} N starts it")
     for item in service["instances"]:
         if item["state"] in ("unready", "failed", "starting") and item["detail"]:
             out().print(f"{item['id']}: {styled(item['state'])}: {escape(item['detail'])}")

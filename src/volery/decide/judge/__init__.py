@@ -8,9 +8,10 @@ it works, is in docs/explanation/how-releases-are-judged.md and docs/benchmarks-
 
 from volery.decide.judge.forecast import detects, enough
 from volery.decide.judge.history import History, empty, remember, requests_per_second
+from volery.decide.judge.look import look
 from volery.decide.judge.policy import Policy, policy_of
 from volery.decide.judge.replay import replay
-from volery.decide.judge.state import State, begin, evidence, look, step
+from volery.decide.judge.state import State, begin, evidence, step
 from volery.decide.judge.verdict import judge
 
 __all__ = [

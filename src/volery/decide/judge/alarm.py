@@ -1,18 +1,21 @@
 """What is so plainly wrong that no comparison is needed: everything failing, instances crashing.
 
 Each alarm is a cumulative sum of log-likelihood ratios (Page 1954) that never goes below zero. By
-Lorden's bound it is above `h` wrongly at most once in `exp(h)` looks with something bad in them;
-`FAILING` therefore means at most one false alarm in a thousand hours of looking every second while
-the release fails no more than the old one does or has done (as far as `phi` is right).
+Lorden's bound it wrongly exceeds `h` at most once in `exp(h)` looks with something bad in them:
+once in a hundred hours of looking every second, if the release fails no more than the old one does
+or just did. Failures come in clumps: their sizes are taken to be geometric with the over-dispersion
+`phi`, so that each failure may count only as much as the tail of such clumps allows.
 """
 
 from __future__ import annotations
 
 import math
 
-FAILING = math.log(3600 * 1000)
+FAILING = math.log(3600 * 100)
 HALF = 0.5
 """The failing release this looks for fails half of the requests that would not fail anyway."""
+NEAR = 0.1
+"""How near to the point where a clump's size could explain anything a failure may count."""
 CRASHING = 10.0
 CRASH_SECONDS = 30.0
 """The crashing release this looks for: an exit of an instance every so often."""
@@ -21,14 +24,25 @@ CALM_SECONDS = 3600.0
 MOST = 1000.0
 
 
+def stakes(usual: float, phi: float) -> tuple[float, float]:
+    """By how much a failure raises the alarm and every request lowers it.
+
+    Clumps of failures begin at a rate of `usual / size` a request, of geometric size with the mean
+    `size = (phi + 1) / 2`. The two cancel in expectation: E exp(raise * failures) = exp(lower).
+    """
+    usual = min(max(usual, 1e-6), 1 - 1e-6)
+    again = 1 - 2 / (max(phi, 1.0) + 1)
+    ratio = 1 + (1 - usual) * HALF / usual
+    if again > 0:
+        ratio = min(ratio, (1 - NEAR * (1 - again)) / again)
+    clumps = (1 - again) * ratio / (1 - again * ratio) - 1
+    return math.log(ratio), usual * (1 - again) * clumps
+
+
 def failing(level: float, requests: float, failures: float, usual: float, phi: float) -> float:
     """The alarm after one more tick; `usual` is the share of failures that would be no surprise."""
-    usual = min(max(usual, 1e-6), 1 - 1e-6)
-    expected = usual + (1 - usual) * HALF
-    failures = min(failures, requests)
-    worse = failures * math.log(expected / usual)
-    better = (requests - failures) * math.log((1 - expected) / (1 - usual))
-    return min(max(0.0, level + (worse + better) / phi), MOST)
+    up, down = stakes(usual, phi)
+    return min(max(0.0, level + failures * up - requests * down), MOST)
 
 
 def crashing(level: float, instance_seconds: float, exits: float, usual: float) -> float:

@@ -15,10 +15,11 @@ by bit (`late`), so that a release that turns bad late is caught as well.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ODDS = (1.15, 1.4, 2.0, 3.5, 8.0, 25.0, 120.0)
 """How many times worse the bets assume the release to be."""
+_EXCESSES = tuple(odds - 1 for odds in ODDS)
 EARLY = 0.7
 """Share of the wealth that is bet from the start."""
 LATE_SECONDS = 300.0
@@ -29,17 +30,27 @@ MOST = 1e15
 """Wealth is cut here: more says nothing, and products stay finite."""
 
 
-@dataclass(frozen=True)
-class Bets:
-    """What each bet is worth now, and for how many seconds there was something to bet on."""
+class Bets(NamedTuple):
+    """What each bet is worth now, and for how many seconds there was something to bet on. May be
+    fewer than `ODDS`: what half of the requests do anyway cannot become 25 times as often."""
 
     early: tuple[float, ...] = (EARLY / len(ODDS),) * len(ODDS)
     late: tuple[float, ...] = (0.0,) * len(ODDS)
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Counts:
+def bets_for(share: float) -> Bets:
+    """New bets on events that are usually this share of all."""
+    count = bets_count(share)
+    return Bets((EARLY / count,) * count, (0.0,) * count)
+
+
+def bets_count(share: float) -> int:
+    """How many of `ODDS` make sense for events that are usually this share of all."""
+    return max(3, sum(odds * share <= 2 for odds in ODDS))
+
+
+class Counts(NamedTuple):
     """Exposure (requests or instance-seconds) and bad events of both arms."""
 
     n: float
@@ -70,17 +81,21 @@ def surprise(counts: Counts, rho: float, delta: float, phi: float) -> tuple[floa
     return more, phi * (spread + (1 - share) ** 2 * tolerated), share
 
 
-def factors(counts: Counts, rho: float, delta: float, phi: float) -> list[float]:
+def factors(
+    counts: Counts, rho: float, delta: float, phi: float, count: int = len(ODDS)
+) -> list[float]:
     """By what each of the bets grows in a tick. Each has an expectation of at most 1 if the new
     release is no worse than tolerated. Both arms must have exposure."""
     more, variance, share = surprise(counts, rho, delta, phi)
     steepest = STEEPEST / math.sqrt(variance) if variance > 0 else math.inf
+    half, worse = variance / 2, more >= 0
     result = []
-    for odds in ODDS:
-        bet = min((odds - 1) / (phi * (1 + (odds - 1) * share)), steepest)
+    for excess in _EXCESSES[:count]:
+        bet = excess / (phi * (1 + excess * share))
+        bet = min(bet, steepest)
         x = bet * more
-        grown = 1 + x + x * x / 2 if x >= 0 else 1 / (1 - x + x * x / 2)
-        result.append(grown / (1 + bet * bet * variance / 2))
+        grown = 1 + x + x * x / 2 if worse else 1 / (1 - x + x * x / 2)
+        result.append(grown / (1 + bet * bet * half))
     return result
 
 
@@ -88,10 +103,12 @@ def place(bets: Bets, counts: Counts, rho: float, delta: float, phi: float, dt: 
     """The bets after one tick of `dt` seconds; without exposure in both arms nothing moves."""
     if counts.n <= 0 or counts.n_control <= 0:
         return bets
-    grown = factors(counts, rho, delta, phi)
-    stake = (kept(bets.seconds) - kept(bets.seconds + dt)) / len(ODDS)
-    return Bets(
-        tuple([min(w * f, MOST) for w, f in zip(bets.early, grown, strict=True)]),
-        tuple([min((w + stake) * f, MOST) for w, f in zip(bets.late, grown, strict=True)]),
-        bets.seconds + dt,
-    )
+    count = len(bets.early)
+    grown = factors(counts, rho, delta, phi, count)
+    seconds = bets.seconds + dt
+    stake = (kept(bets.seconds) - kept(seconds)) / count
+    early = [wealth * factor for wealth, factor in zip(bets.early, grown, strict=True)]
+    late = [(wealth + stake) * factor for wealth, factor in zip(bets.late, grown, strict=True)]
+    if max(early) > MOST or max(late) > MOST:
+        early, late = ([min(wealth, MOST) for wealth in part] for part in (early, late))
+    return Bets(tuple(early), tuple(late), seconds)

@@ -96,7 +96,5 @@ def _bets_growth(policy: Policy, phi: float, n: float, bad: float, arms: Counts)
 
 
 def _alarm_growth(policy: Policy, phi: float, usual: float, bad: float) -> float:
-    surprise = min(policy.rho * usual + policy.delta, 0.99)
-    half = surprise + (1 - surprise) * alarm.HALF
-    up, down = math.log(half / surprise), math.log((1 - half) / (1 - surprise))
-    return (bad * up + (1 - bad) * down) / phi
+    up, down = alarm.stakes(policy.rho * usual + policy.delta, phi)
+    return bad * up - down

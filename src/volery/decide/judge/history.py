@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from volery.decide.judge.policy import LEVELS
 from volery.decide.judge.tails import above, edges
@@ -25,6 +26,8 @@ PRIOR_PHI, PRIOR_WEIGHT = 1.5, 5.0
 """Before anything was seen, events are taken to be a little clumped."""
 DOUBT_PHI, DOUBT_WEIGHT = 2.0, 10.0
 """For promotion the prior is sceptical: a thin history must not vouch for a release."""
+CAUTION = 1.0
+"""What was measured from few events may be too low by so many standard deviations, roughly."""
 LEAST_PHI, LEAST_PHI_SLOW = 1.0, 0.5
 EVERY_SECONDS = 60.0
 """So often the latency edges follow the old release."""
@@ -32,8 +35,7 @@ FEW = 1e-5
 """Buckets with a smaller share of all requests are forgotten."""
 
 
-@dataclass(frozen=True)
-class Rate:
+class Rate(NamedTuple):
     """Exposure and bad events, both fading."""
 
     n: float = 0.0
@@ -47,6 +49,9 @@ class Rate:
         """With one more tick."""
         keep = math.exp(-seconds / RATE_SECONDS)
         return Rate(self.n * keep + n, self.k * keep + k)
+
+
+NOTHING = Rate()
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Spread:
 class Metric:
     """What is known of one kind of bad event."""
 
-    rate: Rate = Rate()
+    rate: Rate = NOTHING
     across: tuple[Spread, ...] = ()
     along: tuple[Spread, ...] = ()
 
@@ -85,14 +90,14 @@ class History:
     the share above it of each latency level."""
 
     seconds: float = 0.0
-    traffic: Rate = Rate()
+    traffic: Rate = NOTHING
     errors: Metric = field(default_factory=lambda: Metric(across=_both(), along=_both()))
     latency: Mapping[int, float] = field(default_factory=dict)
     edges: Mapping[float, int] = field(default_factory=dict)
     slow: Mapping[float, Metric] = field(default_factory=dict)
     edged_at: float = 0.0
-    exits: Rate = Rate()
-    saturation: Rate = Rate()
+    exits: Rate = NOTHING
+    saturation: Rate = NOTHING
 
 
 def empty() -> History:
@@ -249,5 +254,12 @@ def over_dispersion(metric: Metric, prior: float, weight: float, frozen: bool) -
     spreads = compared or metric.along[:1]
     if frozen:
         spreads = (*spreads, *metric.along)
-    found = [(spread.seen + prior * weight) / (spread.due + weight) for spread in spreads]
-    return max(found, default=prior)
+    return max(
+        (
+            (spread.seen + prior * weight)
+            / (spread.due + weight)
+            * (1 + CAUTION / math.sqrt(spread.due + weight))
+            for spread in spreads
+        ),
+        default=prior * (1 + CAUTION / math.sqrt(weight)),
+    )

@@ -10,8 +10,8 @@ import math
 from typing import Literal
 
 from volery.decide.judge.bets import wealth
-from volery.decide.judge.policy import Policy, coldness, level_name, tolerated_shift
-from volery.decide.judge.state import Counter, Promise, State, against_promise, weight
+from volery.decide.judge.policy import Policy, coldness
+from volery.decide.judge.state import Counter, Level, Promise, State, against_promise, weight
 from volery.decide.judge.tails import quantile
 from volery.decide.judge.trust import confidence
 from volery.model.evidence import BUCKETS_PER_OCTAVE, Line, floor_ms
@@ -49,7 +49,7 @@ def milliseconds(value: float) -> str:
 
 def lines_of(policy: Policy, state: State) -> tuple[Line, ...]:
     """One line for each metric and for each promise."""
-    levels = [_latency(policy, state, level, edge) for level, edge in state.edges.items()]
+    levels = [_latency(policy, state, name, level) for name, level in state.levels.items()]
     promises = [_promise(policy, state, *item) for item in state.promises.items()]
     rest = [_exits(policy, state), _saturation(policy, state)]
     return (_errors(policy, state), *levels, *rest, *promises)
@@ -116,12 +116,11 @@ def _errors(policy: Policy, state: State) -> Line:
     return _line(policy, "errors", counter, text, True, (value, control, limit))
 
 
-def _latency(policy: Policy, state: State, level: float, edge: int) -> Line:
-    name = level_name(level)
+def _latency(policy: Policy, state: State, name: str, level: Level) -> Line:
     counter = state.counters[name]
-    value = _quantile_ms(state.latency, level)
-    control = _quantile_ms(state.latency_control, level)
-    limit = floor_ms(edge + tolerated_shift(policy, edge))
+    value = _quantile_ms(state.latency, level.quantile)
+    control = _quantile_ms(state.latency_control, level.quantile)
+    limit = floor_ms(level.edge + level.shift)
     text = f"{name} {_ms(value)} against {_ms(control)}, limit {_ms(limit)}, n = {counter.n:,.0f}"
     return _line(policy, name, counter, text, True, (value, control, limit))
 

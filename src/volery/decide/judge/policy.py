@@ -53,7 +53,7 @@ class Policy:
     cold_octaves: float = 1.0
     """... and this many octaves slower (1.0: twice as slow)."""
     min_dwell_seconds: float = MIN_DWELL_SECONDS
-    error_risk: float = 0.01
+    error_risk: float = 0.02
     """A step must rule out that the next one makes this share of all requests fail in addition.
     The judge goes on watching there."""
     error_risk_last: float = 0.005

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from volery.decide.judge.history import History
+from volery.decide.judge.look import look
 from volery.decide.judge.policy import Policy
-from volery.decide.judge.state import State, begin, look
+from volery.decide.judge.state import State, begin
 from volery.decide.judge.verdict import judge
 from volery.model.evidence import Arm, Judgement
 

@@ -6,6 +6,7 @@ its requests stays below. A request in the edge's bucket or above is slow at tha
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 from volery.model.evidence import Latency
@@ -41,13 +42,12 @@ def _edge(histogram: Mapping[int, float], buckets: Sequence[int], most: float) -
 
 def above(latency: Latency, at: Sequence[int]) -> list[int]:
     """How many requests are in each of these (ascending) buckets or above."""
-    counts = [0] * len(at)
+    counts = [0] * (len(at) + 1)
     for bucket, number in latency.items():
-        for index, edge in enumerate(at):
-            if bucket < edge:
-                break
-            counts[index] += number
-    return counts
+        counts[bisect_right(at, bucket)] += number
+    for index in range(len(at) - 1, 0, -1):
+        counts[index] += counts[index + 1]
+    return counts[1:]
 
 
 def quantile(histogram: Mapping[int, float], level: float) -> int | None:

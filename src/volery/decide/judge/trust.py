@@ -11,7 +11,7 @@ anybody. See Grünwald, de Heide & Koolen (2024) and Turner, Ly & Grünwald (202
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from volery.decide.judge.bets import Counts
 
@@ -23,8 +23,7 @@ HOPED = 0.05
 """A good release may use this share of the margin: one failure must not end all trust."""
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(NamedTuple):
     """What the bets on the release are worth, from the step's start and from later."""
 
     early: float = EARLY

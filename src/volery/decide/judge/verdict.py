@@ -50,13 +50,13 @@ def judge(
 
 def _alarm(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
     errors, exits = state.counters["errors"], state.counters["exits"]
-    if state.failing >= alarm.FAILING:
+    if state.alarms.failing >= alarm.FAILING:
         reason = (
             f"the new release fails its requests: {percent(_share(errors.k, errors.n))} of"
             f" {errors.n:,.0f} failed, and {_control_failed(errors)} of the old one's"
         )
         return Judgement("abort", reason, lines)
-    if state.crashing >= alarm.CRASHING:
+    if state.alarms.crashing >= alarm.CRASHING:
         reason = (
             f"the new release's instances crash: {exits.k:,.0f} exits in"
             f" {exits.n:,.0f} s of running, against {exits.k_control:,.0f} of the old one's"

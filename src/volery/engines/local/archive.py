@@ -32,6 +32,13 @@ def find(home: Path, instance: str) -> Path | None:
     return max(found, key=_when, default=None)
 
 
+def kept(home: Path, service: str) -> list[tuple[str, Path]]:
+    """The instances of a service that are gone and their folders, the one that left last at the
+    end; an id that came again is there several times."""
+    folders = sorted((home / "logs" / service).glob("*-*"), key=_when)
+    return [(_of(folder), folder) for folder in folders]
+
+
 def prune(home: Path, service: str) -> None:
     """Delete the oldest folders of a service that are too many or too much."""
     total = 0

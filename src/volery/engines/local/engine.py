@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from volery.engines.local import archive
+from volery.engines.local import archive, usage
 from volery.engines.local.about import About
 from volery.engines.local.instance import Instance, shown
 from volery.model.masking import Masking
@@ -23,6 +23,8 @@ from volery.supervise.process import Supervised
 
 LOOK_SECONDS = 1.0
 """Between two looks at everything, in case a bell was not heard."""
+ATTENDED_SECONDS, OTHERS_SECONDS = 1.0, 5.0
+"""Between two measurements of what the instances of a service use."""
 LOG_BYTES = 8 * 1024 * 1024
 AT_ONCE = 16
 KEPT_MASKINGS = 1000
@@ -41,6 +43,7 @@ class LocalEngine:
         self._instances: dict[str, Instance] = {}
         self._maskings: dict[str, Masking | None] = {}
         self._bell = Bell(home / "bell", self._rung)
+        self._attended: frozenset[str] = frozenset()
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -59,6 +62,7 @@ class LocalEngine:
         for task in asked:
             task.cancel()
         self._later(self._look_now_and_then())
+        self._later(self._measure_now_and_then())
 
     async def close(self) -> None:
         """Let go of everything; all instances run on."""
@@ -72,6 +76,10 @@ class LocalEngine:
     def observe(self) -> Mapping[str, Observation]:
         """Every instance it knows of, by id."""
         return {identity: instance.seen for identity, instance in self._instances.items()}
+
+    def attend(self, services: frozenset[str]) -> None:
+        """Measure what the instances of these services use once a second, of others rarely."""
+        self._attended = services
 
     def start(self, spec: InstanceSpec) -> None:
         """Run this instance. For a known one only its secrets are learnt."""
@@ -112,11 +120,6 @@ class LocalEngine:
         kept = archive.find(self._home, instance)
         return [] if kept is None else shown(kept, self._masking_of(instance, kept), lines)
 
-    def folder_of(self, instance: str) -> Path | None:
-        """Where `supervise.logs` finds what an instance wrote, also after `forget`."""
-        known = self._instances.get(instance)
-        return known.folder if known is not None else archive.find(self._home, instance)
-
     def shims(self) -> tuple[int, ...]:
         """The process ids of the shims."""
         found = (instance.shim for instance in self._instances.values())
@@ -148,6 +151,27 @@ class LocalEngine:
             await asyncio.sleep(LOOK_SECONDS)
             for instance in list(self._instances.values()):
                 instance.look()
+
+    async def _measure_now_and_then(self) -> None:
+        all_at = time.monotonic()
+        while True:
+            await asyncio.sleep(ATTENDED_SECONDS)
+            now = time.monotonic()
+            everybody = now >= all_at + OTHERS_SECONDS
+            all_at = now if everybody else all_at
+            await self._measure(None if everybody else self._attended)
+
+    async def _measure(self, services: frozenset[str] | None) -> None:
+        trees = {
+            identity: tree
+            for identity, instance in self._instances.items()
+            if (services is None or instance.about.service in services) and (tree := instance.tree)
+        }
+        used = await asyncio.to_thread(usage.measure, trees) if trees else {}
+        for identity, tree in trees.items():
+            instance = self._instances.get(identity)
+            if instance is not None and instance.tree == tree:
+                instance.note(used.get(identity))
 
     async def _clean_up(self, instance: Instance) -> None:
         try:

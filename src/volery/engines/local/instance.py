@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from volery.engines.health import HealthWatch
 from volery.engines.local.about import About
+from volery.engines.local.usage import Tree, Usage
 from volery.engines.probes import Target
 from volery.model.errors import VoleryError
 from volery.model.masking import Masking
@@ -54,6 +55,7 @@ class Instance:
         self.unattended = asyncio.Event()
         """Its shim has gone, and was reaped if it was our child."""
         self._failure = ""
+        self._usage: Usage | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     # --- wishes ---
@@ -121,6 +123,18 @@ class Instance:
     def shim(self) -> int | None:
         """The process id of its shim."""
         return self._shim.identity.pid if self._shim is not None else None
+
+    @property
+    def tree(self) -> Tree | None:
+        """The processes that run for it."""
+        if self._status is None or self._child is None or not self._child_alive:
+            return None
+        return Tree(self._status.shim.pid, self._child.identity.pid, self._status.cgroups)
+
+    def note(self, usage: Usage | None) -> None:
+        """Show what it uses. That changes all the time, so nobody is told."""
+        self._usage = usage
+        self.seen = self._with_usage(self.seen)
 
     # --- carrying them out ---
 
@@ -282,9 +296,21 @@ class Instance:
             exit=self._exit(),
             enforced=status.enforced if status else {},
         )
+        if seen.pid != self.seen.pid:
+            self._usage = None
+        seen = self._with_usage(seen)
         if seen != self.seen:
             self.seen = seen
             self._changed()
+
+    def _with_usage(self, seen: Observation) -> Observation:
+        used = self._usage
+        return replace(
+            seen,
+            cpu_seconds=used.cpu_seconds if used else None,
+            memory=used.memory if used else None,
+            measured_at=used.at if used else None,
+        )
 
     @property
     def _stopping(self) -> bool:

@@ -167,15 +167,17 @@ def tree_memory(root: int, limit: int) -> int:
     """Bytes used by the tree. Shared pages are only told apart when a first sum exceeds the limit,
     for that is dearer."""
     pids = [stat.pid for stat in descendants(root)]
-    resident = sum(_resident(pid) for pid in pids)
-    return resident if resident <= limit else sum(_proportional(pid) for pid in pids)
+    total = sum(resident(pid) for pid in pids)
+    return total if total <= limit else sum(proportional(pid) for pid in pids)
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Bytes that a process has in memory, shared ones included; 0 if it is gone."""
     fields = read_text(f"/proc/{pid}/statm").split()
     return int(fields[1]) * resource.getpagesize() if len(fields) > 1 else 0
 
 
-def _proportional(pid: int) -> int:
+def proportional(pid: int) -> int:
+    """Bytes that a process has in memory, its part of shared ones; 0 if it is gone."""
     found = re.search(r"^Pss:\s+(\d+) kB$", read_text(f"/proc/{pid}/smaps_rollup"), re.M)
-    return int(found[1]) * 1024 if found else _resident(pid)
+    return int(found[1]) * 1024 if found else resident(pid)

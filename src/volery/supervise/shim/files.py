@@ -14,19 +14,26 @@ if TYPE_CHECKING:
 
 def write_durably(name: str, document: object) -> None:
     """Replace a JSON file so that a crash at any moment leaves the old or the new one, on disk."""
-    temporary = name + ".tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        _write_all(fd, json.dumps(document).encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.rename(temporary, name)
+    replace(name, document, on_disk=True)
     folder = os.open(os.path.dirname(name) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def replace(name: str, document: object, on_disk: bool = False) -> None:
+    """Replace a JSON file so that whoever reads it, and whoever is killed, finds the old or the new
+    one. Only after a power cut it may be torn, unless it had to be `on_disk`."""
+    temporary = name + ".tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(fd, json.dumps(document).encode())
+        if on_disk:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, name)
 
 
 def overwrite(name: str, document: object) -> None:

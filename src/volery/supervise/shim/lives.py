@@ -21,12 +21,19 @@ import zlib
 
 from volery.supervise.shim.cgroups import Cgroups, tree_memory
 from volery.supervise.shim.child import Command, Held, NotStarted, may_open
-from volery.supervise.shim.files import overwrite, read_document, unlink, write_durably
+from volery.supervise.shim.files import (
+    overwrite,
+    read_document,
+    replace,
+    unlink,
+    write_durably,
+)
 from volery.supervise.shim.log import Log
 from volery.supervise.shim.processes import Stat, descendants, send, signal_name, stat_of
 
 TYPE_CHECKING = False  # typing would cost as much
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from volery.supervise.shim.child import Spec
@@ -249,13 +256,19 @@ class Shim:
             self.decide()
 
     def hatch(self, held: Held) -> str:
-        """Let a held process go on once it is known on disk; if that is full, all the same."""
+        """Let a held process go on once it is known; if the disk is full, all the same.
+
+        Known to whoever looks and whoever succeeds us: that takes no wait for the disk (16 ms
+        measured), which only a power cut could tell, and no process survives that. It is forced
+        to disk right after.
+        """
         try:
             self.child = stat_of(held.pid)
             if self.cgroups:
                 self.cgroups.join(held.pid)
                 self.kills_before = self.cgroups.out_of_memory_kills()
-            self.save()
+            self.save(replace)
+            self.dirty = True
         finally:
             why = held.release()
         return why
@@ -278,7 +291,7 @@ class Shim:
             self.over_memory = True
             self.kill()
 
-    def save(self) -> None:
+    def save(self, write: Callable[[str, object], None] = write_durably) -> None:
         """Write down what is, and tell whoever listens. Tried again if the disk is full."""
         document = {
             "shim": self.identity,
@@ -296,7 +309,7 @@ class Shim:
             "cgroups": sorted(self.cgroups.made) if self.cgroups else [],
         }
         try:
-            write_durably("state.json", document)
+            write("state.json", document)
         except OSError as error:
             self.complain(error)
             self.dirty = not self.squeeze_in(document)

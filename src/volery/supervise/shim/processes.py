@@ -22,7 +22,7 @@ def boot_id() -> str:
 class Stat:
     """What /proc/PID/stat says: who the parent is, whether it lives, and since when."""
 
-    __slots__ = ("parent", "pid", "session", "state", "ticks")
+    __slots__ = ("cpu_ticks", "parent", "pid", "session", "state", "ticks")
 
     def __init__(self, pid: int, fields: list[str]) -> None:
         self.pid = pid
@@ -30,6 +30,8 @@ class Stat:
         self.parent = int(fields[1])
         self.session = int(fields[3])
         self.ticks = int(fields[19])
+        # Its own time, and that of the children it waited for.
+        self.cpu_ticks = sum(map(int, fields[11:15]))
 
     @classmethod
     def mine(cls) -> Stat:

@@ -8,12 +8,13 @@ saturation (their wealth stays at 1), no promises.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from volery.decide.judge import alarm, bets, trust
+from volery.decide.judge import alarm, bets, history, trust
 from volery.decide.judge.history import (
     DOUBT_PHI,
     DOUBT_WEIGHT,
@@ -26,8 +27,9 @@ from volery.decide.judge.history import (
     SHORT,
     SPREAD_SECONDS,
 )
+from volery.decide.judge.look import FEWEST_REQUESTS, LONGEST_WAIT, RECENT
 from volery.decide.judge.policy import Policy, coldness, error_margin, slow_margin
-from volery.decide.judge.state import RECENT, WEIGHTS
+from volery.decide.judge.state import WEIGHTS
 
 Array = NDArray[np.float64]
 ODDS = np.array(bets.ODDS)[:, None, None]
@@ -118,14 +120,18 @@ class Spreads:
 
     def phi(self, prior: float, weight: float) -> Array:
         """The over-dispersion, [metric, run]."""
-        return np.asarray((self.seen + prior * weight) / (self.due + weight))
+        due = self.due + weight
+        caution = 1 + history.CAUTION / np.sqrt(due)
+        return np.asarray((self.seen + prior * weight) / due * caution)
 
 
 class Past:
     """`history.History` of all runs: errors by parts, latency levels of the whole."""
 
-    def __init__(self, levels: int, runs: int) -> None:
-        self.n, self.k = np.zeros((1 + levels, runs)), np.zeros((1 + levels, runs))
+    def __init__(self, levels: Sequence[float], runs: int) -> None:
+        self.levels = tuple(levels)
+        size = (1 + len(self.levels), runs)
+        self.n, self.k = np.zeros(size), np.zeros(size)
         self.errors = [Spreads(SHORT, False), Spreads(LONG, False)]
         self.slow = [Spreads(SHORT, True)]
 
@@ -149,16 +155,22 @@ class Judges:
     """One judge for each run."""
 
     def __init__(self, policy: Policy, past: Past) -> None:
+        counts = [len(bets.ODDS), *(bets.bets_count(1 - level) for level in past.levels)]
+        index = np.arange(len(bets.ODDS))[:, None]
+        self.share = np.where(index < np.array(counts), 1 / np.array(counts), 0.0)[:, :, None]
         self.policy = policy
         self.phi = past.phi(PRIOR_PHI, PRIOR_WEIGHT)
         self.doubt = np.maximum(self.phi, past.phi(DOUBT_PHI, DOUBT_WEIGHT))
         self.n, self.k = past.n.copy(), past.k.copy()
         metrics, runs = self.n.shape
         size = (len(bets.ODDS), metrics, runs)
-        self.early = np.full(size, bets.EARLY / len(bets.ODDS))
+        self.early = np.broadcast_to(bets.EARLY * self.share, size).copy()
         self.late = np.zeros(size)
         self.seconds = np.zeros((metrics, runs))
         self.failing, self.usual = np.zeros(runs), np.zeros(runs)
+        self.waited = np.zeros(runs)
+        nothing = np.zeros((metrics, runs))
+        self.waiting = Tick(nothing, nothing, nothing, nothing, nothing)
         self.age = 0.0
         parts = np.array([WEIGHTS["errors"]] + [6 / (metrics - 1)] * (metrics - 1))
         self.weights = (parts / (sum(WEIGHTS.values()) + 6))[:, None]
@@ -182,18 +194,32 @@ class Judges:
         delta = np.zeros((len(self.n), 1))
         delta[0] = self.policy.delta + cold
         self._alarm(tick, cold)
-        self._vouch(tick)
+        self.age += 1
+        tick, dt = self._enough(tick)
+        self._vouch(tick, dt)
         grown = factors(tick, self.rho, delta, self.phi)
-        there = ((tick.n > 0) & (tick.n_control > 0)) * 1.0
+        there = ((tick.n > 0) & (tick.n_control > 0)) * dt
         stake = self._kept(self.seconds) - self._kept(self.seconds + there)
         self.early = np.minimum(self.early * grown, bets.MOST)
-        self.late = np.minimum((self.late + stake / len(bets.ODDS)) * grown, bets.MOST)
+        self.late = np.minimum((self.late + stake * self.share) * grown, bets.MOST)
         self.seconds = self.seconds + there
-        keep = math.exp(-1 / RATE_SECONDS)
+        keep = np.exp(-dt / RATE_SECONDS)
         some = (tick.n > 0) | (tick.n_control > 0)
         self.n = np.where(some, self.n * keep + tick.n_control, self.n)
         self.k = np.where(some, self.k * keep + tick.k_control, self.k)
-        self.age += 1
+
+    def _enough(self, tick: Tick) -> tuple[Tick, Array]:
+        """What there is to bet on now, and of how many seconds; the rest waits."""
+        there = (tick.n[0] + tick.n_control[0]) > 0
+        self.waited = self.waited + there
+        names = ("n", "k", "far", "n_control", "k_control")
+        sums = [getattr(self.waiting, name) + getattr(tick, name) for name in names]
+        ready = (sums[0][0] >= FEWEST_REQUESTS) | (self.waited >= LONGEST_WAIT)
+        ready = ready & there
+        dt = np.where(ready, self.waited, 0.0)
+        self.waiting = Tick(*(np.where(ready, 0.0, values) for values in sums))
+        self.waited = np.where(ready, 0.0, self.waited)
+        return Tick(*(np.where(ready, values, 0.0) for values in sums)), dt
 
     def evidence(self) -> Array:
         """`state.evidence`, by run."""
@@ -217,9 +243,9 @@ class Judges:
     def _rate(self) -> Array:
         return (self.k + 0.05) / (self.n + 50.0)
 
-    def _vouch(self, tick: Tick) -> None:
+    def _vouch(self, tick: Tick, dt: Array) -> None:
         gain = log_trust(tick, self._rate(), self.promote_rho, self.margin, self.doubt)
-        there = ((tick.n > 0) & (tick.n_control > 0)) * 1.0
+        there = ((tick.n > 0) & (tick.n_control > 0)) * dt
         size = (1 - trust.EARLY) * trust.LATE_SECONDS
         after = self.trust_seconds + there
         stake = size / (trust.LATE_SECONDS + self.trust_seconds) - size / (
@@ -236,8 +262,9 @@ class Judges:
         policy = self.policy
         usual = policy.rho * np.maximum(self._rate()[0], self.usual) + policy.delta + cold
         usual = np.clip(usual, 1e-6, 1 - 1e-6)
-        expected = usual + (1 - usual) * alarm.HALF
-        failed = np.minimum(tick.k[0], tick.n[0])
-        change = failed * np.log(expected / usual)
-        change = change + (tick.n[0] - failed) * np.log((1 - expected) / (1 - usual))
-        self.failing = np.clip(self.failing + change / self.phi[0], 0.0, alarm.MOST)
+        again = 1 - 2 / (np.maximum(self.phi[0], 1.0) + 1)
+        most = (1 - alarm.NEAR * (1 - again)) / np.maximum(again, 1e-12)
+        ratio = np.minimum(1 + (1 - usual) * alarm.HALF / usual, most)
+        clumps = (1 - again) * ratio / (1 - again * ratio) - 1
+        change = tick.k[0] * np.log(ratio) - tick.n[0] * usual * (1 - again) * clumps
+        self.failing = np.clip(self.failing + change, 0.0, alarm.MOST)

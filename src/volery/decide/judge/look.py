@@ -1,0 +1,286 @@
+"""How one tick of evidence moves the state of a judgement.
+
+Missing data moves nothing but the release's age; nonsense is refused. Requests are bet on five at
+least together, or those of five seconds: what follows each other so closely hangs together. The
+alarms see every tick at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from volery.decide.judge import alarm
+from volery.decide.judge.bets import Bets, Counts, place
+from volery.decide.judge.history import remember
+from volery.decide.judge.policy import (
+    Policy,
+    cold_shift,
+    coldness,
+    error_margin,
+    slow_margin,
+)
+from volery.decide.judge.state import (
+    NO_ARMS,
+    NO_COUNTS,
+    Alarms,
+    Counter,
+    Promise,
+    State,
+    compare_latency,
+    evidence,
+)
+from volery.decide.judge.tails import above
+from volery.decide.judge.trust import vouch
+from volery.model.evidence import Arm
+
+LONGEST_TICK = 60.0
+FEWEST_REQUESTS, LONGEST_WAIT = 5, 5.0
+HELD_SECONDS = 30.0
+"""Instances to which nothing happens are bet on so often."""
+LEARNED_AFTER = 300.0
+"""Without a history, latency is compared once so many of the control's requests were seen."""
+EXIT_DELTA = 1 / 3600
+SATURATION_DELTA = 0.1
+RECENT = 0.7
+"""How much of what the control failed a tick ago is still no surprise."""
+
+
+def check(arm: Arm) -> None:
+    """Raises ValueError if an arm has a negative or unlike-a-number value in it."""
+    values = (arm.requests, arm.failures, arm.instance_seconds, arm.exits, arm.saturated_seconds)
+    if not (min(values) >= 0 and math.isfinite(sum(values))):
+        raise ValueError(f"evidence is nonsense: {arm}")
+    if arm.latency and min(arm.latency.values()) < 0:
+        raise ValueError(f"evidence is nonsense: less than nothing in a bucket of {arm.latency}")
+
+
+def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float) -> State:
+    """The state after one tick. Raises ValueError where an arm or the time is nonsense.
+
+    An arm without requests moves none of the comparisons of requests; one without latencies none of
+    those; instances that were not running none of exits and saturation.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"evidence is nonsense: a tick of {seconds} seconds")
+    check(canary)
+    check(control)
+    if _nothing(canary) and _nothing(control):
+        return replace(state, age=state.age + seconds)
+    cold = coldness(policy, state.age)
+    alarms = _alarms(policy, state, canary, control, cold)
+    dt = min(state.waited + min(seconds, LONGEST_TICK), LONGEST_TICK)
+    if state.waited:
+        canary = together(state.waiting[0], canary)
+        control = together(state.waiting[1], control)
+    if canary.requests < FEWEST_REQUESTS and dt < LONGEST_WAIT:
+        waiting = (canary, control)
+        return replace(state, age=state.age + seconds, waiting=waiting, waited=dt, alarms=alarms)
+    state = _learned(policy, state, control, dt)
+    moved = replace(
+        state,
+        age=state.age + seconds,
+        counters=_counters(policy, state, canary, control, cold, dt),
+        promises=_kept(policy, state, canary, control, cold, dt),
+        latency=_added(state.latency, canary.latency),
+        latency_control=_added(state.latency_control, control.latency),
+        waiting=NO_ARMS,
+        waited=0.0,
+        alarms=alarms,
+    )
+    return replace(moved, peak=evidence(moved)) if evidence(moved) > state.peak else moved
+
+
+def _nothing(arm: Arm) -> bool:
+    return not (arm.requests or arm.failures or arm.latency or arm.instance_seconds or arm.exits)
+
+
+def together(one: Arm, other: Arm) -> Arm:
+    """What a group did in two ticks."""
+    if _nothing(one):
+        return other
+    return Arm(
+        one.requests + other.requests,
+        one.failures + other.failures,
+        _added(one.latency, other.latency),
+        one.instance_seconds + other.instance_seconds,
+        one.exits + other.exits,
+        one.saturated_seconds + other.saturated_seconds,
+    )
+
+
+def _learned(policy: Policy, state: State, control: Arm, dt: float) -> State:
+    """While the latency edges are unknown they are learned from the control."""
+    if state.learning is None or not control.latency:
+        return state
+    known = remember(state.learning, [control], dt)
+    if sum(known.latency.values()) < LEARNED_AFTER:
+        return replace(state, learning=replace(known, edges={}))
+    return compare_latency(policy, state, known)
+
+
+def _counters(
+    policy: Policy, state: State, canary: Arm, control: Arm, cold: float, dt: float
+) -> dict[str, Counter]:
+    old = state.counters
+    failed = Counts(
+        max(canary.requests, canary.failures),
+        canary.failures,
+        max(control.requests, control.failures),
+        control.failures,
+    )
+    exits = Counts(canary.instance_seconds, canary.exits, control.instance_seconds, control.exits)
+    saturated = Counts(
+        canary.instance_seconds,
+        canary.saturated_seconds,
+        control.instance_seconds,
+        control.saturated_seconds,
+    )
+    rho, delta = policy.rho, policy.delta + policy.cold_errors * cold
+    margin = (policy.promote_rho, error_margin(policy, state.next_weight))
+    return {
+        "errors": _moved(old["errors"], failed, failed.k, (rho, delta), margin, dt),
+        "exits": _held(old["exits"], exits, rho, EXIT_DELTA, dt),
+        "saturation": _held(old["saturation"], saturated, rho, SATURATION_DELTA, dt),
+        **_slow_counters(policy, state, canary, control, cold, dt),
+    }
+
+
+def _slow_counters(
+    policy: Policy, state: State, canary: Arm, control: Arm, cold: float, dt: float
+) -> dict[str, Counter]:
+    if not canary.latency and not control.latency:
+        return {name: state.counters[name] for name in state.levels}
+    levels = state.levels.values()
+    extra = cold_shift(policy, cold)
+    n, n_control = sum(canary.latency.values()), sum(control.latency.values())
+    slow = above(control.latency, [edge for _, edge, _ in levels])
+    worse = above(canary.latency, [edge + shift + extra for _, edge, shift in levels])
+    far_worse = above(canary.latency, [edge + 2 * shift for _, edge, shift in levels])
+    margin = (policy.promote_rho_slow, slow_margin(policy, state.next_weight))
+    return {
+        name: _moved(
+            state.counters[name],
+            Counts(n, worse[i], n_control, slow[i]),
+            far_worse[i],
+            (1.0, 0.0),
+            margin,
+            dt,
+        )
+        for i, name in enumerate(state.levels)
+    }
+
+
+def _moved(
+    counter: Counter,
+    counts: Counts,
+    far_worse: float,
+    tolerated: tuple[float, float],
+    margin: tuple[float, float],
+    dt: float,
+) -> Counter:
+    """A counter of requests after a tick; `far_worse` are the events that trust is lost by."""
+    phi, doubt, rate, bets, trust, n, k, m, j, *_ = counter
+    if counts.n <= 0 and counts.n_control <= 0:
+        return counter
+    seen = Counts(counts.n, far_worse, counts.n_control, counts.k_control)
+    return Counter(
+        phi,
+        doubt,
+        rate.after(counts.n_control, counts.k_control, dt),
+        place(bets, counts, *tolerated, phi, dt),
+        vouch(trust, seen, rate.per(), *margin, doubt, dt),
+        n + counts.n,
+        k + counts.k,
+        m + counts.n_control,
+        j + counts.k_control,
+    )
+
+
+def _held(counter: Counter, counts: Counts, rho: float, delta: float, dt: float) -> Counter:
+    """A counter of instances after a tick. Where nothing bad happens, time adds up first: it says
+    the same, and there is nearly always nothing."""
+    held = Counts(*(a + b for a, b in zip(counter.held, counts, strict=True)))
+    waited = counter.held_seconds + dt
+    moved = counter._replace(
+        rate=counter.rate.after(counts.n_control, counts.k_control, dt),
+        n=counter.n + counts.n,
+        k=counter.k + counts.k,
+        n_control=counter.n_control + counts.n_control,
+        k_control=counter.k_control + counts.k_control,
+    )
+    if not counts.k and not counts.k_control and waited < HELD_SECONDS:
+        return moved._replace(held=held, held_seconds=waited)
+    bets = place(counter.bets, held, rho, delta, counter.phi, waited)
+    return moved._replace(bets=bets, held=NO_COUNTS, held_seconds=0.0)
+
+
+def _kept(
+    policy: Policy, state: State, canary: Arm, control: Arm, cold: float, dt: float
+) -> dict[str, Promise]:
+    if not state.promises:
+        return {}
+    extra = cold_shift(policy, cold)
+    result = {}
+    for name, promise in state.promises.items():
+        if promise.edge is None:
+            arms = Counts(canary.requests, canary.failures, control.requests, control.failures)
+            loose = promise.limit + policy.cold_errors * cold
+        else:
+            arms = Counts(
+                sum(canary.latency.values()),
+                above(canary.latency, [promise.edge + extra])[0],
+                sum(control.latency.values()),
+                above(control.latency, [promise.edge])[0],
+            )
+            loose = promise.limit
+        result[name] = replace(
+            promise,
+            broken=_over(promise.broken, arms.n, arms.k, loose, promise.phi, dt),
+            worse=place(promise.worse, arms, 1.0, 0.0, promise.phi, dt),
+            control_broken=_over(
+                promise.control_broken,
+                arms.n_control,
+                arms.k_control,
+                promise.limit,
+                promise.phi,
+                dt,
+            ),
+        )
+    return result
+
+
+def _over(bets: Bets, n: float, k: float, limit: float, phi: float, dt: float) -> Bets:
+    """Bets that a rate is over a fixed limit: compared with nobody (`rho` 0)."""
+    return place(bets, Counts(n, k, 1.0, 0.0), 0.0, limit, phi, dt)
+
+
+def _added(total: Mapping[int, int], tick: Mapping[int, int]) -> Mapping[int, int]:
+    if not tick:
+        return total
+    result = dict(total)
+    for bucket, number in tick.items():
+        result[bucket] = result.get(bucket, 0) + number
+    return result
+
+
+def _alarms(policy: Policy, state: State, canary: Arm, control: Arm, cold: float) -> Alarms:
+    """The alarms after one tick. What the old release does, or did a moment ago, is no surprise."""
+    errors, exits = state.counters["errors"], state.counters["exits"]
+    now = _likely(control.failures, max(control.requests, control.failures))
+    recent = max(now, state.alarms.usual * RECENT)
+    usual = policy.rho * max(errors.rate.per(), recent) + policy.delta + policy.cold_errors * cold
+    exiting = _likely(control.exits, control.instance_seconds) if control.exits else 0.0
+    crashes = max(policy.rho * exits.rate.per(), exiting)
+    requests = max(canary.requests, canary.failures)
+    return Alarms(
+        alarm.failing(state.alarms.failing, requests, canary.failures, usual, errors.phi),
+        alarm.crashing(state.alarms.crashing, canary.instance_seconds, canary.exits, crashes),
+        recent,
+    )
+
+
+def _likely(k: float, n: float) -> float:
+    """A share that would be no surprise where `k` of `n` failed; 0 where none did."""
+    return min(1.0, (k + 2 * math.sqrt(k)) / n) if n > 0 else 0.0

@@ -1,0 +1,118 @@
+"""Whose lines `logs` shows: of instances that are there, and of those that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from volery.api.home import Home
+from volery.api.logs import Logs
+from volery.api.offline import offline_logs
+from volery.api.places import LogQuery
+from volery.model.errors import Code, VoleryError
+
+OLD, NEW = 1000.0, 2000.0
+
+
+class Room:
+    """The home of an environment in which instances have written one line each."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def wrote(self, folder: str, text: str, at: float) -> Path:
+        place = self.home / folder
+        place.mkdir(parents=True)
+        (place / "log").write_text(f"{text}\n")
+        (place / "log.index").write_text(f"0 0\n{at} {len(text) + 1}\n")
+        os.utime(place / "log", (at, at))
+        return place
+
+    def texts(self, **query: object) -> list[str]:
+        logs = Logs(self.home, "web", LogQuery(**query), ["swordfish"])  # type: ignore[arg-type]
+        logs.check()
+        return [line.text for line in logs.past()]
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    """web@bbbb serves; web@aaaa did before; web-api is somebody else."""
+    room = Room(tmp_path)
+    room.wrote("instances/web-bbbbbbbb-2", "b2 serves", NEW + 2)
+    room.wrote("instances/web-api-cccccccc-1", "not ours", NEW)
+    room.wrote("logs/web/web-aaaaaaaa-1-100", "a1 was there", OLD)
+    room.wrote("logs/web/web-aaaaaaaa-2-200", "a2 was there", OLD + 1)
+    room.wrote("logs/web/web-bbbbbbbb-1-300", "b1 crashed", NEW)
+    room.wrote("logs/web/web-bbbbbbbb-1-400", "b1 crashed again: swordfish", NEW + 1)
+    return room
+
+
+B1, AGAIN = "b1 crashed", "b1 crashed again: ***"
+
+
+def test_what_is_there(room: Room) -> None:
+    assert room.texts() == ["b2 serves"]
+
+
+def test_since_a_moment_also_what_is_gone(room: Room) -> None:
+    assert room.texts(since=NEW) == [B1, AGAIN, "b2 serves"]
+
+
+def test_only_what_is_gone(room: Room) -> None:
+    assert room.texts(previous=True) == ["a1 was there", "a2 was there", B1, AGAIN]
+    assert room.texts(previous=True, since=NEW) == [B1, AGAIN]
+
+
+def test_where_none_is_there_the_last_release_is_shown(room: Room) -> None:
+    shutil.rmtree(room.home / "instances" / "web-bbbbbbbb-2")
+    assert room.texts() == [AGAIN]
+    shutil.rmtree(room.home / "logs/web/web-bbbbbbbb-1-300")
+    shutil.rmtree(room.home / "logs/web/web-bbbbbbbb-1-400")
+    assert room.texts() == ["a1 was there", "a2 was there"]
+
+
+def test_one_instance(room: Room) -> None:
+    assert room.texts(instance="web-bbbbbbbb-2") == ["b2 serves"]
+    assert room.texts(instance="web-bbbbbbbb-1") == [AGAIN], "the newest of that name"
+    assert room.texts(instance="web-bbbbbbbb-1", previous=True) == [B1, AGAIN]
+    room.wrote("instances/web-bbbbbbbb-1", "b1 is back", NEW + 3)
+    assert room.texts(instance="web-bbbbbbbb-1") == ["b1 is back"]
+
+
+@pytest.mark.parametrize("instance", ["web-ffffffff-1", "web-api-cccccccc-1", "../instances"])
+def test_an_unknown_instance_is_refused_with_those_known(room: Room, instance: str) -> None:
+    with pytest.raises(VoleryError) as refused:
+        room.texts(instance=instance)
+    assert refused.value.code is Code.NOT_FOUND
+    assert refused.value.hint == (
+        "known: web-bbbbbbbb-2, web-bbbbbbbb-1, web-aaaaaaaa-2, web-aaaaaaaa-1"
+    )
+
+
+def test_without_a_control_plane_the_files_are_read(room: Room) -> None:
+    home = Home(room.home)
+    found = offline_logs(home, "web", LogQuery())
+    assert found is not None and [line.text for line in found.past()] == ["b2 serves"]
+    for nothing in ("shop", "../instances", "*"):
+        assert offline_logs(home, nothing, LogQuery()) is None
+
+
+def test_following_goes_on_with_a_new_instance_of_the_same_name(room: Room) -> None:
+    place = room.home / "instances" / "web-bbbbbbbb-2"
+
+    async def scenario() -> list[str]:
+        logs = Logs(room.home, "web", LogQuery(follow=True), ())
+        lines = logs.follow(asyncio.Event())
+        seen = [(await anext(lines)).text]
+        place.rename(room.home / "logs" / "web" / "web-bbbbbbbb-2-500")
+        room.wrote("instances/web-bbbbbbbb-2", "b2 is back", NEW + 4)
+        seen.append((await anext(lines)).text)
+        await lines.aclose()  # type: ignore[attr-defined]
+        return seen
+
+    seen = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert seen == ["b2 serves", "b2 is back"]

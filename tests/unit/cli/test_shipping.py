@@ -1,0 +1,94 @@
+"""`deploy`: what it prints, detached or not, and how it ends when the release is bad."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from unit.cli.desk import Desk
+
+from volery.cli.commands.looking import rollout
+from volery.cli.commands.shipping import deploy
+
+
+@pytest.fixture
+def desk() -> Desk:
+    found = Desk()
+    found.up()
+    return found
+
+
+def detached(desk: Desk, capsys: pytest.CaptureFixture[str], *services: str) -> Any:
+    capsys.readouterr()
+    assert deploy(*services, detach=True, session=desk.session("json")) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_one_service_is_one_rollout(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    found = detached(desk, capsys, "catalog")
+    assert (found["id"], found["to"]) == ("catalog-r2", "catalog@bbbbbbbb")
+    assert found["phase"] not in ("done", "failed", "rolled_back")
+    assert set(found["seconds"]) == {"build", "test", "start", "shift"}
+
+
+def test_several_are_a_list_of_them(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    found = detached(desk, capsys, "catalog", "shop")
+    assert [item["id"] for item in found["rollouts"]] == ["catalog-r2", "shop-r2"]
+
+
+def test_an_unchanged_one_is_its_last_rollout(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = detached(desk, capsys, "catalog")
+    assert (found["id"], found["phase"], found["changed"]) == ("catalog-r1", "done", False)
+
+
+def test_for_people_the_next_command_is_named(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    assert deploy("catalog", detach=True, session=desk.session()) == 0
+    assert "volery rollout catalog --watch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "state", "said"),
+    [("build", "failed", "could not be built"), ("tests", "refused", "was refused")],
+)
+def test_a_bad_release_is_exit_3_and_the_old_one_serves(
+    desk: Desk, capsys: pytest.CaptureFixture[str], wrong: str, state: str, said: str
+) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    desk.plane.bad["catalog@bbbbbbbb"] = wrong
+    assert deploy("catalog", session=desk.session()) == 3
+    assert f"catalog@bbbbbbbb {said}; catalog@aaaaaaaa serves" in capsys.readouterr().out
+    releases = desk.client.get("/v1/services/catalog/releases")["releases"]
+    assert [item["state"] for item in releases] == [state, "live"]
+
+
+@pytest.mark.parametrize("wrong", ["build", "tests"])
+def test_a_bad_first_release_is_exit_1(wrong: str) -> None:
+    desk = Desk()
+    desk.plane.bad["catalog@aaaaaaaa"] = wrong
+    desk.client.post("/v1/apply", desk.session().apply_body())
+    assert rollout("catalog", watch=True, session=desk.session("json")) == 1
+
+
+def test_what_was_aborted_is_no_bad_release(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    look = desk.client.get
+
+    def get(path: str, **query: object) -> Any:
+        found = look(path, **query)
+        if path == "/v1/rollouts" and found["rollouts"][0]["phase"] == "starting":
+            desk.client.post("/v1/services/catalog/abort")
+        return found
+
+    monkeypatch.setattr(desk.client, "get", get)
+    assert deploy("catalog", session=desk.session()) == 3
+    assert "catalog@bbbbbbbb was taken back; catalog@aaaaaaaa serves" in capsys.readouterr().out
