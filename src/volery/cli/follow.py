@@ -99,7 +99,7 @@ class _Story:
     def show(self, rollouts: Sequence[Json]) -> None:
         for item in rollouts:
             now = (item["phase"], item["step"], item["weight"])
-            if self._seen.get(item["id"]) != now:
+            if self._seen.get(item["id"]) != now and not _is_between_steps(item):
                 self._tell(item, self._seen.get(item["id"]))
                 self._seen[item["id"]] = now
         if self._status:
@@ -117,8 +117,6 @@ class _Story:
             phase = ""
         if phase != item["phase"]:
             self._since[item["id"]] = moment
-        if _is_between_steps(item):
-            return
         took = phase not in ("", item["phase"])
         line = f"{item['service']:16} {styled(item['phase'])}"
         if item["phase"] in ("shifting", "analysing") and item["step"]:

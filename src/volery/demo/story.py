@@ -54,9 +54,7 @@ class Story:
     def _how(self) -> str:
         if not self.undecided:
             return ", each as soon as the evidence sufficed"
-        return (
-            f" ({self.undecided} as `on_inconclusive` says: the evidence did not suffice in time)"
-        )
+        return f" ({self.undecided} without enough evidence in time, as `on_inconclusive` says)"
 
     def _harm(self) -> str:
         count, slow = len(self.harmed), _slow(self.rollout)

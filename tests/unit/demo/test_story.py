@@ -6,14 +6,14 @@ from typing import Any
 
 from volery.demo.story import Story
 
-ERRORS = {
+ERRORS: dict[str, Any] = {
     "metric": "errors",
     "state": "bad",
     "text": "errors 20 % against 0 %, evidence 1,300:1 against",
     "evidence": 1300.0,
     "n": 140,
 }
-SLOW = ERRORS | {"metric": "p95", "text": "p95 318 ms against 7.7 ms"}
+SLOW: dict[str, Any] = ERRORS | {"metric": "p95", "text": "p95 318 ms against 7.7 ms"}
 
 
 def rollout(phase: str, **more: Any) -> dict[str, Any]:
