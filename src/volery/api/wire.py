@@ -49,6 +49,7 @@ def rollout(item: Rollout) -> Json:
         "strategy": item.strategy,
         "cause": item.cause,
         "group": item.group,
+        "slot": item.slot,
         "phase": item.phase.value,
         "weight": number(item.weight),
         "step": item.step,
