@@ -48,10 +48,10 @@ class Policy:
     """The control is not running now but replayed from before (blue-green after the switch)."""
     warm_up_seconds: float = 0.0
     """Half-life of what a cold release is allowed to be worse; 0: nothing is allowed."""
-    cold_errors: float = 0.01
+    cold_errors: float = 0.03
     """Allowed to a cold release at its start: this share of failed requests more ..."""
-    cold_octaves: float = 1.0
-    """... and this many octaves slower (1.0: twice as slow)."""
+    cold_octaves: float = 1.2
+    """... and this many octaves slower (1.0 is twice as slow)."""
     min_dwell_seconds: float = MIN_DWELL_SECONDS
     error_risk: float = 0.02
     """A step must rule out that the next one makes this share of all requests fail in addition.
