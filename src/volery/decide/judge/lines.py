@@ -26,10 +26,11 @@ ANY = 10.0
 def percent(share: float) -> str:
     """`4.1 %`, `0.03 %`, `12 %`."""
     value = share * 100
-    if value == 0 or value >= 9.95:
+    if value < 0.0001 or value >= 9.95:
         return f"{value:.0f} %"
-    digits = 1 if value >= 0.0995 else 1 - math.floor(math.log10(value))
-    return f"{value:.{min(digits, 4)}f} %"
+    if value >= 0.0995:
+        return f"{value:.1f} %"
+    return f"{value:.4f}".rstrip("0") + " %"
 
 
 def odds(evidence: float) -> str:
