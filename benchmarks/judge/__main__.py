@@ -1,7 +1,7 @@
 """The statistical benchmark of the judge, in one command:
 
-    .venv/bin/python -m benchmarks.judge --quick      # minutes; rougher numbers
-    .venv/bin/python -m benchmarks.judge              # hours on one core
+    .venv/bin/python -m benchmarks.judge --quick      # minutes; rough numbers
+    .venv/bin/python -m benchmarks.judge              # about an hour on one core
     .venv/bin/python -m benchmarks.judge --tables     # only the pages, from the last results
 
 Simulates services in kind and unkind traffic, lets the judge and the rules of others look at the
@@ -25,8 +25,8 @@ from benchmarks.judge.measure import Size
 
 RESULTS = Path(__file__).parent / "results.json"
 PARTS = ("healthy", "bad", "promotion", "plots", "cost")
-FULL = Size(runs=400, bad_runs=200, seconds=3600, bad_seconds=3600)
-QUICK = Size(runs=100, bad_runs=40, seconds=3600, bad_seconds=1500)
+RUNS, QUICK_RUNS = 400, 40
+HOUR = 3600
 BAD_RELEASES = (
     Regression(),
     Regression(errors=0.1),
@@ -57,14 +57,17 @@ def measured(part: str, size: Size, results: list[dict[str, Any]]) -> Iterator[d
 def main() -> None:
     """Measure what is asked for, keep the numbers, write the pages."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.judge")
-    parser.add_argument("--quick", action="store_true", help="fewer simulated rollouts")
+    parser.add_argument("--runs", type=int, default=RUNS, help="simulated rollouts of a kind")
+    parser.add_argument("--quick", action="store_true", help=f"the same as --runs {QUICK_RUNS}")
     parser.add_argument("--tables", action="store_true", help="measure nothing")
     parser.add_argument("--only", choices=PARTS, help="measure one part again")
     options = parser.parse_args()
+    runs = QUICK_RUNS if options.quick else options.runs
+    size = Size(runs, bad_runs=max(runs // 2, 20), seconds=HOUR, bad_seconds=HOUR)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for part in () if options.tables else (options.only,) if options.only else PARTS:
         results = [row for row in results if row["kind"] != part]
-        for row in measured(part, QUICK if options.quick else FULL, results):
+        for row in measured(part, size, results):
             results.append(row)
             print(json.dumps(row)[:200], flush=True)
             RESULTS.write_text(json.dumps(results, indent=None, separators=(",", ":")))

@@ -161,7 +161,7 @@ class World:
         self.start = self.random.uniform(0, 86400, runs)
         spread = 1.0 if environment.differ else 0.0
         self.own_errors = np.exp(self.random.normal(0, 0.05 * spread, (5, runs)))
-        self.own_shift = self.random.normal(0, 0.25 * spread, (5, runs))
+        self.own_shift = self.random.normal(0, 0.1 * spread, (5, runs))
         self.owed = np.zeros((5, runs), dtype=np.int64)
 
     def hurry(self, policy: Policy) -> None:
