@@ -40,6 +40,9 @@ class Policy:
     """Tolerated: this many buckets (9 % each) slower ..."""
     slack_ms: float = 0.5
     """... or this much, whichever is more: users cannot tell, and fast services jitter."""
+    slow_delta: float = 0.0001
+    """Tolerated as well: this share of slow requests more; where the old release has none, a few
+    outliers must not be decisive."""
     latency_limits: Mapping[str, float] = field(default_factory=dict)
     """The promise: milliseconds by percentile (`steady_state.latency`)."""
     same_age: bool = False
@@ -51,7 +54,9 @@ class Policy:
     cold_errors: float = 0.03
     """Allowed to a cold release at its start: this share of failed requests more ..."""
     cold_octaves: float = 1.2
-    """... and this many octaves slower (1.0 is twice as slow)."""
+    """... this many octaves slower (1.0 is twice as slow) ..."""
+    cold_slow: float = 0.005
+    """... and this share of requests slower than even that."""
     min_dwell_seconds: float = MIN_DWELL_SECONDS
     error_risk: float = 0.02
     """A step must rule out that the next one makes this share of all requests fail in addition.

@@ -191,7 +191,9 @@ class Judges:
     def look(self, tick: Tick) -> None:
         """`state.look` at one second."""
         cold = self.policy.cold_errors * coldness(self.policy, self.age)
-        delta = np.zeros((len(self.n), 1))
+        left = coldness(self.policy, self.age)
+        slow = self.policy.slow_delta + self.policy.cold_slow * left
+        delta = np.full((len(self.n), 1), slow)
         delta[0] = self.policy.delta + cold
         self._alarm(tick, cold)
         self.age += 1
