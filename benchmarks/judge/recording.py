@@ -26,7 +26,6 @@ from unit.decide.judge.world import (
 )
 
 from volery.decide.judge import Policy
-from volery.decide.judge.alarm import FAILING
 
 Array = NDArray[np.float64]
 HISTORY_SECONDS = 900
@@ -143,7 +142,7 @@ def record(cell: Cell, policies: dict[str, Policy]) -> Recording:
 def score(judge: Judges) -> Array:
     """1 where the judge aborts: the evidence on a logarithmic scale, or the alarm's level."""
     evidence = np.log(np.maximum(judge.evidence(), 1e-3)) / np.log(1 / judge.policy.alpha)
-    return np.maximum(evidence, judge.failing / FAILING)
+    return np.maximum(evidence, judge.failing / judge.limit)
 
 
 def _tens(windows: _Windows, edges: list[int]) -> dict[str, Array]:

@@ -277,6 +277,7 @@ def _alarms(policy: Policy, state: State, canary: Arm, control: Arm, cold: float
     requests = max(canary.requests, canary.failures)
     return Alarms(
         alarm.failing(state.alarms.failing, requests, canary.failures, usual, errors.phi),
+        alarm.limit(requests, usual) if requests else state.alarms.limit,
         alarm.crashing(state.alarms.crashing, canary.instance_seconds, canary.exits, crashes),
         recent,
     )
