@@ -335,3 +335,18 @@ def test_ups_and_downs_of_the_past_are_no_fault_of_a_release_after_the_switch() 
         looks = ((bad_minute, calm) for _ in range(30))
         verdicts[frozen] = until_decided(policy, looks, 1.0, 1.0, history)[1].verdict
     assert verdicts == {True: "continue", False: "abort"}
+
+
+def test_a_slower_clock_says_the_same() -> None:
+    """All latencies of everything eight times longer: the same evidence, as shares are compared."""
+
+    def slower(arm: Arm) -> Arm:
+        return replace(arm, latency={bucket + 24: n for bucket, n in arm.latency.items()})
+
+    policy, found = Policy(slack_ms=0.0), []
+    for change in (lambda arm: arm, slower):
+        state = begin(policy, empty(), 0.25)
+        for canary, control in islice(ticks(1, 10, 190, Release(slower=1.3)), 60):
+            state = look(policy, state, change(canary), change(control), 1.0)
+        found.append(evidence(state))
+    assert found[0] == pytest.approx(found[1]) and found[0] != 1
