@@ -126,7 +126,8 @@ def _judge(
         if seen and seen.state == "exited":
             because = f"it ended: {seen.exit or seen.detail}"
             operations.append(_to("stop", item, because, given))
-            service = service if item.proven else _back_off(service, given.now)
+            if not item.proven and slot != given.closing:
+                service = _back_off(service, given.now)
         elif seen and not seen.alive and not item.condemned:
             marked = replace(item, condemned=seen.detail or "liveness probe failed")
             operations.append(Operation("condemn", marked, marked.condemned))

@@ -278,11 +278,13 @@ def unknown_service(service: str, names: Collection[str]) -> VoleryError:
 def _refuse_second_rollout(world: World, service: str) -> None:
     running = world.rollout_of(service)
     if running is not None:
+        wait = f"wait for it (volery rollout {service} --watch)"
+        turned = running.phase is Phase.ROLLING_BACK
         raise VoleryError(
             f"{service} has a rollout under way: {running.id} to {running.to_release}"
-            f" ({running.phase})",
+            f" ({running.phase.replace('_', ' ')})",
             code=Code.CONFLICT,
-            hint=f"wait for it (volery rollout {service} --watch) or volery abort {service}",
+            hint=wait if turned else f"{wait} or volery abort {service}",
         )
 
 

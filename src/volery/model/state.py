@@ -175,8 +175,9 @@ class Rollout:
     reason: str = ""
     evidence: tuple[Line, ...] = ()
     tail: tuple[str, ...] = ()
+    ready_before: int | None = None
+    """How many instances of the old group were ready when it began; a return waits for no more."""
     superseded_by: str = ""
-    stalled_since: float | None = None
     finished_at: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     by: str = ""
