@@ -27,11 +27,13 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
     """
     if not ids:
         return []
-    story = _Story()
+    story, version = _Story(), ""
     deadline = None if timeout is None else time.monotonic() + timeout
     with story:
         while True:
-            found = client.get("/v1/rollouts", ids=",".join(ids))["rollouts"]
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            news = client.get("/v1/rollouts", ids=",".join(ids), unless=version, wait=wait)
+            found, version = news["rollouts"], news["version"]
             story.show(found)
             if is_over(found):
                 return list(found)
@@ -124,6 +126,16 @@ class _Story:
                 err().print(f"{'':16} {line['text']}", markup=False)
         for line in item["log"]:
             err().print(f"{'':16} | {line}", markup=False)
+        if item["phase"] == "paused":
+            err().print(f"{'':16} {_ways_on(item['service'])}", markup=False)
+
+
+def _ways_on(service: str) -> str:
+    """What a person can do with a paused rollout."""
+    return (
+        f"go on: volery resume {service}; let this step pass: volery promote {service};"
+        f" go back: volery abort {service}"
+    )
 
 
 def _going(item: Json) -> str:
