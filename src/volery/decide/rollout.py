@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from volery.decide import staged, strategy
+from volery.decide.group import started_anew
 from volery.decide.phases import TRANSITIONS, UNBEGUN, enter, has_begun, pause, resume
 from volery.decide.situation import Situation
 from volery.decide.stages import STAGED, without_baseline
@@ -58,7 +59,7 @@ def abort(
     if not has_begun(rollout):
         return enter(rollout, _refused(rollout), now), service
     rollout = replace(enter(rollout, Phase.ROLLING_BACK, now), weight=0)
-    service = replace(service, start_failures=0, start_not_before=0.0)  # the new group's, so far
+    service = started_anew(service)  # what failed so far was the new group
     return rollout, strategy.turn_round(rollout, service)
 
 

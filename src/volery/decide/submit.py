@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from volery.decide.group import started_anew
 from volery.decide.order import waits_for
 from volery.decide.plan import Step, effective_strategy
 from volery.decide.world import World
@@ -255,7 +256,7 @@ def scale(world: World, service: str, count: int) -> ServiceState:
             code=Code.INVALID,
             hint=f"volery scale {service} {min(max(count, 0), 1000)}",
         )
-    return replace(state, scale=count)
+    return replace(started_anew(state), scale=count)
 
 
 def known(world: World, service: str) -> ServiceState:

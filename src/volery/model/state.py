@@ -118,6 +118,8 @@ class ServiceState:
     removing: bool = False
     start_failures: int = 0
     start_not_before: float = 0.0
+    start_trouble: str = ""
+    """Which instance did not come up last, and why; while `start_failures` is more than 0."""
 
     @property
     def live(self) -> Slot | None:
@@ -139,6 +141,8 @@ class Instance:
     proven: bool = False
     restarts: int = 0
     condemned: str = ""
+    unstartable: str = ""
+    """Why it cannot even be asked for."""
     because: str = ""
 
 
