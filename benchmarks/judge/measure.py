@@ -102,7 +102,9 @@ class Size:
 
 
 def what(regression: Regression) -> str:
-    """`+2 % errors`, `all x2`, `slowest 2 % x4`."""
+    """`+2 % errors`, `all latencies x2`, `slowest 2 % x4`."""
+    if regression.errors >= 1:
+        return "all requests fail"
     if regression.errors:
         return f"+{regression.errors:.0%} errors".replace("%", " %")
     if regression.slower != 1:

@@ -146,7 +146,11 @@ def _bad(environment: str, rules: Sequence[str], cell: Callable[[Row], str]) -> 
 
 
 def _harmed(summary: Row | None) -> str:
-    return "-" if summary is None else f"{summary['harmed']:,.3g}"
+    return "-" if summary is None else _short(summary["harmed"])
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _ratios(rows: Sequence[Row]) -> str:
@@ -163,8 +167,8 @@ def _ratios(rows: Sequence[Row]) -> str:
             [
                 row["config"],
                 row["regression"],
-                f"{'more than ' if late else ''}{quick / _median(ours, row):.3g}",
-                f"{kind / ours['harmed']:.3g}",
+                f"{'more than ' if late else ''}{_short(quick / _median(ours, row))}",
+                _short(kind / ours["harmed"]),
             ]
         )
     return _table(["config", "what is wrong", "times faster", "times fewer harmed"], body)
@@ -198,7 +202,7 @@ def _cost(rows: Sequence[Row]) -> str:
     body = []
     for name, cost in rows[0]["ticks"].items():
         both = cost["look"] + cost["judge"]
-        share = f"{both / 1e4 * 10:.0f} %"
+        share = f"{both / 10:.0f} %"
         body.append([name, f"{cost['look']:.0f}", f"{cost['judge']:.0f}", f"{both / 9:.0f}", share])
     head = ["requests in the tick", "look, us", "judge, us", "per comparison, us", "1,000 rollouts"]
     return _table(head, body)

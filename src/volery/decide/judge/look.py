@@ -89,7 +89,8 @@ def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float
         waited=0.0,
         alarms=alarms,
     )
-    return replace(moved, peak=evidence(moved)) if evidence(moved) > state.peak else moved
+    against = evidence(moved)
+    return replace(moved, peak=against) if against > state.peak else moved
 
 
 def _nothing(arm: Arm) -> bool:
