@@ -33,11 +33,13 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
     """
     if not ids:
         return []
-    story = _Story(client)
+    story, version = _Story(client), ""
     deadline = None if timeout is None else time.monotonic() + timeout
     with story:
         while True:
-            found = client.get("/v1/rollouts", ids=",".join(ids))["rollouts"]
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            news = client.get("/v1/rollouts", ids=",".join(ids), unless=version, wait=wait)
+            found, version = news["rollouts"], news["version"]
             story.show(found)
             if is_over(found):
                 return list(found)
@@ -146,12 +148,22 @@ class _Story:
                 self._beneath(line["text"])
         for line in item["log"]:
             err().print(f"{'':16} | {line}", markup=False)
+        if item["phase"] == "paused":
+            self._beneath(_ways_on(item["service"]))
 
     def _beneath(self, text: str, service: str = "") -> None:
         """A line, continued under its beginning where a terminal is narrow."""
         width = max(err().width - INDENT, 40)
         for number, part in enumerate(textwrap.wrap(text, width) or [""]):
             err().print(f"{'' if number else service:{INDENT - 1}} {part}", markup=False)
+
+
+def _ways_on(service: str) -> str:
+    """What a person can do with a paused rollout."""
+    return (
+        f"go on: volery resume {service}; let this step pass: volery promote {service};"
+        f" go back: volery abort {service}"
+    )
 
 
 def _step(item: Json, step: int) -> str:

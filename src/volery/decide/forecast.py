@@ -64,7 +64,7 @@ def forecast(service: Service, history: History) -> Forecast:
     settled = replace(policy, warm_up_seconds=0.0)
     rate = judge.requests_per_second(history)
     shares = [share for share in service.deploy.steps if 0 < share < 1]
-    following = [*shares[1:], 1.0]
+    following = [*shares, 1.0][1:]
     steps = tuple(
         StepForecast(share, judge.enough(settled, history, None, share, after))
         for share, after in zip(shares, following, strict=True)

@@ -1,80 +1,294 @@
-"""What a rollout asks outside, and when."""
+"""What a rollout asks outside, and what the answers add up to."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from unit.decide.worlds import application, instance, running, seen, slot
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.decide.worlds import canary_world, only, seen
 
-from volery.decide.asked import calls, streaks
+from volery.decide.asked import (
+    Streak,
+    calls,
+    control_slot,
+    gate_key,
+    gate_state,
+    metric_key,
+    metric_lines,
+    said,
+    streaks,
+    with_metrics,
+)
+from volery.decide.situation import GateState
 from volery.decide.world import World
-from volery.model.ports import Answer, GateCall, MetricCall
-from volery.model.state import Phase, Release, Rollout, Track
+from volery.model.application import Deploy
+from volery.model.evidence import Judgement, Line
+from volery.model.ports import Answer, GateCall, MetricCall, SyntheticCall
+from volery.model.state import BASELINE, Phase, Slot, Track
+from volery.model.units import Condition
 
-DEPLOY: dict[str, Any] = {
-    "strategy": "canary",
-    "gates": [{"url": "/smoke"}],
-    "metrics": {
-        "each": {"command": "depth {release}", "limit": "< 5"},
-        "both": {"command": "depth ${release}", "limit": "< 5"},
-    },
-}
-
-
-def canary(phase: Phase, *states: str, protocol: str = "http") -> World:
-    """A rollout of `web` whose new group of two has instances in these states."""
-    app = application(web={"deploy": DEPLOY, "protocol": protocol})
-    world = running(app, {"web": 2})
-    new = Release("web@2", "web", "2", app.services["web"], 0.0, state="live")
-    rollout = Rollout(
-        "web-r1", "web", "web@2", "canary", "b", "web-g2", 0.0, 0.0, "web@1", phase=phase
-    )
-    service = world.services["web"]
-    group = replace(slot("web@2", 2, 0), track=Track.CANARY)
-    service = replace(service, slots={**service.slots, "b": group})
-    names = [f"web-2-{number}" for number in range(1, len(states) + 1)]
-    there = {name: instance(name, "web", "web@2", "b") for name in names}
-    looks = {name: seen(name, 9, state) for name, state in zip(names, states, strict=True)}
-    return replace(
-        world,
-        services={"web": service},
-        releases={**world.releases, "web@2": new},
-        rollouts={"web-r1": rollout},
-        instances={**world.instances, **there},
-        observed={**world.observed, **looks},
-    )
+GATES = [
+    {"when": "before_start", "command": "./first"},
+    {"when": "before_step", "command": "./ask me"},
+    {"when": "before_step", "url": "/smoke", "on_failure": "hold"},
+    {"when": "after", "url": "http://127.0.0.1:9/told"},
+]
+QUEUE = {"command": "./queue {track}", "limit": "< 500", "failures": 2}
+ALONE = {"command": "./disk", "limit": ">= 10%"}
 
 
-def asked(world: World) -> dict[str, Any]:
-    return dict(calls(world, lambda *_: 1))
+def port(caller: str, slot: str, callee: str) -> int:
+    assert (caller, slot) == ("synthetic.volery", "a")
+    return 20000 + len(callee)
 
 
-def test_a_step_is_asked_about_when_all_of_its_group_is_there() -> None:
-    for states in ((), ("starting",), ("ready", "starting"), ("ready", "unready")):
-        assert asked(canary(Phase.STARTING, *states)) == {}
-    (call,) = asked(canary(Phase.STARTING, "ready", "ready", protocol="grpc")).values()
+def deploy_of(found: World) -> Deploy:
+    return found.services["catalog"].config.deploy
+
+
+# --- gates ----------------------------------------------------------------------------------------
+
+YES, NO, BROKEN, WAITING = (Answer(state, state) for state in ("yes", "no", "broken", "waiting"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "state", "words"),
+    [
+        (YES, YES, "open", ""),
+        (None, None, "wait", "waits for gate ./ask me"),
+        (WAITING, YES, "wait", "waits for gate ./ask me"),
+        (YES, WAITING, "wait", "waits for gate /smoke"),
+        (NO, WAITING, "abort", "gate ./ask me said no: no"),
+        (YES, NO, "hold", "gate /smoke said no: no"),
+        (YES, BROKEN, "hold", "gate /smoke gave no answer: broken"),
+        (BROKEN, NO, "abort", "gate ./ask me gave no answer: broken"),
+        (WAITING, BROKEN, "hold", "gate /smoke gave no answer: broken"),
+    ],
+)
+def test_the_first_gate_that_does_not_open_speaks_for_all(
+    first: Answer | None, second: Answer | None, state: str, words: str
+) -> None:
+    found = canary_world(gates=GATES)
+    rollout, point = only(found), "before_step:2"
+    keys = (gate_key(rollout, point, 1), gate_key(rollout, point, 2))
+    answers = {k: a for k, a in zip(keys, (first, second), strict=True) if a is not None}
+    assert gate_state(rollout, deploy_of(found), point, answers) == GateState(state, words)  # type: ignore[arg-type]
+
+
+def test_a_point_without_gates_is_open_and_another_attempt_asks_anew() -> None:
+    found = canary_world(gates=GATES[:1])
+    rollout = only(found)
+    assert gate_state(rollout, deploy_of(found), "after", {}) == GateState()
+    keys = {gate_key(replace(rollout, attempt=n), point, 1) for n in (0, 1) for point in ("a", "b")}
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize(
+    ("phase", "step", "passed", "asked"),
+    [
+        (Phase.BUILDING, 0, 0, ["before_start"]),
+        (Phase.STARTING, 0, 0, ["before_step:1"]),
+        (Phase.ANALYSING, 1, 0, []),
+        (Phase.ANALYSING, 1, 1, ["before_step:2"]),
+        (Phase.SHIFTING, 2, 2, ["before_step:3"]),
+        (Phase.SHIFTING, 3, 3, ["after"]),
+        (Phase.PROMOTING, 3, 3, []),
+    ],
+)
+def test_gates_are_asked_for_the_next_move_only(
+    phase: Phase, step: int, passed: int, asked: list[str]
+) -> None:
+    found = canary_world(phase, gates=GATES)
+    rollout = replace(only(found), step=step, passed=passed)
+    found = replace(found, rollouts={rollout.id: rollout})
+    points = {key.split("/")[1] for key, call in calls(found, port).items()}
+    assert sorted(points) == asked
+
+
+def test_what_a_gate_is_told() -> None:
+    found = canary_world(Phase.STARTING, gates=GATES)
+    call = calls(found, port)[gate_key(only(found), "before_step:1", 2)]
     assert isinstance(call, GateCall)
-    assert set(call.subject.instances) == {"web-2-1", "web-2-2"}
-    assert call.subject.protocol == "grpc"
-
-
-def test_the_old_release_is_asked_about_where_the_question_tells_them_apart() -> None:
-    found = asked(canary(Phase.ANALYSING, "ready", "ready"))
-    metrics = {key: call for key, call in found.items() if isinstance(call, MetricCall)}
-    assert {key: call.subject.release for key, call in metrics.items()} == {
-        "web-r1/metric/each/new": "web@2",
-        "web-r1/metric/each/old": "web@1",
-        "web-r1/metric/both/new": "web@2",
+    assert call.gate.url == "/smoke" and call.directory == "/src"
+    assert call.subject.instances == {"catalog-2-1": "127.0.0.1:20999"}
+    assert call.about == {
+        "app": "birds",
+        "environment": "dev",
+        "service": "catalog",
+        "release": "catalog@2",
+        "from_release": "catalog@1",
+        "rollout": "catalog-r2",
+        "when": "before_step",
+        "step": "1",
+        "weight": "10",
     }
 
 
-def test_a_number_outside_its_limit_counts() -> None:
-    world = canary(Phase.ANALYSING, "ready", "ready")
-    rollout, deploy = world.rollouts["web-r1"], world.services["web"].config.deploy
-    found = streaks(rollout, deploy, {}, {})
-    for at in (1.0, 2.0):
-        answers = {"web-r1/metric/each/new": Answer("yes", "9", 9.0, at)}
-        found = streaks(rollout, deploy, answers, found)
-        found = streaks(rollout, deploy, answers, found)
-    assert (found["each"].failures, found["each"].good) == (2, False)
+def test_a_release_that_is_not_built_has_nothing_to_ask_about() -> None:
+    found = canary_world(Phase.BUILDING, gates=GATES)
+    unbuilt = replace(found.releases["catalog@2"], state="new")
+    assert calls(replace(found, releases={**found.releases, unbuilt.id: unbuilt}), port) == {}
+
+
+@pytest.mark.parametrize(
+    ("states", "asks"),
+    [((), False), (("starting",), False), (("unready",), False), (("ready",), True)],
+)
+def test_a_first_step_is_asked_about_when_its_group_is_there(
+    states: tuple[str, ...], asks: bool
+) -> None:
+    found = canary_world(Phase.STARTING, gates=GATES)
+    there = {f"catalog-2-{n}": seen(f"catalog-2-{n}", 9, s) for n, s in enumerate(states, 1)}
+    old = {key: item for key, item in found.observed.items() if key != "catalog-2-1"}
+    assert bool(calls(replace(found, observed={**old, **there}), port)) == asks
+
+
+@pytest.mark.parametrize("cause", ["rollback", "restart"])
+def test_going_back_asks_nobody(cause: str) -> None:
+    more: dict[str, Any] = {
+        "metrics": {"queue": QUEUE},
+        "synthetic": [{"path": "/"}],
+        "gates": GATES,
+    }
+    for phase in Phase:
+        assert calls(canary_world(phase, cause, **more), port) == {}
+
+
+# --- metrics and requests -------------------------------------------------------------------------
+
+
+def test_metrics_are_asked_of_both_releases_where_the_question_tells_them_apart() -> None:
+    found = canary_world(metrics={"queue": QUEUE, "disk": ALONE})
+    asked = {k: c for k, c in calls(found, port).items() if isinstance(c, MetricCall)}
+    tracks = {key: call.subject.track for key, call in asked.items()}
+    assert tracks == {
+        metric_key(only(found), "queue", "new"): "canary",
+        metric_key(only(found), "queue", "old"): "stable",
+        metric_key(only(found), "disk", "new"): "canary",
+    }
+
+
+@pytest.mark.parametrize(
+    ("phase", "asks"),
+    [
+        (Phase.STARTING, False),
+        (Phase.SHIFTING, True),
+        (Phase.ANALYSING, True),
+        (Phase.PROMOTING, False),
+        (Phase.ROLLING_BACK, False),
+    ],
+)
+def test_metrics_and_requests_are_there_while_something_is_compared(
+    phase: Phase, asks: bool
+) -> None:
+    found = canary_world(phase, metrics={"disk": ALONE}, synthetic=[{"path": "/deep"}])
+    assert bool(calls(found, port)) == asks
+
+
+def test_our_requests_go_to_both_groups_by_the_way_of_users() -> None:
+    found = canary_world(synthetic=[{"path": "/deep", "rate": 2}])
+    asked = [call for call in calls(found, port).values() if isinstance(call, SyntheticCall)]
+    assert {call.base_url for call in asked} == {"http://127.0.0.1:20007"}
+    assert [dict(call.headers) for call in asked] == [{"baggage": "volery-track=canary"}, {}]
+    assert calls(canary_world(Phase.PAUSED, synthetic=[{"path": "/deep"}]), port) == {}
+
+
+def test_a_canary_is_compared_with_its_baseline_once_that_gets_requests() -> None:
+    found = canary_world(baseline=True)
+    service, rollout = found.services["catalog"], only(found)
+    for beside, expected in (
+        (None, "a"),
+        (Slot("catalog@1", Track.BASELINE, 1, 0), "a"),
+        (Slot("catalog@1", Track.BASELINE, 1, 10), BASELINE),
+        (Slot("catalog@1", Track.BASELINE, 0, 10), "a"),
+    ):
+        slots = dict(service.slots) | {BASELINE: beside}
+        with_it = replace(found, services={"catalog": replace(service, slots=slots)})
+        assert control_slot(with_it, rollout) == expected
+
+
+def value(number: float | None, at: float = 1.0, state: str = "yes") -> Answer:
+    return Answer(state, f"said {state}", number, at)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "failures", "state", "words"),
+    [
+        (None, None, 0, "missing", "queue is not known, limit < 500"),
+        (value(None, state="broken"), None, 0, "missing", "queue is not known: said broken"),
+        (value(3), None, 0, "good", "queue 3, limit < 500"),
+        (value(3), value(4), 0, "good", "queue 3 against 4, limit < 500"),
+        (value(900, state="yes"), value(4), 1, "undecided", "1 of 2 times in a row"),
+        (value(900, state="yes"), value(4), 2, "bad", "2 of 2 times in a row"),
+        (
+            value(900, state="yes"),
+            value(950, state="yes"),
+            9,
+            "undecided",
+            "the old release has it",
+        ),
+        (value(900, state="yes"), value(None, state="broken"), 2, "bad", "queue 900, limit"),
+    ],
+)
+def test_what_a_metric_says(
+    new: Answer | None, old: Answer | None, failures: int, state: str, words: str
+) -> None:
+    found = canary_world(metrics={"queue": QUEUE})
+    rollout = only(found)
+    given_ = {"new": new, "old": old}
+    answers = {metric_key(rollout, "queue", k): a for k, a in given_.items() if a is not None}
+    streak = Streak(failures, 1.0, good=failures == 0)
+    (line,) = metric_lines(rollout, deploy_of(found), answers, {"queue": streak})
+    assert (line.metric, line.state) == ("queue", state)
+    assert words in line.text
+
+
+@given(st.lists(st.sampled_from(["in", "out", "same", "broken", "none"]), max_size=30))
+def test_each_answer_counts_once_and_missing_ones_not_at_all(story: list[str]) -> None:
+    found = canary_world(metrics={"queue": QUEUE})
+    rollout, deploy = only(found), deploy_of(found)
+    key, at, expected = metric_key(rollout, "queue", "new"), 0.0, 0
+    state: dict[str, Streak] = {}
+    last: Answer | None = None
+    for word in story:
+        at += 1
+        if word in ("in", "out"):
+            last = Answer("yes", "", 3 if word == "in" else 900, at)
+            expected = 0 if word == "in" else expected + 1
+        answers = {} if last is None else {key: last}
+        if word == "broken":
+            answers = {key: Answer("broken", "late", None, at)}
+        if word == "none":
+            answers = {}
+        state = streaks(rollout, deploy, answers, state)
+        assert state["queue"].failures == expected
+        assert not (word in ("broken", "none") and state["queue"].good)
+
+
+@pytest.mark.parametrize("verdict", ["promote", "continue", "abort", "inconclusive"])
+@pytest.mark.parametrize("states", [(), ("good",), ("bad",), ("missing",), ("good", "bad")])
+def test_a_bad_metric_aborts_and_an_open_one_holds(verdict: str, states: tuple[str, ...]) -> None:
+    lines = tuple(Line(f"m{n}", s, f"{n} is {s}") for n, s in enumerate(states))  # type: ignore[arg-type]
+    before = Judgement(verdict, "by requests", (Line("errors", "good", "errors"),))  # type: ignore[arg-type]
+    after = with_metrics(before, lines)
+    assert after.lines == (*before.lines, *lines)
+    if "bad" in states:
+        assert after.verdict == "abort"
+    elif "missing" in states and verdict == "promote":
+        assert (after.verdict, after.reason) == ("continue", "waits: 0 is missing")
+    else:
+        assert (after.verdict, after.reason) == (verdict, "by requests")
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [("< 1%", "< 1 %"), (">= 300ms", ">= 0.3 s"), ("> 0.1", "> 0.1"), ("<= 500", "<= 500")],
+)
+def test_limits_are_said_as_people_write_them(written: str, words: str) -> None:
+    from volery.model.application import CustomMetric
+
+    metric = CustomMetric.model_validate({"command": "./count", "limit": written})
+    assert isinstance(metric.limit, Condition) and said(metric.limit) == words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from volery.decide.world import World
@@ -10,7 +11,9 @@ from volery.model.ports import Observation
 from volery.model.state import (
     EnvironmentState,
     Instance,
+    Phase,
     Release,
+    Rollout,
     ServiceState,
     Slot,
     SlotName,
@@ -54,3 +57,52 @@ def instance(identity: str, service: str, release: str, slot: SlotName = "a") ->
 
 def seen(identity: str, port: int, state: str = "ready", **more: Any) -> Observation:
     return Observation(identity, state, f"127.0.0.1:{port}", **more)  # type: ignore[arg-type]
+
+
+def canary_world(
+    phase: Phase = Phase.ANALYSING,
+    cause: str = "deploy",
+    *,
+    strategy: str = "canary",
+    promise: dict[str, Any] | None = None,
+    **deploy: Any,
+) -> World:
+    """The catalog's rollout to a second release, in its first step beside four old instances."""
+    steps = {"strategy": strategy, "steps": ["10%", "50%"]}
+    body = {"scale": 4, "steady_state": promise, "deploy": steps | deploy}
+    found = running(application(catalog=body))
+    service = found.services["catalog"]
+    weight = 10 if strategy == "canary" else 100
+    slots = dict(service.slots) | {"b": Slot("catalog@2", Track.CANARY, 1, weight)}
+    rollout = Rollout(
+        id="catalog-r2",
+        service="catalog",
+        from_release="catalog@1",
+        to_release="catalog@2",
+        strategy=strategy,  # type: ignore[arg-type]
+        cause=cause,  # type: ignore[arg-type]
+        slot="b",
+        group="catalog-r2",
+        created_at=0.0,
+        since=0.0,
+        phase=phase,
+        step=1,
+        steps=3 if strategy == "canary" else 1,
+        weight=weight,
+    )
+    release = Release("catalog@2", "catalog", "2", service.config, 0.0, state="built")
+    item = instance("catalog-2-1", "catalog", "catalog@2", "b")
+    return replace(
+        found,
+        services={"catalog": replace(service, slots=slots)},
+        rollouts={rollout.id: rollout},
+        releases=dict(found.releases) | {release.id: release},
+        instances=dict(found.instances) | {item.id: item},
+        observed=dict(found.observed) | {item.id: seen(item.id, 20999)},
+    )
+
+
+def only(found: World) -> Rollout:
+    """The one rollout there is."""
+    (rollout,) = found.rollouts.values()
+    return rollout

@@ -1,0 +1,110 @@
+"""A canary goes on to its right end whatever is killed beside it, and nothing runs twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from acceptance.canaries import (
+    bird,
+    events,
+    flock,
+    lost,
+    reached,
+    releases,
+    rollout,
+    serves_alone,
+    users,
+)
+from acceptance.project import Project, until
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def birds(project: Project) -> list[psutil.Process]:
+    """The processes of the service, whatever is known of them."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if (process.info["cmdline"] or [])[1:] == ["bird.py"]
+        and Path(process.cwd()).is_relative_to(project.home)
+    ]
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["good", "bad"])
+def test_the_control_plane_is_killed_in_the_middle(project: Project, good: bool) -> None:
+    flock(project, deploy={"steps": ["50%"]})
+    with users(project) as running:
+        bird(project, "2", fail=0 if good else 0.04)
+        deploy = project.start("--output", "json", "deploy", "web")
+        begun = reached(project, "analysing")
+        until(lambda: n(project) > 40, "evidence is there")
+        kill(project.status()["processes"]["control_plane"])
+        out, err = deploy.communicate(timeout=120)
+        assert deploy.returncode == (0 if good else 3), out + err
+    ended = json.loads(out)
+    assert ended["id"] == begun["id"]
+    assert lost(running.report) == {}, running.report.render(samples=20)
+    kinds = Counter(event["kind"] for event in events(project, "rollout.") if of(event, begun))
+    assert set(kinds.values()) == {1}, kinds
+    assert ("rollout.done" in kinds) == good
+    counted = next(line for line in ended["evidence"] if line["metric"] == "errors")
+    assert counted["n"] <= running.report.versions["2"] + running.report.lost, "none counted twice"
+    serves_alone(project, "2" if good else "1")
+    assert len(birds(project)) == (4 if good else 2), "the old group is warm, or the new one gone"
+
+
+def of(event: dict[str, object], item: dict[str, object]) -> bool:
+    data = event["data"]
+    return isinstance(data, dict) and data.get("rollout") == item["id"]
+
+
+def n(project: Project) -> int:
+    """How many requests of the new release count so far."""
+    return next(
+        (line["n"] for line in rollout(project)["evidence"] if line["metric"] == "errors"), 0
+    )
+
+
+def test_envoy_is_killed_in_the_middle(project: Project) -> None:
+    """Users of that moment see it, and it is held against neither release."""
+    flock(project, deploy={"steps": ["50%"]})
+    with users(project) as running:
+        bird(project, "2")
+        deploy = project.start("--output", "json", "deploy", "web")
+        reached(project, "analysing")
+        until(lambda: n(project) > 40, "evidence is there")
+        for pid in project.status()["processes"]["envoy"]:
+            kill(pid)
+        out, err = deploy.communicate(timeout=120)
+        assert deploy.returncode == 0, out + err
+    report = running.report
+    assert set(report.causes) <= {"refused", "reset", "closed_before_answer", "timeout"}
+    assert releases(project)[0][0] == "live"
+    serves_alone(project, "2")
+
+
+def test_the_canary_itself_is_killed(project: Project) -> None:
+    """Once may happen to anybody; it is started again and goes on."""
+    flock(project, deploy={"steps": ["50%"]})
+    with users(project):
+        bird(project, "2")
+        deploy = project.start("--output", "json", "deploy", "web")
+        reached(project, "analysing")
+        until(lambda: n(project) > 40, "evidence is there")
+        found = project.status()["services"]["web"]["instances"]
+        kill(next(item["pid"] for item in found if item["track"] == "canary"))
+        out, err = deploy.communicate(timeout=120)
+        ended = json.loads(out)
+    assert deploy.returncode in (0, 3), out + err
+    exits = next(line for line in ended["evidence"] if line["metric"] == "exits")
+    assert exits["text"].startswith("exits 1 in ") or ended["phase"] == "rolled_back"
+    serves_alone(project, "2" if deploy.returncode == 0 else "1")

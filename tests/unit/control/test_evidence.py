@@ -1,0 +1,240 @@
+"""The watch over evidence: one look for each new sample, kept with what it counted, never stale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.decide.worlds import canary_world, only
+
+from volery.control.draft import Draft
+from volery.control.evidence import FRESH_SECONDS, EvidenceWatch, attended
+from volery.decide.asked import metric_key
+from volery.decide.comparison import Comparison
+from volery.decide.world import World
+from volery.model.evidence import Counters, ProxySample, Sample
+from volery.model.ports import Answer, Change
+from volery.model.state import Phase
+from volery.store.memory import MemoryStore
+
+
+@dataclass
+class Plane:
+    """A watch, its store, and an Envoy that counts 90 old and 10 new requests a second."""
+
+    world: World
+    store: MemoryStore = field(default_factory=MemoryStore)
+    watch: EvidenceWatch = field(default_factory=EvidenceWatch)
+    number: int = 0
+    clock: float = 100.0
+    counted: dict[str, tuple[int, int]] = field(
+        default_factory=lambda: {"catalog~a": (0, 0), "catalog~b": (0, 0)}
+    )
+    proxy: str = "1@1.00"
+    answers: dict[str, Answer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        named = {
+            "service": self.world.services,
+            "instance": self.world.instances,
+            "release": self.world.releases,
+            "rollout": self.world.rollouts,
+        }
+        changes = [
+            Change(kind, key, item)  # type: ignore[arg-type]
+            for kind, items in named.items()
+            for key, item in items.items()
+        ]
+        self.store.commit(changes, [])
+
+    def draft(self) -> Draft:
+        return Draft(self.store, 1000.0 + self.clock, self.world.observed)
+
+    def second(self, failures: int = 0, new: int = 10, *, seconds: float = 1.0) -> None:
+        """Time passes, requests are counted, and the watch looks."""
+        self.clock += seconds
+        self.number += 1
+        for group, requests, failed in (("catalog~a", 90, 0), ("catalog~b", new, failures)):
+            n, k = self.counted[group]
+            self.counted[group] = (n + requests, k + failed)
+        self.look()
+
+    def look(self) -> None:
+        draft = self.draft()
+        self.watch.look(draft, self.sample(), self.answers, self.clock)
+        draft.commit()
+
+    def sample(self) -> Sample:
+        groups = {g: Counters(n, k, {8: n}) for g, (n, k) in self.counted.items()}
+        instances = {"catalog-2-1": groups["catalog~b"]}
+        return Sample(self.number, self.clock, {self.proxy: ProxySample(groups, instances)})
+
+    def new_control_plane(self) -> None:
+        """What was in memory is gone; the Envoy and the store stay."""
+        self.watch, self.number = EvidenceWatch(), 0
+
+    @property
+    def verdict(self) -> str | None:
+        said = self.watch.judged(only(self.world), self.clock)
+        return said.verdict if said else None
+
+    @property
+    def comparison(self) -> Comparison:
+        found = self.store.documents("comparison")["catalog-r2"]
+        assert isinstance(found, Comparison)
+        return found
+
+    def seen(self) -> tuple[int, int]:
+        """Requests of the new and of the old release in all looks that were kept."""
+        looks = self.store.looks("catalog-r2")
+        return sum(x.canary.requests for x in looks), sum(x.control.requests for x in looks)
+
+
+def test_the_first_sample_is_where_counting_begins() -> None:
+    plane = Plane(canary_world())
+    plane.second(new=5000)
+    assert plane.store.looks("catalog-r2") == () and plane.verdict is None
+    plane.second()
+    assert plane.seen() == (10, 90) and plane.verdict == "continue"
+
+
+def test_the_same_sample_is_no_news() -> None:
+    plane = Plane(canary_world())
+    plane.second()
+    plane.second()
+    for _ in range(5):
+        plane.look()
+    assert plane.seen() == (10, 90) and len(plane.store.looks("catalog-r2")) == 1
+
+
+def test_looks_are_numbered_and_say_where_the_step_was() -> None:
+    plane = Plane(canary_world())
+    for _ in range(4):
+        plane.second()
+    looks = plane.store.looks("catalog-r2")
+    assert [look.number for look in looks] == [1, 2, 3]
+    assert {(look.step, look.weight, look.next_weight) for look in looks} == {(1, 0.1, 0.5)}
+    assert [look.in_step for look in looks] == [1, 2, 3]
+
+
+def test_a_good_release_is_vouched_for_and_a_bad_one_is_not() -> None:
+    good, bad = Plane(canary_world(warm_up="0s")), Plane(canary_world(warm_up="0s"))
+    for _ in range(120):
+        good.second()
+        bad.second(failures=0 if bad.verdict == "abort" else 8)
+    assert (good.verdict, bad.verdict) == ("promote", "abort")
+
+
+def test_an_old_judgement_says_nothing() -> None:
+    plane = Plane(canary_world())
+    plane.second()
+    plane.second()
+    assert plane.verdict is not None
+    plane.clock += FRESH_SECONDS + 0.1
+    assert plane.verdict is None
+
+
+def test_a_judgement_of_another_step_says_nothing() -> None:
+    plane = Plane(canary_world())
+    plane.second()
+    plane.second()
+    next_step = replace(only(plane.world), step=2)
+    assert plane.watch.judged(next_step, plane.clock) is None
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_a_new_control_plane_counts_nothing_twice_and_goes_on(restarts: list[bool]) -> None:
+    plane = Plane(canary_world())
+    plane.second()
+    plane.second()
+    for restart in restarts:
+        if restart:
+            plane.new_control_plane()
+        plane.second()
+    looks = 1 + len(restarts)
+    assert plane.seen() == (10 * looks, 90 * looks) and plane.comparison.looks == looks
+
+
+def test_an_envoy_that_began_anew_is_counted_from_its_beginning() -> None:
+    plane = Plane(canary_world())
+    plane.second()
+    plane.second()
+    plane.proxy = f"2@{plane.clock + 0.2:.2f}"
+    plane.counted = {"catalog~a": (0, 0), "catalog~b": (0, 0)}
+    plane.second()
+    assert plane.seen() == (20, 180)
+
+
+def test_an_envoy_that_was_there_unseen_adds_nothing_yet() -> None:
+    plane = Plane(canary_world())
+    plane.second()
+    plane.second()
+    plane.proxy = "2@50.00"
+    plane.second(new=9000)
+    assert plane.seen() == (10, 90)
+    plane.second()
+    assert plane.seen() == (20, 180)
+
+
+def test_counters_that_jump_back_add_nothing() -> None:
+    plane = Plane(canary_world())
+    plane.second()
+    plane.second()
+    plane.counted = {"catalog~a": (3, 0), "catalog~b": (3, 0)}
+    plane.second(new=0)
+    canary, _ = plane.seen()
+    assert canary == 10
+
+
+@pytest.mark.parametrize(
+    ("phase", "learns"),
+    [(Phase.BUILDING, True), (Phase.ANALYSING, False), (Phase.ROLLING_BACK, False)],
+)
+def test_what_the_live_release_does_alone_is_learned(phase: Phase, learns: bool) -> None:
+    plane = Plane(canary_world(phase))
+    for _ in range(5):
+        plane.second(new=0)
+    known = plane.watch.history(plane.draft(), "catalog")
+    assert (known.traffic.k > 0) == learns
+
+
+def test_what_is_known_outlives_a_control_plane() -> None:
+    plane = Plane(replace(canary_world(), rollouts={}))
+    for _ in range(70):
+        plane.second(new=0)
+    before = plane.watch.history(plane.draft(), "catalog")
+    plane.new_control_plane()
+    after = plane.watch.history(plane.draft(), "catalog")
+    assert 0 < after.traffic.k <= before.traffic.k
+
+
+def test_a_service_that_is_gone_is_forgotten() -> None:
+    plane = Plane(replace(canary_world(), rollouts={}))
+    for _ in range(70):
+        plane.second(new=0)
+    assert plane.store.documents("past")
+    plane.store.commit([Change("service", "catalog", None)], [])
+    plane.second(new=0)
+    assert not plane.store.documents("past")
+
+
+def test_a_metric_from_elsewhere_holds_what_requests_would_promote() -> None:
+    metric = {"queue": {"command": "./queue", "limit": "< 5", "failures": 2}}
+    plane = Plane(canary_world(warm_up="0s", metrics=metric))
+    key = metric_key(only(plane.world), "queue", "new")
+    for _ in range(120):
+        plane.second()
+    assert plane.verdict == "continue"
+    for at in (1.0, 2.0):
+        plane.answers = {key: Answer("yes", "9", 9.0, at)}
+        plane.second()
+        plane.second()
+    assert plane.verdict == "abort"
+    assert plane.comparison.streaks["queue"].failures == 2
+
+
+def test_who_is_looked_at_every_second() -> None:
+    assert attended(canary_world()) == {"catalog"}
+    assert attended(canary_world(Phase.DONE)) == frozenset()

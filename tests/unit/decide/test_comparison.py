@@ -1,0 +1,226 @@
+"""When two releases are compared, with what, and what is kept of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.decide.worlds import canary_world, instance, only
+
+from volery.decide import judge
+from volery.decide.comparison import (
+    TICK_SECONDS_MAX,
+    Comparison,
+    arms_of,
+    begin,
+    in_step,
+    is_compared,
+    is_stable,
+    judgement,
+    looked,
+    next_weight,
+    share,
+    stable_parts,
+)
+from volery.decide.evidence import Tick
+from volery.decide.world import World
+from volery.model.evidence import Arm
+from volery.model.state import BASELINE, Phase, Rollout, ServiceState, Slot, Track
+
+OLD = Arm(requests=90, latency={8: 90})
+NEW = Arm(requests=10, latency={8: 10})
+
+
+def both(found: World) -> tuple[Rollout, ServiceState]:
+    return only(found), found.services["catalog"]
+
+
+def begun(found: World, recent: tuple[Arm, ...] = ()) -> Comparison:
+    return begin(*both(found), judge.empty(), recent)
+
+
+COMPARED = {Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED}
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_canary_is_compared_while_it_has_requests_and_may_go_on(phase: Phase) -> None:
+    assert is_compared(*both(canary_world(phase))) == (phase in COMPARED)
+
+
+@pytest.mark.parametrize(
+    ("weight", "mirror", "compared"), [(0, 0, False), (0, 5, True), (5, 0, True)]
+)
+def test_copies_of_requests_are_enough_to_compare(
+    weight: float, mirror: float, compared: bool
+) -> None:
+    rollout, service = both(canary_world())
+    new = Slot("catalog@2", Track.CANARY, 1, weight, mirror)
+    service = replace(service, slots=dict(service.slots) | {"b": new})
+    assert is_compared(rollout, service) == compared
+
+
+@pytest.mark.parametrize(
+    ("strategy", "watch", "cause", "compared"),
+    [
+        ("blue-green", "10s", "deploy", True),
+        ("blue-green", "10s", "up", True),
+        ("blue-green", "0s", "deploy", False),
+        ("blue-green", "10s", "rollback", False),
+        ("canary", "10s", "rollback", False),
+        ("rolling", "10s", "deploy", True),
+        ("rolling", "10s", "restart", False),
+        ("recreate", "10s", "deploy", False),
+    ],
+)
+def test_what_nobody_asked_to_be_judged_is_not(
+    strategy: str, watch: str, cause: str, compared: bool
+) -> None:
+    found = canary_world(Phase.SHIFTING, cause, strategy=strategy, watch=watch)
+    assert is_compared(*both(found)) == compared
+
+
+@pytest.mark.parametrize(
+    ("step", "mirror", "asks"),
+    [(1, "0%", 0.5), (2, "0%", 1.0), (3, "0%", 1.0), (1, "20%", 0.1), (2, "20%", 0.5)],
+)
+def test_a_step_asks_for_the_next_ones_share(step: int, mirror: str, asks: float) -> None:
+    rollout, service = both(canary_world(mirror=mirror))
+    steps = 3 if mirror == "0%" else 4
+    assert next_weight(replace(rollout, step=step, steps=steps), service) == asks
+
+
+def test_what_it_is_compared_with() -> None:
+    plain, beside = begun(canary_world()), begun(canary_world(baseline=True))
+    assert (plain.policy.same_age, beside.policy.same_age) == (False, True)
+    assert plain.policy.warm_up_seconds > 0 == beside.policy.warm_up_seconds
+    blue = begun(canary_world(strategy="blue-green"), (OLD, OLD))
+    assert blue.policy.frozen_control and blue.frozen == (OLD, OLD)
+    assert not plain.policy.frozen_control and plain.frozen == ()
+
+
+def test_the_old_release_of_before_the_switch_is_replayed_in_a_circle() -> None:
+    found = canary_world(strategy="blue-green")
+    recent = tuple(replace(OLD, requests=n) for n in (1, 2, 3))
+    comparison, tick = begun(found, recent), Tick(1.0, {"b": NEW, "a": Arm(requests=77)})
+    controls = [
+        arms_of(found, only(found), tick, replace(comparison, looks=n))[1].requests
+        for n in range(5)
+    ]
+    assert controls == [1, 2, 3, 1, 2]
+
+
+def test_a_baseline_that_gets_requests_is_the_control() -> None:
+    found = canary_world(baseline=True)
+    service = found.services["catalog"]
+    beside = Slot("catalog@1", Track.BASELINE, 1, 10)
+    service = replace(service, slots=dict(service.slots) | {BASELINE: beside})
+    with_it = replace(found, services={"catalog": service})
+    tick = Tick(1.0, {"a": OLD, "b": NEW, BASELINE: Arm(requests=11)})
+    assert arms_of(with_it, only(with_it), tick, begun(with_it))[1].requests == 11
+    assert arms_of(found, only(found), tick, begun(found))[1] == OLD
+
+
+def test_in_the_first_tick_only_its_own_instances_count() -> None:
+    """The last requests of the release that was in this slot before are not the new one's."""
+    found = canary_world()
+    mixed = replace(NEW, requests=30, failures=20)
+    tick = Tick(1.0, {"a": OLD, "b": mixed}, {"catalog-2-1": Arm(requests=10, failures=1)})
+    first, _ = arms_of(found, only(found), tick, begun(found))
+    assert (first.requests, first.failures, first.latency) == (10, 1, {})
+    later, _ = arms_of(found, only(found), tick, replace(begun(found), looks=1))
+    assert later == mixed
+
+
+def test_another_step_is_told_to_the_judge_once() -> None:
+    found = canary_world()
+    rollout, service = both(found)
+    comparison = replace(begun(found), in_step=33.0)
+    assert in_step(comparison, rollout, service) is comparison
+    onward = in_step(comparison, replace(rollout, step=2), service)
+    assert (onward.step, onward.in_step, onward.state.next_weight) == (2, 0.0, 1.0)
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(COMPARED)), st.floats(0.1, 60)), max_size=20))
+def test_only_a_step_in_force_gets_older_and_never_by_a_gap(
+    ticks: list[tuple[Phase, float]],
+) -> None:
+    rollout, _ = both(canary_world())
+    comparison = begun(canary_world())
+    for phase, seconds in ticks:
+        comparison = looked(comparison, replace(rollout, phase=phase), (NEW, OLD), seconds)
+    counted = [min(s, TICK_SECONDS_MAX) for phase, s in ticks if phase is Phase.ANALYSING]
+    assert comparison.looks == len(ticks)
+    assert comparison.in_step == pytest.approx(sum(counted))
+
+
+def test_a_good_release_passes_its_step_and_a_failing_one_goes_back() -> None:
+    found = canary_world(warm_up="0s")
+    rollout, service = both(found)
+    for failures, verdict in ((0, "promote"), (9, "abort")):
+        comparison = begun(found)
+        for _ in range(200):
+            new = replace(NEW, failures=failures)
+            comparison = looked(comparison, rollout, (new, OLD), 1.0)
+            said = judgement(comparison, rollout, service)
+            if said.verdict != "continue":
+                break
+        assert said.verdict == verdict and said.lines
+
+
+def test_nothing_seen_is_no_reason_for_anything() -> None:
+    found = canary_world()
+    comparison = begun(found)
+    for _ in range(100):
+        comparison = looked(comparison, only(found), (Arm(), Arm()), 1.0)
+    assert judgement(comparison, *both(found)).verdict == "continue"
+
+
+def test_a_share_is_of_requests_or_of_copies() -> None:
+    rollout, service = both(canary_world())
+    assert share(rollout, service) == 0.1
+    copied = dict(service.slots) | {"b": Slot("catalog@2", Track.CANARY, 1, 0, 20)}
+    assert share(rollout, replace(service, slots=copied)) == 0.2
+
+
+def test_the_live_release_is_learned_from_instance_by_instance() -> None:
+    found = canary_world()
+    service = found.services["catalog"]
+    each = {f"catalog-1-{n}": Arm(requests=n) for n in (1, 2, 3)} | {"catalog-2-1": NEW}
+    whole = Arm(requests=6, latency={8: 6})
+    parts = stable_parts(found, service, Tick(1.0, {"a": whole, "b": NEW}, each))
+    assert sorted(part.requests for part in parts) == [1, 2, 3]
+    assert [part.latency for part in parts if part.latency] == [whole.latency]
+
+
+def test_an_instance_on_its_way_out_and_unknown_ones_leave_the_whole() -> None:
+    found = canary_world()
+    leaving = replace(instance("catalog-1-1", "catalog", "catalog@1"), intent="drain")
+    found = replace(found, instances={leaving.id: leaving})
+    tick = Tick(1.0, {"a": OLD}, {leaving.id: Arm(requests=5)})
+    assert stable_parts(found, found.services["catalog"], tick) == [OLD]
+    quiet = Tick(1.0, {"a": OLD}, {"catalog-1-2": Arm()})
+    assert stable_parts(canary_world(), found.services["catalog"], quiet) == [OLD]
+
+
+@pytest.mark.parametrize(
+    ("phase", "strategy", "weight", "stable"),
+    [
+        (Phase.BUILDING, "canary", 0, True),
+        (Phase.TESTING, "rolling", 0, True),
+        (Phase.STARTING, "canary", 0, True),
+        (Phase.STARTING, "canary", 5, False),
+        (Phase.STARTING, "rolling", 0, False),
+        (Phase.ANALYSING, "canary", 10, False),
+        (Phase.ROLLING_BACK, "canary", 0, False),
+    ],
+)
+def test_traffic_is_learned_from_while_the_live_release_alone_has_it(
+    phase: Phase, strategy: str, weight: float, stable: bool
+) -> None:
+    rollout, service = both(canary_world(phase, strategy=strategy))
+    new = Slot("catalog@2", Track.CANARY, 1, weight)
+    service = replace(service, slots=dict(service.slots) | {"b": new})
+    assert is_stable(rollout, service) == stable
+    assert is_stable(None, service)

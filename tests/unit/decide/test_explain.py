@@ -1,0 +1,149 @@
+"""A rollout's decisions can be replayed from its looks, by its own promise or another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.decide.worlds import canary_world, only
+
+from volery.decide import judge
+from volery.decide.comparison import (
+    Comparison,
+    begin,
+    in_step,
+    judgement,
+    looked,
+    next_weight,
+    share,
+)
+from volery.decide.explain import Decision, decisions, other_policy, policy_lines, summary
+from volery.model.application import SteadyState
+from volery.model.evidence import Arm
+from volery.model.state import Look, Rollout, ServiceState
+
+OLD = Arm(requests=180, latency={8: 180})
+
+
+def told(failures: int, looks: int = 60, promise: str = "< 50%") -> tuple[Comparison, list[Look]]:
+    """A rollout that was looked at once a second, as the control plane does it."""
+    found = canary_world(warm_up="0s", promise={"errors": promise})
+    rollout, service = only(found), found.services["catalog"]
+    comparison = begun = begin(rollout, service, judge.empty(), ())
+    kept: list[Look] = []
+    new = Arm(requests=20, failures=failures, latency={8: 20})
+    for number, at in zip(range(1, looks + 1), _steps(rollout), strict=False):
+        comparison = in_step(comparison, at, service)
+        comparison = looked(comparison, at, (new, OLD), 1.0)
+        said = judgement(comparison, at, service)
+        kept.append(_look(at, service, comparison, number, (new, OLD), said.verdict))
+        if said.verdict == "abort":
+            break
+    assert comparison.policy == begun.policy
+    return comparison, kept
+
+
+def _steps(rollout: Rollout) -> Iterator[Rollout]:
+    for second in range(10_000):
+        yield replace(rollout, step=1 if second < 30 else 2)
+
+
+def _look(
+    rollout: Rollout,
+    service: ServiceState,
+    comparison: Comparison,
+    number: int,
+    arms: tuple[Arm, Arm],
+    verdict: str,
+) -> Look:
+    return Look(
+        rollout.id,
+        number,
+        100.0 + number,
+        1.0,
+        rollout.step,
+        share(rollout, service),
+        next_weight(rollout, service),
+        comparison.in_step,
+        *arms,
+        verdict,  # type: ignore[arg-type]
+    )
+
+
+def verdicts(found: list[Decision]) -> list[tuple[int, str]]:
+    return [(one.step, one.judgement.verdict) for one in found]
+
+
+@given(st.integers(0, 20))
+def test_a_replay_comes_to_what_was_decided(failures: int) -> None:
+    comparison, looks = told(failures)
+    taken = {(look.number, look.verdict) for look in looks}
+    for one in decisions(comparison, looks):
+        assert (round(one.after), one.judgement.verdict) in taken
+        assert one.taken == one.judgement.verdict
+
+
+def test_each_change_of_verdict_and_the_end_are_told_once() -> None:
+    comparison, looks = told(failures=0)
+    found = decisions(comparison, looks)
+    assert verdicts(found)[:3] == [(1, "continue"), (1, "promote"), (2, "continue")]
+    assert [one.after for one in found] == sorted(one.after for one in found)
+    assert found[-1].after == len(looks)
+    assert summary(found, "catalog-r2").startswith("it does not go back: ")
+
+
+def test_it_ends_where_it_would_have_gone_back() -> None:
+    comparison, looks = told(failures=10)
+    found = decisions(comparison, looks + looks)
+    assert found[-1].judgement.verdict == "abort" and found[-1].after == len(looks) < 30
+    assert summary(found, "catalog-r2") == (
+        f"it goes back after {len(looks):.1f} s of comparing: {found[-1].judgement.reason}"
+    )
+
+
+def test_nothing_was_compared() -> None:
+    comparison, _ = told(failures=0)
+    assert decisions(comparison, []) == []
+    assert summary([], "catalog-r2") == "catalog-r2: nothing was compared"
+
+
+def test_another_promise_changes_the_promise_alone() -> None:
+    comparison, _ = told(failures=0)
+    promise = SteadyState.model_validate({"errors": "< 2%", "latency": {"p99": "< 1s"}})
+    policy = other_policy(comparison, promise)
+    assert (policy.error_limit, policy.latency_limits) == (0.02, {"p99": 1000.0})
+    same = replace(policy, error_limit=comparison.policy.error_limit, latency_limits={})
+    assert same == comparison.policy
+
+
+@pytest.mark.parametrize(("limit", "goes_on"), [("< 50%", True), ("< 1%", False)])
+def test_a_stricter_promise_would_have_stopped_it(limit: str, goes_on: bool) -> None:
+    """Both releases fail 5 %: only a promise can mind."""
+    found = canary_world(warm_up="0s", promise={"errors": "< 50%"})
+    rollout, service = only(found), found.services["catalog"]
+    comparison = begin(rollout, service, judge.empty(), ())
+    new, old = Arm(400, 20, {8: 400}), Arm(3600, 180, {8: 3600})
+    looks = []
+    for number in range(1, 40):
+        comparison = looked(comparison, rollout, (new, old), 1.0)
+        said = judgement(comparison, rollout, service).verdict
+        looks.append(_look(rollout, service, comparison, number, (new, old), said))
+    assert decisions(comparison, looks)[-1].judgement.verdict == "promote"
+    promise = SteadyState.model_validate({"errors": limit})
+    last = decisions(comparison, looks, other_policy(comparison, promise))[-1]
+    assert (last.judgement.verdict == "promote") == goes_on
+    assert last.taken == "promote", "what was really done stays what it was"
+
+
+def test_the_policy_in_words() -> None:
+    found = canary_world(promise={"errors": "< 1%", "latency": {"p99": "< 300ms"}})
+    plain = begin(only(found), found.services["catalog"], judge.empty(), ())
+    words = "\n".join(policy_lines(plain.policy))
+    for said in ("the old release;", "errors < 1 %", "p99 < 300 ms", "halves every 20 s"):
+        assert said in words
+    same_age = "\n".join(policy_lines(replace(plain.policy, same_age=True, warm_up_seconds=0)))
+    assert "of the same age" in same_age and "halves" not in same_age
+    assert "before the switch" in policy_lines(replace(plain.policy, frozen_control=True))[0]

@@ -1,0 +1,90 @@
+"""What `plan` says of a canary: how long its steps take, and what a bad release would cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.decide.worlds import application
+
+from volery.decide import judge
+from volery.decide.forecast import EXCESSES, Forecast, Harm, StepForecast, forecast
+from volery.decide.judge import History
+from volery.model.application import Service
+from volery.model.evidence import Arm
+
+
+def service(**deploy: Any) -> Service:
+    body = {"deploy": {"strategy": "canary", "steps": ["5%", "25%"]} | deploy}
+    return application(catalog=body).services["catalog"]
+
+
+def known(rate: int, failing: float = 0.0, seconds: int = 120) -> History:
+    """Minutes of steady traffic on two instances."""
+    history = judge.empty()
+    half = rate // 2
+    for _ in range(seconds):
+        part = Arm(half, round(half * failing), {8: rate})
+        history = judge.remember(history, [part, Arm(half, round(half * failing))], 1.0)
+    return history
+
+
+def test_without_traffic_nothing_is_promised() -> None:
+    found = forecast(service(), judge.empty())
+    assert found.rate is None
+    assert [one.seconds for one in found.steps] == [None, None]
+    assert all(one.seconds is None and one.requests is None for one in found.harms)
+    (line,) = found.lines()
+    assert "no requests were seen lately" in line and "synthetic" in line
+
+
+def test_at_todays_traffic_every_step_and_harm_has_a_number() -> None:
+    found = forecast(service(), known(200))
+    assert found.rate == pytest.approx(200)
+    assert [one.weight for one in found.steps] == [0.05, 0.25]
+    assert all(one.seconds and one.seconds >= 10 for one in found.steps)
+    assert [one.excess for one in found.harms] == list(EXCESSES)
+    times = [one.seconds for one in found.harms if one.seconds]
+    assert len(times) == 3 and times == sorted(times, reverse=True), "worse is found sooner"
+    for one in found.harms:
+        assert one.seconds is not None
+        assert one.requests == pytest.approx(200 * 0.05 * one.excess * one.seconds)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(10, 400), st.integers(2, 5))
+def test_more_traffic_never_takes_longer(rate: int, times: int) -> None:
+    slow, fast = forecast(service(), known(rate)), forecast(service(), known(rate * times))
+    for before, after in zip(slow.steps, fast.steps, strict=True):
+        assert before.seconds is not None and after.seconds is not None
+        assert after.seconds <= before.seconds * 1.01
+    for one, other in zip(slow.harms, fast.harms, strict=True):
+        assert one.seconds is None or (other.seconds or 0) <= one.seconds * 1.01
+
+
+def test_a_step_of_everything_is_no_step_to_wait_in() -> None:
+    found = forecast(service(steps=["50%", "100%"]), known(100))
+    assert [one.weight for one in found.steps] == [0.5]
+    nothing = forecast(service(steps=["100%"]), known(100))
+    assert nothing.steps == () and nothing.harms == ()
+
+
+def test_a_service_that_fails_much_already_hides_more() -> None:
+    calm, noisy = forecast(service(), known(200)), forecast(service(), known(200, failing=0.1))
+    assert (noisy.harms[1].seconds or 1e9) > (calm.harms[1].seconds or 0)
+
+
+def test_in_words() -> None:
+    found = Forecast(
+        123.4,
+        (StepForecast(0.05, 12.3), StepForecast(0.5, None)),
+        (Harm(0.1, 90.0, 1234.5), Harm(0.9, None, None)),
+    )
+    assert found.lines() == [
+        "at 123 requests/s a good release needs: 5 % about 12.3s, 50 % cannot be told",
+        "one that fails 10 % more is taken back about 1m30s, after about 1,234 failed requests",
+        "one that fails 90 % more is taken back cannot be told, after an unknown number of"
+        " failed requests",
+    ]
