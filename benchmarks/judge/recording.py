@@ -75,7 +75,8 @@ class _Windows:
         self.sum = [a + b for a, b in zip(before, values, strict=True)]
         self.parts += 1
         if self.parts == self.seconds:
-            self.kept.append(tuple(self.sum))
+            n, failures, histogram = self.sum
+            self.kept.append((n, failures, histogram))
             self.sum, self.parts = [], 0
 
 
