@@ -177,7 +177,8 @@ def _is_between_steps(item: Json) -> bool:
 
 
 def _going(item: Json) -> str:
-    text = f"{item['service']} {item['phase']}"
+    """What is under way, and what is still needed: short, for a terminal cuts it off."""
+    text = f"{item['service']} {item['phase'].replace('_', ' ')}"
     if item["phase"] == "analysing":
-        text += f" {_step(item, item['step'])}, {item['weight']:g} % of requests"
+        text = f"{item['service']} {_step(item, item['step'])}, {item['weight']:g} %"
     return f"{text}: {item['reason']}" if item["reason"] else text

@@ -103,6 +103,7 @@ class Report:
         if self.traffic is not None:
             lines += ["", "What users got meanwhile", self.traffic.render(samples=0)]
             lines += [
+                "(lost: without its right answer, whoever failed it; whose doing it was is below)",
                 "",
                 f"requests sent {self.traffic.sent}, requests lost by Volery {self.lost};"
                 f" requests that bad releases failed before they were taken back: {self.harmed}",

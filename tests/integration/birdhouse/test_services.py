@@ -307,6 +307,21 @@ def test_variant_crash(name: str, tmp_path: Path) -> None:
 
 
 @MODES
+def test_variant_crash_loop(name: str, tmp_path: Path) -> None:
+    with started(name, tmp_path, VARIANT="crash-loop", **NEEDS) as bird:
+        until(lambda: _is_well(bird))
+        assert bird.process.wait(DEADLINE_SECONDS) == 1
+        assert "the nest fell down" in bird.log.read_text()
+
+
+def _is_well(bird: Bird) -> bool:
+    try:
+        return bird.get("/healthz")[0] == 200
+    except OSError:
+        return False
+
+
+@MODES
 def test_variant_never_ready(name: str, tmp_path: Path) -> None:
     with flying(name, tmp_path, VARIANT="never-ready", **NEEDS) as bird:
         assert [bird.get("/healthz")[0] for _ in range(3)] == [503] * 3
