@@ -52,6 +52,9 @@ class IdleEngine:
         """A copy, as the real one gives."""
         return dict(self.observed)
 
+    def attend(self, services: frozenset[str]) -> None:
+        """It measures nothing."""
+
     def start(self, spec: InstanceSpec) -> None:
         """It runs already."""
 

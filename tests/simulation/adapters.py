@@ -99,9 +99,13 @@ class SimEngine:
         self.on_exit: Callable[[str], None] = lambda _: None
         self.started: Counter[str] = Counter()
         self._addresses = 20000
+        self.attended: frozenset[str] = frozenset()
 
     def observe(self) -> Mapping[str, Observation]:
         return {key: process.seen for key, process in self.processes.items()}
+
+    def attend(self, services: frozenset[str]) -> None:
+        self.attended = services
 
     def start(self, spec: InstanceSpec) -> None:
         if spec.id in self.processes:

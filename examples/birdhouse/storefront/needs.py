@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-PASSED_ON = ("traceparent", "tracestate", "baggage")
+PASSED_ON = ("traceparent", "tracestate", "baggage", "x-request-id")
 
 
 def passed_on(headers):

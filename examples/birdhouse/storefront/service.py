@@ -79,6 +79,8 @@ class Handler(BaseHTTPRequestHandler):
     def trouble(self):
         """Status and answer of a variant that answers instead of the service."""
         if self.path == "/healthz":
+            if VARIANT == "crash-loop":
+                self.server.doom()
             return (503, {"state": "never ready"}) if VARIANT == "never-ready" else None
         number = next(self.server.requests)
         if VARIANT == "slow":
@@ -106,10 +108,16 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, handler):
         self.idle = set()
-        self.stopping = False
+        self.stopping = self.doomed = False
         self.requests = itertools.count(1)
         address = (os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"]))
         super().__init__(address, handler)
+
+    def doom(self):
+        """Crash some seconds from now: this variant is well only at first."""
+        if not self.doomed:
+            self.doomed = True
+            threading.Timer(3, crash).start()
 
     def rest(self, connection):
         """Nothing is in flight on this connection; SIGTERM may end it."""
@@ -135,6 +143,12 @@ def hang_up(connection):
         connection.shutdown(socket.SHUT_RD)
     except OSError:
         pass  # it has just ended by itself
+
+
+def crash():
+    """End as a crash does: at once, whatever is in flight."""
+    print("the nest fell down (this is the variant `crash-loop`)", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def leak():

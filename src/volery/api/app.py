@@ -7,7 +7,9 @@ sent events that end when the client goes or the control plane stops.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -37,6 +39,8 @@ from volery.model.state import Event, Phase, Rollout
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_EVENTS = 1_000_000
+NEWS_SECONDS = 10.0
+"""How long somebody who waits for news is kept waiting at most."""
 
 
 class Plane(Protocol):
@@ -152,11 +156,15 @@ async def _version(plane: Plane, _: Request, __: None) -> Response:
     return JSONResponse({"version": __version__, "processes": plane.processes()})
 
 
-async def _status(plane: Plane, _: Request, __: None) -> Response:
+async def _status(plane: Plane, request: Request, _: None) -> Response:
     world = plane.operations.world
     if world.environment is None:
         raise VoleryError("nothing was brought up here yet", code=Code.CONFLICT, hint="volery up")
-    return JSONResponse(wire.status(world, plane.processes(), plane.gateway_ready()))
+
+    def look() -> wire.Json:
+        return wire.status(plane.operations.world, plane.processes(), plane.gateway_ready())
+
+    return JSONResponse(await _news(plane, request, look))
 
 
 async def _rollout(plane: Plane, request: Request, _: None) -> Response:
@@ -214,11 +222,32 @@ def _promise(text: str | None) -> SteadyState | None:
 async def _rollouts(plane: Plane, request: Request, _: None) -> Response:
     """The rollouts asked for, and those that belong together with them (a group's way back)."""
     ids = set(request.query_params.get("ids", "").split(","))
-    there = plane.operations.world.rollouts
-    groups = {there[identity].group for identity in ids if identity in there}
-    found = [item for item in there.values() if item.id in ids or item.group in groups]
-    ordered = sorted(found, key=lambda item: (item.created_at, item.id))
-    return JSONResponse({"rollouts": [wire.rollout(item) for item in ordered]})
+
+    def look() -> wire.Json:
+        there = plane.operations.world.rollouts
+        groups = {there[identity].group for identity in ids if identity in there}
+        found = [item for item in there.values() if item.id in ids or item.group in groups]
+        ordered = sorted(found, key=lambda item: (item.created_at, item.id))
+        return {"rollouts": [wire.rollout(item) for item in ordered]}
+
+    return JSONResponse(await _news(plane, request, look))
+
+
+async def _news(plane: Plane, request: Request, look: Callable[[], wire.Json]) -> wire.Json:
+    """What there is to see. With `unless=VERSION` also its version, as soon as it is another one or
+    `wait` seconds are over: somebody who waits need not ask again and again."""
+    query = request.query_params
+    if "unless" not in query:
+        return look()
+    wait = min(NEWS_SECONDS, _parsed(float, query, "wait")) if "wait" in query else NEWS_SECONDS
+    until = time.monotonic() + wait
+    while True:
+        found = look()
+        version = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
+        left = until - time.monotonic()
+        if version != query["unless"] or left <= 0 or plane.stopping.is_set():
+            return found | {"version": version}
+        await plane.changed(left)
 
 
 async def _releases(plane: Plane, request: Request, _: None) -> Response:

@@ -39,7 +39,8 @@ class Client:
             raise self._absent() from None
         try:
             short = f"/proc/self/fd/{folder}/{self._socket.name}"
-            transport = httpx2.HTTPTransport(uds=short)
+            # No TLS over a Unix socket: loading the machine's certificates costs 27 ms a call.
+            transport = httpx2.HTTPTransport(uds=short, verify=False)
             with httpx2.Client(
                 transport=transport, base_url="http://volery", timeout=timeout
             ) as client:

@@ -49,6 +49,7 @@ def rollout(item: Rollout) -> Json:
         "strategy": item.strategy,
         "cause": item.cause,
         "group": item.group,
+        "slot": item.slot,
         "phase": item.phase.value,
         "weight": number(item.weight),
         "step": item.step,
@@ -260,6 +261,8 @@ def service(world: World, state: ServiceState) -> Json:
         "release": live.release if live else None,
         "desired": state.scale,
         "url": _url(world, state.name),
+        "start_failures": state.start_failures,
+        "trouble": state.start_trouble or None,
         "instances": [instance(world, state, item) for item in world.instances_of(state.name)],
         "rollout": rollout(running) if running else None,
     }
@@ -300,7 +303,7 @@ def instance(world: World, state: ServiceState, item: Instance) -> Json:
         "restarts": seen.restarts if seen else item.restarts,
         "role": None,
         "started_at": time(seen.started_at if seen else item.created_at),
-        "detail": seen.detail if seen else "",
+        "detail": seen.detail if seen else item.unstartable,
         "limits": dict(seen.enforced) if seen else {},
     }
 
@@ -310,5 +313,5 @@ def instance_state(item: Instance, seen: Observation | None) -> str:
     if item.intent != "run":
         return "draining" if item.intent == "drain" else "stopping"
     if seen is None:
-        return "starting"
+        return "failed" if item.unstartable else "starting"
     return "failed" if seen.state == "exited" else seen.state

@@ -1,8 +1,13 @@
-"""Following rollouts to their end: one line per phase with its duration, the reason in place."""
+"""Following rollouts to their end: one line per phase with its duration, the reason in place.
+
+A step that goes by evidence has a line when it begins, and one when it is passed, with what decided
+it. On a terminal the last line moves: it says what is under way and what is still needed.
+"""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +22,7 @@ from volery.model.units import format_duration
 Json = dict[str, Any]
 ENDED = ("done", "rolled_back", "failed")
 LOOK_EVERY_SECONDS = 0.15
+INDENT = 17
 
 
 def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> list[Json]:
@@ -27,11 +33,13 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
     """
     if not ids:
         return []
-    story = _Story()
+    story, version = _Story(client), ""
     deadline = None if timeout is None else time.monotonic() + timeout
     with story:
         while True:
-            found = client.get("/v1/rollouts", ids=",".join(ids))["rollouts"]
+            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            news = client.get("/v1/rollouts", ids=",".join(ids), unless=version, wait=wait)
+            found, version = news["rollouts"], news["version"]
             story.show(found)
             if is_over(found):
                 return list(found)
@@ -75,7 +83,8 @@ def exit_code(rollouts: Sequence[Json]) -> int:
 class _Story:
     """Prints each change once; on a terminal also a moving line with what is under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._seen: dict[str, tuple[str, int, int]] = {}
         self._since: dict[str, float] = {}
         self._status = err().status("") if sys.stderr.isatty() else None
@@ -92,7 +101,7 @@ class _Story:
     def show(self, rollouts: Sequence[Json]) -> None:
         for item in rollouts:
             now = (item["phase"], item["step"], item["weight"])
-            if self._seen.get(item["id"]) != now:
+            if self._seen.get(item["id"]) != now and not _is_between_steps(item):
                 self._tell(item, self._seen.get(item["id"]))
                 self._seen[item["id"]] = now
         if self._status:
@@ -101,31 +110,74 @@ class _Story:
 
     def _tell(self, item: Json, before: tuple[str, int, int] | None) -> None:
         moment = time.monotonic()
-        entered = before is None or before[0] != item["phase"]
-        took = ""
-        if entered and before is not None:
-            spent = format_duration(moment - self._since[item["id"]])
-            took = f" ({before[0].replace('_', ' ')} took {spent})"
-        if entered:
+        phase = "" if before is None else before[0]
+        spent = format_duration(moment - self._since.get(item["id"], moment))
+        advanced = before is not None and 0 < before[1] < item["step"]
+        if item["strategy"] == "canary" and before is not None and advanced:
+            passed = f"{_step(item, before[1])} passed after {spent}: {self._decided_by(item)}"
+            self._beneath(passed, item["service"])
+            phase = ""
+        if phase != item["phase"]:
             self._since[item["id"]] = moment
+        took = phase not in ("", item["phase"])
         line = f"{item['service']:16} {styled(item['phase'])}"
         if item["phase"] in ("shifting", "analysing") and item["step"]:
-            line += f" step {item['step']}/{item['steps']}, {item['weight']:g} % of requests"
+            line += f" {_step(item, item['step'])}, {item['weight']:g} % of requests"
         if before is None or item["phase"] in ENDED:
             line += f" {item['to']}"
-        err().print(line + took)
-        if item["phase"] in ("rolled_back", "failed", "paused") and entered:
+        err().print(line + (f" ({phase.replace('_', ' ')} took {spent})" if took else ""))
+        if item["phase"] in ("rolled_back", "failed", "paused") and phase != item["phase"]:
             self._why(item)
 
+    def _decided_by(self, item: Json) -> str:
+        """What let the step before this one pass, as the ledger says."""
+        events = self._client.get("/v1/events", service=item["service"], limit=50)["events"]
+        for event in events:
+            data = event["data"]
+            here = (event["kind"], data.get("rollout"), data.get("step"))
+            if here == ("rollout.shifting", item["id"], item["step"]):
+                if data["verdict"] == "promote":
+                    return str(data["evidence"][0])
+                return "by hand" if data["verdict"] == "continue" else "without enough evidence"
+        return f"see volery rollout {item['id']} --explain"
+
     def _why(self, item: Json) -> None:
-        err().print(f"{'':16} because: {item['reason']}", markup=False)
+        self._beneath(f"because: {item['reason']}")
         for line in item["evidence"]:
-            if line["state"] in ("bad", "missing"):
-                err().print(f"{'':16} {line['text']}", markup=False)
+            if line["state"] in ("bad", "missing") and line["text"] not in item["reason"]:
+                self._beneath(line["text"])
         for line in item["log"]:
             err().print(f"{'':16} | {line}", markup=False)
+        if item["phase"] == "paused":
+            self._beneath(_ways_on(item["service"]))
+
+    def _beneath(self, text: str, service: str = "") -> None:
+        """A line, continued under its beginning where a terminal is narrow."""
+        width = max(err().width - INDENT, 40)
+        for number, part in enumerate(textwrap.wrap(text, width) or [""]):
+            err().print(f"{'' if number else service:{INDENT - 1}} {part}", markup=False)
+
+
+def _ways_on(service: str) -> str:
+    """What a person can do with a paused rollout."""
+    return (
+        f"go on: volery resume {service}; let this step pass: volery promote {service};"
+        f" go back: volery abort {service}"
+    )
+
+
+def _step(item: Json, step: int) -> str:
+    return f"step {step}/{item['steps']}"
+
+
+def _is_between_steps(item: Json) -> bool:
+    """Whether a canary's next step is only a moment away: it has a line when it begins."""
+    between = item["strategy"] == "canary" and item["phase"] == "shifting"
+    return bool(between and item["step"] < item["steps"])
 
 
 def _going(item: Json) -> str:
     text = f"{item['service']} {item['phase']}"
+    if item["phase"] == "analysing":
+        text += f" {_step(item, item['step'])}, {item['weight']:g} % of requests"
     return f"{text}: {item['reason']}" if item["reason"] else text

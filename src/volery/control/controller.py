@@ -96,6 +96,7 @@ class Controller:
         self._driver.drive(draft, Seen(settled, status.rejected, monotonic, answers))
         for name in sorted(draft.world.services):
             self._reconcile(draft, draft.world.services[name], status, monotonic)
+        self._note_unstartable(draft)
         self._note_exits(draft)
         self._note_proxies(draft, status)
 
@@ -140,6 +141,25 @@ class Controller:
                 )
                 self.ports.builder.cancel(rollout.to_release)
                 record(draft, rollout, ended)
+
+    def _note_unstartable(self, draft: Draft) -> None:
+        """Instances that could not even be asked for, and those that could in the end."""
+        for gone in self._driver.unstartable.keys() - draft.world.instances.keys():
+            del self._driver.unstartable[gone]
+        for item in list(draft.world.instances.values()):
+            why = self._driver.unstartable.get(item.id, "") if item.intent == "run" else ""
+            if why == item.unstartable:
+                continue
+            draft.put("instance", item.id, replace(item, unstartable=why))
+            if why:
+                draft.event(
+                    "instance.unstartable",
+                    f"{item.id} cannot be started: {why}",
+                    service=item.service,
+                    release=item.release,
+                    instance=item.id,
+                    cause=why,
+                )
 
     def _note_exits(self, draft: Draft) -> None:
         """Restarts that happened since the last look, also while no control plane was there."""
@@ -193,7 +213,9 @@ class Controller:
             else:
                 engine.stop(identity)
         self._ask_for_builds(world)
-        self.ports.traffic.attend(attended(world))
+        watched = attended(world)
+        self.ports.traffic.attend(watched)
+        engine.attend(watched)
         self.ports.outside.wish(calls(world, self.ports.traffic.edge_port))
 
     def _start(self, world: World, item: Instance) -> None:
@@ -268,9 +290,10 @@ def _apply(draft: Draft, operation: Operation) -> None:
     else:
         draft.put("instance", item.id, item)
     kind, text = _SAID[operation.verb]
+    because = "" if operation.because == f"it {text}" else f": {operation.because}"
     draft.event(
         kind,
-        f"{item.id} {text}: {operation.because}",
+        f"{item.id} {text}{because}",
         service=item.service,
         release=item.release,
         instance=item.id,

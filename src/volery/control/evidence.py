@@ -38,6 +38,7 @@ def attended(world: World) -> frozenset[str]:
 class _Said:
     judgement: Judgement
     step: int
+    looks: int
     at: float
 
 
@@ -55,12 +56,14 @@ class EvidenceWatch:
         self._recent: dict[str, deque[Arm]] = {}
         self._said: dict[str, _Said] = {}
 
-    def judged(self, rollout: Rollout, monotonic: float) -> Judgement | None:
-        """What the evidence says of the rollout's present step, if that was seen just now."""
+    def judged(self, draft: Draft, rollout: Rollout, monotonic: float) -> Judgement | None:
+        """What the evidence says of the rollout's present step, if that was seen just now and is
+        recorded: a look that could not be written down counts for nothing."""
         said = self._said.get(rollout.id)
         if said is None or said.step != rollout.step or monotonic - said.at > FRESH_SECONDS:
             return None
-        return said.judgement
+        kept = draft.document("comparison", rollout.id)
+        return said.judgement if kept is not None and kept.looks == said.looks else None
 
     def look(
         self, draft: Draft, sample: Sample, answers: Mapping[str, Answer], monotonic: float
@@ -141,7 +144,7 @@ class EvidenceWatch:
             comparing.judgement(found, rollout, service),
             metric_lines(rollout, deploy, answers, found.streaks),
         )
-        self._said[rollout.id] = _Said(judgement, rollout.step, monotonic)
+        self._said[rollout.id] = _Said(judgement, rollout.step, found.looks, monotonic)
         draft.put("comparison", rollout.id, found)
         draft.look(
             Look(

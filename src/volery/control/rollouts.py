@@ -77,13 +77,17 @@ class RolloutDriver:
         build = None if release.state in BUILT else world.builds.get(release.id)
         built = release.state in BUILT or (build is not None and build.phase == "built")
         deploy, stateful = service.config.deploy, service.config.state is not None
+        new = self._new_group(world, rollout, seen.monotonic)
+        # A return waits anew when the new group is gone: only now may the old one be restored.
+        cleared = rollout.phase is Phase.ROLLING_BACK and new.existing == 0
+        age = (rollout.id, rollout.phase, rollout.step, cleared)
         view = View(
             now=draft.now,
             old=_group(world, service.name, other(rollout.slot)),
             beside=_group(world, service.name, BASELINE),
-            new=self._new_group(world, rollout, seen.monotonic),
+            new=new,
             settled=seen.settled,
-            in_phase=self._ages.of((rollout.id, rollout.phase, rollout.step), seen.monotonic),
+            in_phase=self._ages.of(age, seen.monotonic),
             rejected=seen.rejected,
             surge=0 if stateful else deploy.surge,
             unavailable=1 if stateful else deploy.unavailable,
@@ -95,7 +99,7 @@ class RolloutDriver:
             built=built,
             turn=turn,
             turn_reason=reason,
-            judged=self._evidence.judged(rollout, seen.monotonic),
+            judged=self._evidence.judged(draft, rollout, seen.monotonic),
             gate=partial(gate_state, rollout, deploy, answers=seen.answers),
             behind=_behind(world, rollout),
         )

@@ -52,8 +52,10 @@ def act(
     if verb == "promote" and (paused or phase in PAUSABLE):
         going = resume(rollout, now) if paused else rollout
         return promoted(going, full=full), service
+    watch = f"volery rollout {rollout.service} --watch"
+    turned = phase is Phase.ROLLING_BACK
     raise VoleryError(
         f"cannot {verb} {rollout.id} while it is {phase.replace('_', ' ')}",
         code=Code.CONFLICT,
-        hint=f"volery rollout {rollout.service}",
+        hint=f"it ends by itself: {watch}" if turned else watch,
     )

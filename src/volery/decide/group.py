@@ -126,7 +126,9 @@ def _judge(
         if seen and seen.state == "exited":
             because = f"it ended: {seen.exit or seen.detail}"
             operations.append(_to("stop", item, because, given))
-            service = service if item.proven else _back_off(service, given.now)
+            if not item.proven and slot != given.closing:
+                trouble = f"{item.id} ended while starting: {seen.exit or seen.detail}"
+                service = _back_off(service, trouble, given.now)
         elif seen and not seen.alive and not item.condemned:
             marked = replace(item, condemned=seen.detail or "liveness probe failed")
             operations.append(Operation("condemn", marked, marked.condemned))
@@ -137,15 +139,22 @@ def _judge(
             healthy.append(item)
             if seen and seen.state == "ready" and not item.proven:
                 operations.append(Operation("prove", replace(item, proven=True), "it is ready"))
-                service = replace(service, start_failures=0, start_not_before=0.0)
+                service = started_anew(service)
     return service, operations, healthy, condemned
 
 
-def _back_off(service: ServiceState, now: float) -> ServiceState:
+def started_anew(service: ServiceState) -> ServiceState:
+    """The service as one of which no instance failed to start."""
+    return replace(service, start_failures=0, start_not_before=0.0, start_trouble="")
+
+
+def _back_off(service: ServiceState, trouble: str, now: float) -> ServiceState:
     """First replacement at once, then 0.1 s doubling to the cap (orchestration.md, opinion 3)."""
     failures = service.start_failures + 1
     wait = 0.0 if failures == 1 else min(BACKOFF_CAP_SECONDS, 0.1 * 2 ** min(failures - 2, 20))
-    return replace(service, start_failures=failures, start_not_before=now + wait)
+    return replace(
+        service, start_failures=failures, start_not_before=now + wait, start_trouble=trouble
+    )
 
 
 def _backing_off(service: ServiceState, now: float) -> bool:

@@ -58,7 +58,6 @@ def enter(rollout: Rollout, phase: Phase, now: float) -> Rollout:
         rollout,
         phase=phase,
         since=now,
-        stalled_since=None,
         finished_at=now if ended else None,
         seconds=seconds,
     )

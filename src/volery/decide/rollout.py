@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from volery.decide import staged, strategy
+from volery.decide.group import started_anew
 from volery.decide.phases import TRANSITIONS, UNBEGUN, enter, has_begun, pause, resume
 from volery.decide.situation import Situation
 from volery.decide.stages import STAGED, without_baseline
@@ -23,7 +24,9 @@ from volery.model.evidence import Verdict
 from volery.model.state import Phase, Rollout, ServiceState, Slot, Track, other
 
 PATIENCE_SECONDS = 15.0
-"""How long a return waits for the old group to be whole again before it ends with what there is."""
+"""How long a return waits for the data plane before it goes on with what there is."""
+FAILED_STARTS = 3
+"""After so many failed starts in a row the old group is as large as it can be."""
 
 
 def step(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rollout, ServiceState]:
@@ -56,6 +59,7 @@ def abort(
     if not has_begun(rollout):
         return enter(rollout, _refused(rollout), now), service
     rollout = replace(enter(rollout, Phase.ROLLING_BACK, now), weight=0)
+    service = started_anew(service)  # what failed so far was the new group
     return rollout, strategy.turn_round(rollout, service)
 
 
@@ -97,7 +101,8 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
     moved = strategy.begin(rollout, service, now.view)
     if not moved.begun:
         return rollout, moved.service
-    begun = replace(rollout, steps=moved.steps, reason="")
+    ready = min(now.view.old.ready, service.scale)
+    begun = replace(rollout, steps=moved.steps, reason="", ready_before=ready)
     return enter(begun, Phase.STARTING, moment), moved.service
 
 
@@ -196,7 +201,7 @@ def _promote(rollout: Rollout, service: ServiceState, view: View) -> tuple[Rollo
 def _back(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rollout, ServiceState]:
     view = now.view
     service = strategy.turn_round(rollout, service)
-    old, new = service.slots[other(rollout.slot)], service.slots[rollout.slot]
+    new = service.slots[rollout.slot]
     if new is not None and new.count > 0:
         may = strategy.may_remove_new(rollout, service, view)
         if not may and view.in_phase < PATIENCE_SECONDS:
@@ -205,11 +210,24 @@ def _back(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Roll
     if view.new.existing > 0:
         return rollout, service
     service = strategy.restore_old(rollout, service)
-    whole = old is None or view.old.ready >= service.scale
-    if not (whole and view.settled) and view.in_phase < PATIENCE_SECONDS:
+    if not _is_whole(rollout, service, view):
         return rollout, service
     service = _with_slot(service, rollout, None)
     return enter(replace(rollout, weight=0), _refused(rollout), view.now), service
+
+
+def _is_whole(rollout: Rollout, service: ServiceState, view: View) -> bool:
+    """Whether the old group serves with as many as before, or with as many as it can have."""
+    old = service.slots[other(rollout.slot)]
+    had = service.scale if rollout.ready_before is None else rollout.ready_before
+    if old is None or view.old.ready >= min(had, service.scale) or _cannot_start(service):
+        return view.settled or view.in_phase >= PATIENCE_SECONDS
+    return view.in_phase >= max(PATIENCE_SECONDS, service.config.health.startup)
+
+
+def _cannot_start(service: ServiceState) -> bool:
+    """Whether what the old group lacks does not start; nothing of the new one is started then."""
+    return service.start_failures >= FAILED_STARTS
 
 
 def _with_slot(service: ServiceState, rollout: Rollout, slot: Slot | None) -> ServiceState:

@@ -158,7 +158,8 @@ def turn_round(rollout: Rollout, service: ServiceState) -> ServiceState:
 def may_remove_new(rollout: Rollout, service: ServiceState, view: View) -> bool:
     """Whether the new group can go without taking away what users still need."""
     alone = service.slots[other(rollout.slot)] is None
-    return rollout.strategy == "recreate" or (view.settled and (alone or view.old.ready > 0))
+    unneeded = alone or view.old.ready > 0 or view.new.ready == 0
+    return rollout.strategy == "recreate" or (view.settled and unneeded)
 
 
 def restore_old(rollout: Rollout, service: ServiceState) -> ServiceState:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from volery.decide.group import started_anew
 from volery.decide.order import waits_for
 from volery.decide.plan import Step, effective_strategy
 from volery.decide.world import World
@@ -255,7 +256,7 @@ def scale(world: World, service: str, count: int) -> ServiceState:
             code=Code.INVALID,
             hint=f"volery scale {service} {min(max(count, 0), 1000)}",
         )
-    return replace(state, scale=count)
+    return replace(started_anew(state), scale=count)
 
 
 def known(world: World, service: str) -> ServiceState:
@@ -278,11 +279,13 @@ def unknown_service(service: str, names: Collection[str]) -> VoleryError:
 def _refuse_second_rollout(world: World, service: str) -> None:
     running = world.rollout_of(service)
     if running is not None:
+        wait = f"wait for it (volery rollout {service} --watch)"
+        turned = running.phase is Phase.ROLLING_BACK
         raise VoleryError(
             f"{service} has a rollout under way: {running.id} to {running.to_release}"
-            f" ({running.phase})",
+            f" ({running.phase.replace('_', ' ')})",
             code=Code.CONFLICT,
-            hint=f"wait for it (volery rollout {service} --watch) or volery abort {service}",
+            hint=wait if turned else f"{wait} or volery abort {service}",
         )
 
 

@@ -11,7 +11,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from volery.api.client import Client
+from volery.api.home import Home
 from volery.model.errors import VoleryError
 
 CHECKOUT = Path(__file__).parents[3] / "examples" / "birdhouse"
@@ -37,6 +40,15 @@ class Stage:
         """The gateway."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def traffic(self) -> Path:
+        """Where the proxies keep what they wrote."""
+        return self._home.path / "traffic"
+
+    @property
+    def _home(self) -> Home:
+        return Home(self.folder / "home" / "birdhouse" / "dev")
+
     def say(self, text: str = "") -> None:
         """A line for people; on stderr when a script reads stdout."""
         print(text, file=sys.stderr if self._quiet else sys.stdout, flush=True)
@@ -53,6 +65,10 @@ class Stage:
             check=False,
         )
         return done.returncode
+
+    def ask(self, path: str, **query: str) -> dict[str, Any]:
+        """What the control plane answers to a GET."""
+        return Client(self._home.socket).get(path, **query)
 
     def _environment(self) -> Mapping[str, str]:
         """Birdhouse runs with Volery's own Python, whatever `python` is elsewhere."""

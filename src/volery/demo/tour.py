@@ -1,21 +1,25 @@
-"""The tour: up, users, a good deploy, one that fails its tests, one that never gets healthy, back.
+"""The tour: up, users, a good canary, back at once, and releases that are bad in four ways.
 
-Users are played by the prober from the first deploy to the last; the report says how many requests
-they sent and how many were lost. Each act has the exit code it must have.
+Users are played by the prober from the first deploy to the last. The report says how many requests
+they sent, how many bad releases failed before they were taken back, and how many Volery itself
+lost. Each act has the exit code it must have.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from volery.demo.harm import Window, failed_by, record
 from volery.demo.stage import Stage
+from volery.demo.story import Story
 from volery.model.units import format_duration
 from volery.prober import Kind, ProbePlan, ProbeReport, Stream, probing
 
-LONGEST_SECONDS = 600.0
+Json = dict[str, Any]
+LONGEST_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,23 @@ class Played:
     expected: int
     code: int
     seconds: float
+    story: Story | None = None
+
+    @property
+    def harmed(self) -> int:
+        """Users' requests that the new release failed."""
+        return len(self.story.harmed) if self.story else 0
+
+    def as_json(self) -> Json:
+        """One act of the report."""
+        return {
+            "title": self.title,
+            "expected": self.expected,
+            "code": self.code,
+            "seconds": round(self.seconds, 3),
+            "harmed": self.harmed,
+            "rollout": self.story.rollout if self.story else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -46,17 +67,29 @@ class Report:
     seconds: float
 
     @property
-    def good(self) -> bool:
-        """Every act ended as it must, users were there, and none of them lost a request."""
-        right = all(act.code == act.expected for act in self.acts)
-        return right and self.traffic is not None and self.traffic.ok > 0 and not self.traffic.lost
+    def harmed(self) -> int:
+        """Users' requests that bad releases failed before they were taken back."""
+        return sum(act.harmed for act in self.acts)
 
-    def as_json(self) -> dict[str, Any]:
+    @property
+    def lost(self) -> int:
+        """Users' requests that failed though no release failed them: Volery lost them."""
+        return max(0, self.traffic.lost - self.harmed) if self.traffic else 0
+
+    @property
+    def good(self) -> bool:
+        """Every act ended as it must, users were there, and Volery lost none of their requests."""
+        right = all(act.code == act.expected for act in self.acts)
+        return right and self.traffic is not None and self.traffic.ok > 0 and not self.lost
+
+    def as_json(self) -> Json:
         """One document."""
         return {
             "good": self.good,
             "seconds": round(self.seconds, 3),
-            "acts": [vars(act) for act in self.acts],
+            "lost_by_volery": self.lost,
+            "failed_by_bad_releases": self.harmed,
+            "acts": [act.as_json() for act in self.acts],
             "traffic": self.traffic.as_json() if self.traffic else None,
         }
 
@@ -66,13 +99,14 @@ class Report:
         for act in self.acts:
             mark = "as it must be" if act.code == act.expected else f"WRONG, must be {act.expected}"
             took = format_duration(act.seconds)
-            lines.append(f"{act.title:48} exit code {act.code}, {mark} ({took})")
+            lines.append(f"{act.title:50} exit code {act.code}, {mark} ({took})")
         if self.traffic is not None:
-            lines += ["", "What users got meanwhile", self.traffic.render()]
+            lines += ["", "What users got meanwhile", self.traffic.render(samples=0)]
             lines += [
                 "",
-                f"requests sent {self.traffic.sent}, requests lost {self.traffic.lost}"
-                f" (whole tour {format_duration(self.seconds)})",
+                f"requests sent {self.traffic.sent}, requests lost by Volery {self.lost};"
+                f" requests that bad releases failed before they were taken back: {self.harmed}",
+                f"the whole tour took {format_duration(self.seconds)}",
             ]
         return "\n".join(lines)
 
@@ -87,30 +121,24 @@ def _deploy(service: str, variant: str | None) -> Callable[[Stage], int]:
     return play
 
 
-def _undo(service: str) -> Callable[[Stage], int]:
-    def play(stage: Stage) -> int:
-        stage.variant(service, None)
-        return stage.volery("rollback", service)
-
-    return play
-
-
 ACTS = (
-    Act("a new catalog is deployed, one by one", 0, _deploy("catalog", None)),
+    Act("a good catalog passes its canary", 0, _deploy("catalog", None)),
+    Act("back to the first catalog, at once", 0, lambda it: it.volery("rollback", "catalog")),
     Act("a catalog whose tests fail is refused", 3, _deploy("catalog", "tests-fail")),
-    Act("a catalog that crashes at its start is refused", 3, _deploy("catalog", "crash")),
-    Act("a catalog that never becomes healthy is refused", 3, _deploy("catalog", "never-ready")),
-    Act("the catalog goes back to its first release", 0, _undo("catalog")),
+    Act("a catalog that fails requests is taken back", 3, _deploy("catalog", "errors")),
+    Act("a catalog that is slow is taken back", 3, _deploy("catalog", "slow")),
+    Act("a catalog that crashes again and again is too", 3, _deploy("catalog", "crash-loop")),
 )
 
 
 def _users(url: str) -> ProbePlan:
-    web = url.replace("http://", "ws://")
+    catalog, web = f"{url}/api/catalog/birds", url.replace("http://", "ws://")
     return ProbePlan(
         streams=(
-            Stream(Kind.HTTP1, f"{url}/api/birds", rate=30),
-            Stream(Kind.HTTP1_FRESH, f"{url}/api/catalog/birds", rate=20),
-            Stream(Kind.HTTP2, f"{url}/api/birds", rate=20),
+            Stream(Kind.HTTP1, f"{url}/api/birds", rate=20),
+            Stream(Kind.HTTP1, catalog, rate=80, name="http1 catalog"),
+            Stream(Kind.HTTP1_FRESH, catalog, rate=20),
+            Stream(Kind.HTTP2, catalog, rate=60),
             Stream(Kind.WEBSOCKET, f"{web}/ws", rate=5),
         ),
         seconds=LONGEST_SECONDS,
@@ -141,9 +169,9 @@ def _play(stage: Stage) -> tuple[list[Played], ProbeReport | None]:
     if played[0].code != 0:
         return played, None
     with probing(_users(stage.url)) as users:
-        users.wait_for(5)
+        users.wait_for(5, timeout=60)
         stage.say(f"\nFrom now on users send requests to {stage.url}, all the time.")
-        played += [_act(stage, act) for act in ACTS]
+        played += [_told(stage, _act(stage, act)) for act in ACTS]
     stage.volery("releases", "catalog")
     return played, users.report
 
@@ -153,3 +181,29 @@ def _act(stage: Stage, act: Act) -> Played:
     began = time.monotonic()
     code = act.play(stage)
     return Played(act.title, act.expected, code, time.monotonic() - began)
+
+
+def _told(stage: Stage, played: Played) -> Played:
+    """The act with its story, told."""
+    story = _story(stage, stage.ask("/v1/services/catalog/rollout"))
+    stage.say()
+    for line in story.lines():
+        stage.say(line)
+    return replace(played, story=story)
+
+
+def _story(stage: Stage, rollout: Json) -> Story:
+    harmed: frozenset[str] = frozenset()
+    if rollout["phase"] == "rolled_back" and rollout["seconds"]["shift"]:
+        group = f"{rollout['service']}~{rollout['slot']}"
+        window = Window(group, rollout["started_at"], rollout["finished_at"])
+        harmed = failed_by(window, record(stage.traffic, rollout["finished_at"]))
+    events = stage.ask("/v1/events", service="catalog")["events"]
+    undecided = [
+        event
+        for event in events
+        if event["kind"] == "rollout.shifting"
+        and event["data"]["rollout"] == rollout["id"]
+        and event["data"]["verdict"] == "inconclusive"
+    ]
+    return Story(rollout, harmed, len(undecided))

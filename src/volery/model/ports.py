@@ -105,6 +105,10 @@ class Engine(Protocol):
     def observe(self) -> Mapping[str, Observation]:
         """Every instance it knows of, by id."""
 
+    def attend(self, services: frozenset[str]) -> None:
+        """Measure what the instances of these services use about once a second, of others when
+        there is time."""
+
     def start(self, spec: InstanceSpec) -> None:
         """Run this instance; nothing happens if it is already known."""
 

@@ -118,6 +118,8 @@ class ServiceState:
     removing: bool = False
     start_failures: int = 0
     start_not_before: float = 0.0
+    start_trouble: str = ""
+    """Which instance did not come up last, and why; while `start_failures` is more than 0."""
 
     @property
     def live(self) -> Slot | None:
@@ -139,6 +141,8 @@ class Instance:
     proven: bool = False
     restarts: int = 0
     condemned: str = ""
+    unstartable: str = ""
+    """Why it cannot even be asked for."""
     because: str = ""
 
 
@@ -175,8 +179,9 @@ class Rollout:
     reason: str = ""
     evidence: tuple[Line, ...] = ()
     tail: tuple[str, ...] = ()
+    ready_before: int | None = None
+    """How many instances of the old group were ready when it began; a return waits for no more."""
     superseded_by: str = ""
-    stalled_since: float | None = None
     finished_at: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     by: str = ""

@@ -66,6 +66,28 @@ def test_a_rollout_tells_everything(plane: SimPlane, api: TestClient) -> None:
     assert found[0]["phase"] == "done" and found[0]["to"] == "catalog@aaaaaaaa"
 
 
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/rollouts"])
+def test_who_waits_is_told_when_something_changed(
+    plane: SimPlane, api: TestClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    api.post("/v1/apply", json=body())
+    ask = {"ids": "shop-r1,catalog-r1"}
+    first = api.get(path, params=ask | {"unless": ""}).json()
+    looks: list[float] = []
+
+    async def changed(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            plane.run(2.0)
+
+    monkeypatch.setattr(plane, "changed", changed)
+    second = api.get(path, params=ask | {"unless": first["version"]}).json()
+    assert len(looks) == 3 and second["version"] != first["version"]
+    late = api.get(path, params=ask | {"unless": second["version"], "wait": "0"}).json()
+    assert late == second and len(looks) == 3
+    assert "version" not in api.get(path, params=ask).json()
+
+
 def test_events_are_told_with_cause(plane: SimPlane, api: TestClient) -> None:
     api.post("/v1/apply", json=body())
     plane.run()

@@ -10,6 +10,7 @@ from unit.cli.desk import Desk
 
 from volery.cli.commands.looking import rollout
 from volery.cli.commands.shipping import deploy
+from volery.model.errors import VoleryError
 
 
 @pytest.fixture
@@ -75,6 +76,20 @@ def test_a_bad_first_release_is_exit_1(wrong: str) -> None:
     desk.plane.bad["catalog@aaaaaaaa"] = wrong
     desk.client.post("/v1/apply", desk.session().apply_body())
     assert rollout("catalog", watch=True, session=desk.session("json")) == 1
+
+
+def test_a_paused_rollout_says_how_to_go_on(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    assert deploy("catalog", detach=True, session=desk.session()) == 0
+    while desk.client.get("/v1/services/catalog/rollout")["phase"] != "starting":
+        desk.plane.run(0.1)
+    desk.client.post("/v1/services/catalog/pause", {"by": "ann"})
+    with pytest.raises(VoleryError, match="not finished after 50ms"):
+        deploy("catalog", timeout="50ms", session=desk.session())
+    said = capsys.readouterr().err
+    assert "because: pause asked for by ann" in said
+    for verb in ("resume", "promote", "abort"):
+        assert f"volery {verb} catalog" in said
 
 
 def test_what_was_aborted_is_no_bad_release(

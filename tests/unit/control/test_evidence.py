@@ -77,7 +77,7 @@ class Plane:
 
     @property
     def verdict(self) -> str | None:
-        said = self.watch.judged(only(self.world), self.clock)
+        said = self.watch.judged(self.draft(), only(self.world), self.clock)
         return said.verdict if said else None
 
     @property
@@ -141,7 +141,7 @@ def test_a_judgement_of_another_step_says_nothing() -> None:
     plane.second()
     plane.second()
     next_step = replace(only(plane.world), step=2)
-    assert plane.watch.judged(next_step, plane.clock) is None
+    assert plane.watch.judged(plane.draft(), next_step, plane.clock) is None
 
 
 @given(st.lists(st.booleans(), max_size=30))
@@ -238,3 +238,14 @@ def test_a_metric_from_elsewhere_holds_what_requests_would_promote() -> None:
 def test_who_is_looked_at_every_second() -> None:
     assert attended(canary_world()) == {"catalog"}
     assert attended(canary_world(Phase.DONE)) == frozenset()
+
+
+def test_a_look_that_could_not_be_written_down_counts_for_nothing() -> None:
+    plane = Plane(canary_world())
+    plane.second()
+    plane.second()
+    assert plane.verdict is not None
+    plane.number += 1
+    plane.clock += 1
+    plane.watch.look(plane.draft(), plane.sample(), plane.answers, plane.clock)  # never committed
+    assert plane.verdict is None

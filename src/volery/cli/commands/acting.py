@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from volery.cli.follow import exit_code, follow
-from volery.cli.session import Given, Session
-from volery.model.errors import VoleryError
+from volery.cli.session import Given, Session, seconds
 
-SCALE_SECONDS = 300.0
+SCALE_LIMIT = "5m"
 
 
 def promote(
@@ -122,28 +120,22 @@ def _begin(session: Session, path: str, body: dict[str, str | None]) -> int:
     return exit_code(found)
 
 
-def scale(service: str, instances: int, /, *, session: Given) -> int:
+def scale(service: str, instances: int, /, *, timeout: str = SCALE_LIMIT, session: Given) -> int:
     """Set the number of instances by hand; the next `up` brings back the manifest's.
 
     Parameters
     ----------
     service: Which service.
     instances: How many; 0 takes it down.
+    timeout: Give up waiting after this long (it goes on).
     """
+    from volery.cli.standing import until_stands
+
+    limit = seconds("--timeout", timeout)
+    assert limit is not None
     body = {"by": session.by, "instances": instances}
     session.client.post(f"/v1/services/{service}/scale", body)
-    deadline = time.monotonic() + SCALE_SECONDS
-    while True:
-        found = session.client.get("/v1/status")["services"][service]
-        states = [item["state"] for item in found["instances"]]
-        if states.count("ready") == len(states) == instances:
-            break
-        if time.monotonic() > deadline:
-            raise VoleryError(
-                f"{service} has {states.count('ready')} of {instances} ready",
-                hint=f"volery status {service}",
-            )
-        time.sleep(0.1)
+    found = until_stands(session, service, instances, limit)
     if session.json:
         session.emit(found)
     else:

@@ -86,7 +86,7 @@ def rollout(
         from volery.cli.show.console import out
         from volery.cli.show.rollout import rollout_view
 
-        out().print(rollout_view(found))
+        out().print(rollout_view(found), soft_wrap=False)
     return exit_code([found]) if watch else 0
 
 

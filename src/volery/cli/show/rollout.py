@@ -20,6 +20,7 @@ MARKS = {
     "undecided": ("◌", "yellow"),
     "missing": ("◷", "dim"),
 }
+MANY = 1e6
 INSTANCE_MARKS = {"ready": "✔", "starting": "◌", "failed": "✖", "unready": "✖"}
 
 
@@ -43,7 +44,7 @@ def _header(rollout: Json) -> RenderableType:
         ("Strategy", f"{rollout['strategy']} ({rollout['cause']} by {rollout['by'] or 'nobody'})"),
         ("Step", _step(rollout)),
         ("Verdict", rollout["verdict"] or ""),
-        ("Because", escape(rollout["reason"])),
+        ("Needed" if rollout["phase"] == "analysing" else "Because", escape(rollout["reason"])),
         ("Took", _took(rollout)),
     ]
     for name, value in rows:
@@ -55,7 +56,9 @@ def _header(rollout: Json) -> RenderableType:
 def _step(rollout: Json) -> str:
     if rollout["step"] == 0 and not rollout["weight"]:
         return ""
-    return f"{rollout['step']}/{rollout['steps']}, {rollout['weight']:g} % of requests"
+    text = f"{rollout['step']}/{rollout['steps']}, {rollout['weight']:g} % of requests"
+    left = rollout["steps"] - rollout["passed"]
+    return text + (f", {rollout['passed']} passed" if rollout["passed"] and left else "")
 
 
 def _took(rollout: Json) -> str:
@@ -79,25 +82,29 @@ def _tree(rollout: Json) -> RenderableType:
 
 
 def _evidence(lines: list[Json]) -> RenderableType:
+    """A line for each metric; narrow enough for 80 columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("", no_wrap=True)
-    for name in ("EVIDENCE", "AGAINST IT", "FOR IT", "NEEDED"):
-        table.add_column(name)
+    table.add_column("EVIDENCE")
+    table.add_column("AGAINST", no_wrap=True, justify="right")
+    table.add_column("FOR", no_wrap=True, justify="right")
     for line in lines:
         mark, style = MARKS[line["state"]]
+        only_against = line["needed"] <= 1 and line["state"] == "undecided"
         table.add_row(
-            f"[{style}]{mark}[/]",
-            escape(line["text"]),
-            odds(line["evidence"]),
-            odds(line["confidence"]),
-            odds(line["needed"]),
+            "" if only_against else f"[{style}]{mark}[/]",
+            escape(line["text"].partition(", evidence ")[0]),
+            odds(line["evidence"]) if line["n"] else "",
+            f"{odds(line['confidence'])} of {line['needed']:g}" if line["needed"] > 1 else "",
         )
-    return table
+    return Group(table, Text("   odds to one: 100 against it take a release back", style="dim"))
 
 
 def odds(value: float) -> str:
-    """Odds as people say them: 3200:1."""
-    return f"{value:,.0f}:1" if value >= 10 else f"{value:.1f}:1"
+    """Odds to one, short: `3,200`, `0.15`, `>1M`."""
+    if value > MANY:
+        return ">1M"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def decision_line(decision: Json) -> str:

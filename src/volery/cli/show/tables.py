@@ -65,6 +65,11 @@ def _show_trouble(name: str, service: Json) -> None:
         out().print(f"{name}: {rollout_line(rollout)}")
     elif not service["desired"]:
         out().print(f"{name}: scaled to 0: volery scale {name} N starts it")
+    if service["trouble"]:
+        often = service["start_failures"]
+        again = f" ({often} times in a row)" if often > 1 else ""
+        said = f"{service['trouble']}{again}; see: volery logs {name}"
+        out().print(f"{name}: {said}", markup=False)
     for item in service["instances"]:
         if item["state"] in ("unready", "failed", "starting") and item["detail"]:
             out().print(f"{item['id']}: {styled(item['state'])}: {escape(item['detail'])}")

@@ -1,17 +1,22 @@
 """What is so plainly wrong that no comparison is needed: everything failing, instances crashing.
 
 Each alarm is a cumulative sum of log-likelihood ratios (Page 1954) that never goes below zero. By
-Lorden's bound it wrongly exceeds `h` at most once in `exp(h)` looks with something bad in them:
-once in a hundred hours of looking every second, if the release fails no more than the old one does
-or just did. Failures come in clumps: their sizes are taken to be geometric with the over-dispersion
-`phi`, so that each failure may count only as much as the tail of such clumps allows.
+Lorden's bound it wrongly exceeds `h` at most once in `exp(h)` looks with something bad in them. So
+`limit` follows how often such looks are: one false alarm in a hundred hours of looking every
+second, if the release fails no more than the old one does or just did. Failures come in clumps:
+their sizes are taken to be geometric with the over-dispersion `phi`, so that each failure may count
+only as much as the tail of such clumps allows.
 """
 
 from __future__ import annotations
 
 import math
 
-FAILING = math.log(3600 * 100)
+LOOKS = 3600 * 100
+"""One false alarm in so many looks."""
+NEVER = 1e9
+RAREST = 0.01
+"""Looks with something bad in them are taken to be no rarer than this."""
 HALF = 0.5
 """The failing release this looks for fails half of the requests that would not fail anyway."""
 NEAR = 0.1
@@ -37,6 +42,11 @@ def stakes(usual: float, phi: float) -> tuple[float, float]:
         ratio = min(ratio, (1 - NEAR * (1 - again)) / again)
     clumps = (1 - again) * ratio / (1 - again * ratio) - 1
     return math.log(ratio), usual * (1 - again) * clumps
+
+
+def limit(requests: float, usual: float) -> float:
+    """The level at which so many requests a look are failing without doubt."""
+    return math.log(LOOKS * min(max(requests * usual, RAREST), 1.0))
 
 
 def failing(level: float, requests: float, failures: float, usual: float, phi: float) -> float:

@@ -15,9 +15,10 @@ by bit (`late`), so that a release that turns bad late is caught as well.
 from __future__ import annotations
 
 import math
+from operator import mul
 from typing import NamedTuple
 
-ODDS = (1.15, 1.4, 2.0, 3.5, 8.0, 25.0, 120.0)
+ODDS = (1.2, 1.7, 3.0, 8.0, 40.0)
 """How many times worse the bets assume the release to be."""
 _EXCESSES = tuple(odds - 1 for odds in ODDS)
 EARLY = 0.7
@@ -107,8 +108,10 @@ def place(bets: Bets, counts: Counts, rho: float, delta: float, phi: float, dt: 
     grown = factors(counts, rho, delta, phi, count)
     seconds = bets.seconds + dt
     stake = (kept(bets.seconds) - kept(seconds)) / count
-    early = [wealth * factor for wealth, factor in zip(bets.early, grown, strict=True)]
-    late = [(wealth + stake) * factor for wealth, factor in zip(bets.late, grown, strict=True)]
+    early = tuple(map(mul, bets.early, grown))
+    late = tuple(
+        [(wealth + stake) * factor for wealth, factor in zip(bets.late, grown, strict=True)]
+    )
     if max(early) > MOST or max(late) > MOST:
-        early, late = ([min(wealth, MOST) for wealth in part] for part in (early, late))
-    return Bets(tuple(early), tuple(late), seconds)
+        early, late = (tuple([min(wealth, MOST) for wealth in part]) for part in (early, late))
+    return Bets(early, late, seconds)

@@ -74,7 +74,8 @@ def detects(
     found = [needed / growth] if growth > 0 else []
     rising = _alarm_growth(policy, errors.phi, usual, bad) * n
     if rising > 0:
-        found.append(alarm.FAILING / rising)
+        surprise = policy.rho * usual + policy.delta
+        found.append(alarm.limit(n, surprise) / rising)
     return 1.0 + min(found) if found else None
 
 

@@ -24,9 +24,9 @@ SHORT, LONG = 5.0, 60.0
 PARTS = 3
 PRIOR_PHI, PRIOR_WEIGHT = 1.5, 5.0
 """Before anything was seen, events are taken to be a little clumped."""
-DOUBT_PHI, DOUBT_WEIGHT = 2.0, 10.0
+DOUBT_PHI, DOUBT_WEIGHT = 2.0, 5.0
 """For promotion the prior is sceptical: a thin history must not vouch for a release."""
-CAUTION = 1.0
+CAUTION = 1.2
 """What was measured from few events may be too low by so many standard deviations, roughly."""
 LEAST_PHI, LEAST_PHI_SLOW = 1.0, 0.5
 EVERY_SECONDS = 60.0

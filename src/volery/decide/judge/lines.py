@@ -7,16 +7,18 @@ Values are of the current step.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from volery.decide.judge.bets import wealth
 from volery.decide.judge.policy import Policy, coldness
 from volery.decide.judge.state import Counter, Level, Promise, State, against_promise, weight
-from volery.decide.judge.tails import quantile
+from volery.decide.judge.tails import quantiles
 from volery.decide.judge.trust import confidence
 from volery.model.evidence import BUCKETS_PER_OCTAVE, Line, floor_ms
 
 Word = Literal["good", "bad", "undecided", "missing"]
+HALF_BUCKET = 2 ** (0.5 / BUCKETS_PER_OCTAVE)
 ANY = 10.0
 """Odds below this are not worth telling."""
 
@@ -24,10 +26,11 @@ ANY = 10.0
 def percent(share: float) -> str:
     """`4.1 %`, `0.03 %`, `12 %`."""
     value = share * 100
-    if value == 0 or value >= 9.95:
+    if value < 0.0001 or value >= 9.95:
         return f"{value:.0f} %"
-    digits = 1 if value >= 0.0995 else 1 - math.floor(math.log10(value))
-    return f"{value:.{min(digits, 4)}f} %"
+    if value >= 0.0995:
+        return f"{value:.1f} %"
+    return f"{value:.4f}".rstrip("0") + " %"
 
 
 def odds(evidence: float) -> str:
@@ -49,7 +52,12 @@ def milliseconds(value: float) -> str:
 
 def lines_of(policy: Policy, state: State) -> tuple[Line, ...]:
     """One line for each metric and for each promise."""
-    levels = [_latency(policy, state, name, level) for name, level in state.levels.items()]
+    wanted = [level.quantile for level in state.levels.values()]
+    values = [_quantiles_ms(arm, wanted) for arm in (state.latency, state.latency_control)]
+    levels = [
+        _latency(policy, state.counters[name], name, level, value, control)
+        for (name, level), value, control in zip(state.levels.items(), *values, strict=True)
+    ]
     promises = [_promise(policy, state, *item) for item in state.promises.items()]
     rest = [_exits(policy, state), _saturation(policy, state)]
     return (_errors(policy, state), *levels, *rest, *promises)
@@ -116,18 +124,25 @@ def _errors(policy: Policy, state: State) -> Line:
     return _line(policy, "errors", counter, text, True, (value, control, limit))
 
 
-def _latency(policy: Policy, state: State, name: str, level: Level) -> Line:
-    counter = state.counters[name]
-    value = _quantile_ms(state.latency, level.quantile)
-    control = _quantile_ms(state.latency_control, level.quantile)
+def _latency(
+    policy: Policy,
+    counter: Counter,
+    name: str,
+    level: Level,
+    value: float | None,
+    control: float | None,
+) -> Line:
     limit = floor_ms(level.edge + level.shift)
     text = f"{name} {_ms(value)} against {_ms(control)}, limit {_ms(limit)}, n = {counter.n:,.0f}"
     return _line(policy, name, counter, text, True, (value, control, limit))
 
 
-def _quantile_ms(histogram: dict[int, int] | object, level: float) -> float | None:
-    bucket = quantile(histogram, level) if isinstance(histogram, dict) else None
-    return None if bucket is None else floor_ms(bucket) * 2 ** (0.5 / BUCKETS_PER_OCTAVE)
+def _quantiles_ms(histogram: Mapping[int, int], levels: Sequence[float]) -> list[float | None]:
+    """The middles of the buckets in which quantiles lie."""
+    return [
+        None if bucket is None else floor_ms(bucket) * HALF_BUCKET
+        for bucket in quantiles(histogram, levels)
+    ]
 
 
 def _ms(value: float | None) -> str:
@@ -167,9 +182,9 @@ def _promise(policy: Policy, state: State, name: str, promise: Promise) -> Line:
         limit = promise.limit
         shown = [percent(x or 0) for x in (value, control, limit)]
     else:
-        level = 1 - promise.limit
+        wanted = [1 - promise.limit]
         value, control = (
-            _quantile_ms(arm, level) for arm in (state.latency, state.latency_control)
+            _quantiles_ms(arm, wanted)[0] for arm in (state.latency, state.latency_control)
         )
         limit = policy.latency_limits[name]
         shown = [_ms(x) for x in (value, control, limit)]

@@ -158,13 +158,14 @@ def _slow_counters(
     slow = above(control.latency, [edge for _, edge, _ in levels])
     worse = above(canary.latency, [edge + shift + extra for _, edge, shift in levels])
     far_worse = above(canary.latency, [edge + 2 * shift for _, edge, shift in levels])
+    tolerated = (1.0, policy.slow_delta + policy.cold_slow * cold)
     margin = (policy.promote_rho_slow, slow_margin(policy, state.next_weight))
     return {
         name: _moved(
             state.counters[name],
             Counts(n, worse[i], n_control, slow[i]),
             far_worse[i],
-            (1.0, 0.0),
+            tolerated,
             margin,
             dt,
         )
@@ -276,6 +277,7 @@ def _alarms(policy: Policy, state: State, canary: Arm, control: Arm, cold: float
     requests = max(canary.requests, canary.failures)
     return Alarms(
         alarm.failing(state.alarms.failing, requests, canary.failures, usual, errors.phi),
+        alarm.limit(requests, usual) if requests else state.alarms.limit,
         alarm.crashing(state.alarms.crashing, canary.instance_seconds, canary.exits, crashes),
         recent,
     )

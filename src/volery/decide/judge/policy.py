@@ -40,6 +40,9 @@ class Policy:
     """Tolerated: this many buckets (9 % each) slower ..."""
     slack_ms: float = 0.5
     """... or this much, whichever is more: users cannot tell, and fast services jitter."""
+    slow_delta: float = 0.0001
+    """Tolerated as well: this share of slow requests more; where the old release has none, a few
+    outliers must not be decisive."""
     latency_limits: Mapping[str, float] = field(default_factory=dict)
     """The promise: milliseconds by percentile (`steady_state.latency`)."""
     same_age: bool = False
@@ -48,10 +51,12 @@ class Policy:
     """The control is not running now but replayed from before (blue-green after the switch)."""
     warm_up_seconds: float = 0.0
     """Half-life of what a cold release is allowed to be worse; 0: nothing is allowed."""
-    cold_errors: float = 0.01
+    cold_errors: float = 0.03
     """Allowed to a cold release at its start: this share of failed requests more ..."""
-    cold_octaves: float = 1.0
-    """... and this many octaves slower (1.0: twice as slow)."""
+    cold_octaves: float = 1.2
+    """... this many octaves slower (1.0 is twice as slow) ..."""
+    cold_slow: float = 0.005
+    """... and this share of requests slower than even that."""
     min_dwell_seconds: float = MIN_DWELL_SECONDS
     error_risk: float = 0.02
     """A step must rule out that the next one makes this share of all requests fail in addition.

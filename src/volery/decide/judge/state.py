@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from volery.decide.judge.alarm import NEVER
 from volery.decide.judge.bets import Bets, Counts, bets_for, wealth
 from volery.decide.judge.history import (
     DOUBT_PHI,
@@ -70,9 +71,11 @@ class Level(NamedTuple):
 
 
 class Alarms(NamedTuple):
-    """Levels of the alarms, and the share of failures of the control that is no surprise now."""
+    """Levels of the alarms, the limit of the first, and the share of failures of the control that
+    is no surprise now."""
 
     failing: float = 0.0
+    limit: float = NEVER
     crashing: float = 0.0
     usual: float = 0.0
 

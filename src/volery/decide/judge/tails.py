@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from volery.model.evidence import Latency
 
@@ -50,13 +51,12 @@ def above(latency: Latency, at: Sequence[int]) -> list[int]:
     return counts[1:]
 
 
-def quantile(histogram: Mapping[int, float], level: float) -> int | None:
-    """The bucket in which a quantile lies; None if nothing was seen."""
-    left = sum(histogram.values()) * (1 - level)
-    found = None
-    for bucket in sorted(histogram, reverse=True):
-        found = bucket
-        left -= histogram[bucket]
-        if left < 0:
-            break
-    return found
+def quantiles(histogram: Mapping[int, int], levels: Sequence[float]) -> list[int | None]:
+    """The buckets in which ascending quantiles lie; None if nothing was seen."""
+    if not histogram:
+        return [None] * len(levels)
+    buckets = sorted(histogram)
+    upto = list(accumulate(histogram[bucket] for bucket in buckets))
+    return [
+        buckets[min(bisect_right(upto, level * upto[-1]), len(buckets) - 1)] for level in levels
+    ]

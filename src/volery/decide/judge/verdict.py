@@ -50,7 +50,7 @@ def judge(
 
 def _alarm(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
     errors, exits = state.counters["errors"], state.counters["exits"]
-    if state.alarms.failing >= alarm.FAILING:
+    if state.alarms.failing >= state.alarms.limit:
         reason = (
             f"the new release fails its requests: {percent(_share(errors.k, errors.n))} of"
             f" {errors.n:,.0f} failed, and {_control_failed(errors)} of the old one's"

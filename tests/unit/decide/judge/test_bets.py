@@ -8,7 +8,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import poisson  # type: ignore[import-untyped]
+from scipy.stats import poisson
 
 from volery.decide.judge.bets import ODDS, Bets, Counts, factors, kept, place, surprise, wealth
 

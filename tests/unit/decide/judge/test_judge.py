@@ -25,6 +25,7 @@ from volery.decide.judge import (
     judge,
     look,
     policy_of,
+    remember,
     replay,
     step,
 )
@@ -309,3 +310,43 @@ def test_a_replay_says_the_same_again_and_what_another_policy_had_said() -> None
     assert any(judgement.verdict == "abort" for judgement in said)
     _, loose = replay(Policy(delta=0.2), HISTORY, looks, 0.05, 0.25)
     assert not any(judgement.verdict == "abort" for judgement in loose)
+
+
+def test_after_a_switch_the_release_is_judged_against_the_recent_past() -> None:
+    """Blue-green: what ran before the switch is replayed as the control, all requests are new."""
+    policy = Policy(frozen_control=True)
+    _, said = until_decided(policy, ticks(1, 60, 60, Release(errors=0.2)), 1.0, 1.0)
+    assert said.verdict == "abort"
+    took, said = until_decided(policy, ticks(1, 60, 60, GOOD), 1.0, 1.0)
+    assert said.verdict == "promote" and took < 200
+
+
+def test_ups_and_downs_of_the_past_are_no_fault_of_a_release_after_the_switch() -> None:
+    """A service that has bad minutes: against the frozen past they are expected, and so a bad
+    minute after the switch does not take the release back, as it would if they were unknown."""
+    history = empty()
+    for second in range(900):
+        failures = 3 if second % 120 < 30 else 0
+        history = remember(history, [Arm(100, failures, {40: 100}, 1.0)], 1.0)
+    calm, bad_minute = Arm(100, 0, {40: 100}, 1.0), Arm(100, 3, {40: 100}, 1.0)
+    verdicts = {}
+    for frozen in (True, False):
+        policy = Policy(frozen_control=frozen, min_dwell_seconds=1e9)
+        looks = ((bad_minute, calm) for _ in range(30))
+        verdicts[frozen] = until_decided(policy, looks, 1.0, 1.0, history)[1].verdict
+    assert verdicts == {True: "continue", False: "abort"}
+
+
+def test_a_slower_clock_says_the_same() -> None:
+    """All latencies of everything eight times longer: the same evidence, as shares are compared."""
+
+    def slower(arm: Arm) -> Arm:
+        return replace(arm, latency={bucket + 24: n for bucket, n in arm.latency.items()})
+
+    policy, found = Policy(slack_ms=0.0), []
+    for change in (lambda arm: arm, slower):
+        state = begin(policy, empty(), 0.25)
+        for canary, control in islice(ticks(1, 10, 190, Release(slower=1.3)), 60):
+            state = look(policy, state, change(canary), change(control), 1.0)
+        found.append(evidence(state))
+    assert found[0] == pytest.approx(found[1]) and found[0] != 1

@@ -7,8 +7,8 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-from scipy.stats import poisson  # type: ignore[import-untyped]
+from scipy.optimize import minimize_scalar
+from scipy.stats import poisson
 
 from volery.decide.judge.bets import Counts
 from volery.decide.judge.trust import Trust, confidence, gain, nearest, vouch

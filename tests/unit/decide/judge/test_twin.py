@@ -78,5 +78,6 @@ def test_the_twin_is_equal(seed: int, warm_up: float, release: Release) -> None:
         state = look(policy, state, canary, control, 1.0)
         assert twin.evidence()[0] == pytest.approx(evidence(state), rel=1e-6)
         assert twin.failing[0] == pytest.approx(state.alarms.failing, abs=1e-9)
+        assert twin.limit[0] == pytest.approx(state.alarms.limit)
     gating = [c for name, c in state.counters.items() if name not in ("exits", "saturation")]
     assert twin.confidence()[0] == pytest.approx(min(confidence(c.trust) for c in gating))

@@ -168,6 +168,7 @@ class Judges:
         self.late = np.zeros(size)
         self.seconds = np.zeros((metrics, runs))
         self.failing, self.usual = np.zeros(runs), np.zeros(runs)
+        self.limit = np.full(runs, alarm.NEVER)
         self.waited = np.zeros(runs)
         nothing = np.zeros((metrics, runs))
         self.waiting = Tick(nothing, nothing, nothing, nothing, nothing)
@@ -191,7 +192,9 @@ class Judges:
     def look(self, tick: Tick) -> None:
         """`state.look` at one second."""
         cold = self.policy.cold_errors * coldness(self.policy, self.age)
-        delta = np.zeros((len(self.n), 1))
+        left = coldness(self.policy, self.age)
+        slow = self.policy.slow_delta + self.policy.cold_slow * left
+        delta = np.full((len(self.n), 1), slow)
         delta[0] = self.policy.delta + cold
         self._alarm(tick, cold)
         self.age += 1
@@ -234,7 +237,7 @@ class Judges:
 
     def aborts(self) -> NDArray[np.bool_]:
         """Which runs the judge would take back now."""
-        return (self.failing >= alarm.FAILING) | (self.evidence() >= 1 / self.policy.alpha)
+        return (self.failing >= self.limit) | (self.evidence() >= 1 / self.policy.alpha)
 
     @staticmethod
     def _kept(seconds: Array) -> Array:
@@ -258,7 +261,8 @@ class Judges:
     def _alarm(self, tick: Tick, cold: float) -> None:
         k, n = tick.k_control[0], tick.n_control[0]
         now = np.where(n > 0, np.minimum(1.0, (k + 2 * np.sqrt(k)) / np.maximum(n, 1e-300)), 0.0)
-        self.usual = np.maximum(now, self.usual * RECENT)
+        some = (n > 0) | (tick.n[0] > 0)
+        self.usual = np.where(some, np.maximum(now, self.usual * RECENT), self.usual)
         policy = self.policy
         usual = policy.rho * np.maximum(self._rate()[0], self.usual) + policy.delta + cold
         usual = np.clip(usual, 1e-6, 1 - 1e-6)
@@ -268,3 +272,5 @@ class Judges:
         clumps = (1 - again) * ratio / (1 - again * ratio) - 1
         change = tick.k[0] * np.log(ratio) - tick.n[0] * usual * (1 - again) * clumps
         self.failing = np.clip(self.failing + change, 0.0, alarm.MOST)
+        busy = np.clip(tick.n[0] * usual, alarm.RAREST, 1.0)
+        self.limit = np.where(tick.n[0] > 0, np.log(alarm.LOOKS * busy), self.limit)

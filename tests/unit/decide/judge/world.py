@@ -9,6 +9,7 @@ drift, and releases that are cold at first. Arrays are [run], histograms [run, b
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from unit.decide.judge.twin import Judges, Past, Tick
 
 from volery.decide.judge import Policy
 from volery.decide.judge.policy import cold_shift, coldness, tolerated_shift
+from volery.model.evidence import BUCKET_MIN
 
 Array = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -97,26 +99,43 @@ NONE = Regression()
 
 @dataclass
 class Seen:
-    """What one arm did in a second."""
+    """What one arm did in a second: the histogram is [run, cell], cell i begins at bucket
+    `begins[i]`."""
 
     n: Whole
     failures: Whole
     histogram: Whole
+    begins: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The chance of each cell, [shift, cell], and at which bucket each cell begins."""
+
+    chances: Array
+    begins: tuple[int, ...]
+
+    def coarse(self, edges: Sequence[int]) -> Table:
+        """The same with few cells: between these buckets only."""
+        first = [0, *(edge - LOWEST + 1 for edge in edges)]
+        chances = np.add.reduceat(self.chances, first, axis=1)
+        return Table(chances, tuple(self.begins[index] for index in first))
 
 
 def _normal_above(z: Array) -> Array:
     return np.array([0.5 * math.erfc(value / math.sqrt(2)) for value in z.ravel()]).reshape(z.shape)
 
 
-def cells(tail: float = 1.0) -> Array:
-    """The chance of each cell, [shift, cell], where the slowest 2 % are `tail` times slower."""
+def cells(tail: float = 1.0) -> Table:
+    """The chances of all cells, where the slowest 2 % are `tail` times slower."""
     edges = np.arange(LOWEST, HIGHEST + 1) / 8
     shifts = np.arange(-SHIFT_MAX * FINE, SHIFT_MAX * FINE + 1) / (8 * FINE)
     z = (np.log(2.0) * (edges[None, :] - shifts[:, None]) - math.log(MEDIAN)) / SIGMA
     slower = _normal_above(np.maximum(TAIL_Z, z - math.log(tail) / SIGMA))
     above = slower + np.maximum(_normal_above(z) - _normal_above(np.array([TAIL_Z])), 0)
     whole = np.concatenate([np.ones((len(shifts), 1)), above, np.zeros((len(shifts), 1))], axis=1)
-    return np.asarray(np.maximum(whole[:, :-1] - whole[:, 1:], 0))
+    chances = np.maximum(whole[:, :-1] - whole[:, 1:], 0)
+    return Table(chances, (BUCKET_MIN, *range(LOWEST, HIGHEST + 1)))
 
 
 class World:
@@ -133,14 +152,28 @@ class World:
         self.config, self.environment, self.regression = config, environment, regression
         self.runs, self.random = runs, np.random.default_rng(seed)
         self.cells, self.tail_cells = cells(), cells(regression.tail)
+        self.edges = usual_edges(environment)
+        self.few_cells = self.cells.coarse(self.edges)
+        self.slice_cells = self.cells
         self.burst_errors, self.burst_shift = np.zeros(runs), np.zeros(runs)
         self.walk = np.zeros(runs)
         self.now = 0
         self.start = self.random.uniform(0, 86400, runs)
         spread = 1.0 if environment.differ else 0.0
         self.own_errors = np.exp(self.random.normal(0, 0.05 * spread, (5, runs)))
-        self.own_shift = self.random.normal(0, 0.25 * spread, (5, runs))
+        self.own_shift = self.random.normal(0, 0.1 * spread, (5, runs))
         self.owed = np.zeros((5, runs), dtype=np.int64)
+
+    def hurry(self, policy: Policy) -> None:
+        """Draw only the cells that a policy without an allowance looks at."""
+        looked_at = set()
+        for edge in self.edges:
+            shift = tolerated_shift(policy, edge)
+            looked_at |= {edge + shift, edge + 2 * shift}
+        self.slice_cells = self.few_cells
+        self.cells, self.tail_cells = (
+            table.coarse(sorted(looked_at)) for table in (self.cells, self.tail_cells)
+        )
 
     def _shared(self) -> None:
         """What happens to all alike."""
@@ -155,7 +188,7 @@ class World:
             step = self.random.normal(0, 0.3 * math.sqrt(2 / 600), self.runs)
             self.walk = self.walk - self.walk / 600 + step
 
-    def arm(self, slot: int, share: float, errors: Array, shift: Array, table: Array) -> Seen:
+    def arm(self, slot: int, share: float, errors: Array, shift: Array, table: Table) -> Seen:
         """One second of one group. `slot` says whose differences and debts these are."""
         rate = np.full(self.runs, self.config.rate * share)
         if self.environment.drift:
@@ -165,7 +198,8 @@ class World:
         wrong = self.config.errors * self.own_errors[slot] * np.exp(self.walk) + self.burst_errors
         chance = np.minimum(wrong + errors, 1.0)
         shifts = self.own_shift[slot] + self.burst_shift + 2 * self.walk + shift
-        return Seen(n, self._failures(slot, n, chance), self._latencies(n, shifts, table))
+        histogram = self._latencies(n, shifts, table)
+        return Seen(n, self._failures(slot, n, chance), histogram, table.begins)
 
     def _failures(self, slot: int, n: Whole, chance: Array) -> Whole:
         if not self.environment.clumps:
@@ -177,7 +211,7 @@ class World:
         self.owed[slot] = np.where(chance > 0.3, 0, owed - many)
         return np.asarray(many)
 
-    def _latencies(self, n: Whole, shifts: Array, table: Array) -> Whole:
+    def _latencies(self, n: Whole, shifts: Array, table: Table) -> Whole:
         if not self.environment.clumps:
             return self._drawn(n, shifts, table)
         clumps = self.random.poisson(n * STALLED / CLUMP)
@@ -188,15 +222,16 @@ class World:
         calm = self._drawn(n - stalled, shifts, table)
         return np.asarray(calm + self._drawn(stalled, shifts + STALL_SHIFT, table))
 
-    def _drawn(self, n: Whole, shifts: Array, table: Array) -> Whole:
+    def _drawn(self, n: Whole, shifts: Array, table: Table) -> Whole:
         index = np.clip(np.rint(shifts * FINE), -SHIFT_MAX * FINE, SHIFT_MAX * FINE)
-        return self.random.multinomial(n, table[index.astype(np.int64) + SHIFT_MAX * FINE])
+        chances = table.chances[index.astype(np.int64) + SHIFT_MAX * FINE]
+        return self.random.multinomial(n, chances)
 
     def stable(self) -> list[Seen]:
         """A second before the rollout: three equal parts of the old release."""
         self._shared()
         nothing = np.zeros(self.runs)
-        return [self.arm(slot, 1 / 3, nothing, nothing, self.cells) for slot in (2, 3, 4)]
+        return [self.arm(slot, 1 / 3, nothing, nothing, self.few_cells) for slot in (2, 3, 4)]
 
     def second(self, age: int) -> tuple[Seen, Seen, Seen]:
         """A second of the rollout: canary, a slice as large, the rest of the old release."""
@@ -211,26 +246,30 @@ class World:
         share = self.config.share
         canary = self.arm(0, share, errors, shift, table)
         young = cold if self.environment.baseline_cold else 0.0
-        slice_ = self.arm(1, share, nothing + 0.02 * young, nothing + young * size, self.cells)
-        rest = self.arm(2, max(1 - 2 * share, 0.0), nothing, nothing, self.cells)
+        slice_ = self.arm(
+            1, share, nothing + 0.02 * young, nothing + young * size, self.slice_cells
+        )
+        rest = self.arm(2, max(1 - 2 * share, 0.0), nothing, nothing, self.few_cells)
         return canary, slice_, rest
 
 
 def usual_edges(environment: Environment, levels: tuple[float, ...] = LEVELS) -> list[int]:
     """The latency edges of a service in an environment, as its history would have them."""
-    still = cells()[SHIFT_MAX * FINE]
+    chances = cells().chances
+    still = chances[SHIFT_MAX * FINE]
     if environment.clumps:
         stalled = STALLED + PAUSE_LENGTH / PAUSE_SECONDS
-        slow = cells()[(SHIFT_MAX + STALL_SHIFT) * FINE]
+        slow = chances[(SHIFT_MAX + STALL_SHIFT) * FINE]
         still = (1 - stalled) * still + stalled * slow
     above = np.cumsum(still[::-1])[::-1]
     return [int(np.argmax(above <= 1 - level)) + LOWEST - 1 for level in levels]
 
 
-def over(histogram: Whole, at: list[int]) -> Array:
-    """How many requests reach each bucket, [bucket, run]."""
-    above = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(above[:, [bucket - LOWEST + 1 for bucket in at]].T.astype(float))
+def over(seen: Seen, at: Sequence[int]) -> Array:
+    """How many requests reach each bucket, [bucket, run]; a cell must begin there."""
+    above = np.cumsum(seen.histogram[:, ::-1], axis=1)[:, ::-1]
+    cell = np.searchsorted(seen.begins, at)
+    return np.asarray(above[:, cell].T.astype(float))
 
 
 def remembered(world: World, edges: list[int], seconds: int) -> Past:
@@ -242,8 +281,8 @@ def remembered(world: World, edges: list[int], seconds: int) -> Past:
         k = np.zeros_like(n)
         for index, part in enumerate(parts):
             n[index, 0], k[index, 0] = part.n, part.failures
-        whole = sum((part.histogram for part in parts[1:]), parts[0].histogram)
-        n[0, 1:], k[0, 1:] = whole.sum(1), over(whole, edges)
+        n[0, 1:] = sum(part.histogram.sum(1) for part in parts)
+        k[0, 1:] = sum(over(part, edges) for part in parts)
         past.add(n, k)
     return past
 
@@ -255,16 +294,16 @@ def tick(policy: Policy, age: float, edges: list[int], canary: Seen, controls: l
     levels = len(edges)
     n_control = sum((c.n for c in controls[1:]), controls[0].n)
     failures = sum((c.failures for c in controls[1:]), controls[0].failures)
-    whole = sum((c.histogram for c in controls[1:]), controls[0].histogram)
+    slow = np.sum([over(control, edges) for control in controls], axis=0)
     failed = canary.failures[None].astype(float)
-    worse = over(canary.histogram, [e + s + extra for e, s in zip(edges, shifts, strict=True)])
-    far = over(canary.histogram, [e + 2 * s for e, s in zip(edges, shifts, strict=True)])
+    worse = over(canary, [e + s + extra for e, s in zip(edges, shifts, strict=True)])
+    far = over(canary, [e + 2 * s for e, s in zip(edges, shifts, strict=True)])
     return Tick(
         np.repeat(canary.n[None].astype(float), 1 + levels, axis=0),
         np.concatenate([failed, worse]),
         np.concatenate([failed, far]),
         np.repeat(n_control[None].astype(float), 1 + levels, axis=0),
-        np.concatenate([failures[None].astype(float), over(whole, edges)]),
+        np.concatenate([failures[None].astype(float), slow]),
     )
 
 

@@ -1,0 +1,81 @@
+"""`scale`: what it waits for is told, and it ends with the reason when instances do not come up."""
+
+from __future__ import annotations
+
+import pytest
+from simulation.adapters import Behaviour
+from unit.cli.desk import Desk
+
+from volery.cli.commands.acting import scale
+from volery.cli.commands.looking import status
+from volery.model.errors import Code, VoleryError
+
+
+@pytest.fixture
+def desk() -> Desk:
+    found = Desk()
+    found.up()
+    return found
+
+
+def test_progress_is_told(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.plane.engine.behaviour = lambda release: Behaviour(start_seconds=2.0)
+    assert scale("shop", 3, session=desk.session()) == 0
+    said = capsys.readouterr()
+    assert "2 of 3 ready; shop-aaaaaaaa-3 starting" in said.err
+    assert said.out == "shop has 3 instances\n"
+
+
+def test_one_that_crashes_ends_it_with_its_reason(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.plane.engine.behaviour = lambda release: Behaviour("crash")
+    with pytest.raises(VoleryError) as raised:
+        scale("shop", 3, session=desk.session())
+    assert "2 of 3 ready" in raised.value.message and "exit code 1" in raised.value.message
+    assert raised.value.code is Code.FAILED and "volery logs shop" in raised.value.hint
+    assert "| hello" in capsys.readouterr().err, "its last words"
+    status("shop", session=desk.session())
+    shown = capsys.readouterr().out
+    assert "shop-aaaaaaaa-3 ended while starting: exit code 1" in shown
+    assert "times in a row" in shown
+
+
+def test_one_that_cannot_be_asked_for_says_why(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise VoleryError("secret KEY is not set")
+
+    monkeypatch.setattr("volery.cli.standing.TROUBLE_SECONDS", 0.2)
+    start = desk.plane.engine.start
+    monkeypatch.setattr(desk.plane.engine, "start", refuse)
+    with pytest.raises(VoleryError, match="shop-aaaaaaaa-3 failed: secret KEY is not set"):
+        scale("shop", 3, session=desk.session())
+    shop = desk.client.get("/v1/status")["services"]["shop"]["instances"]
+    assert [(item["state"], item["detail"]) for item in shop[2:]] == [
+        ("failed", "secret KEY is not set")
+    ]
+    events = desk.client.get("/v1/events")["events"]
+    kinds = [item["kind"] for item in events if item["instance"] == "shop-aaaaaaaa-3"]
+    assert kinds == ["instance.started", "instance.unstartable"], "told once"
+    monkeypatch.setattr(desk.plane.engine, "start", start)
+    assert scale("shop", 3, session=desk.session()) == 0
+
+
+def test_the_time_is_over(desk: Desk) -> None:
+    desk.plane.engine.behaviour = lambda release: Behaviour("never-ready")
+    with pytest.raises(VoleryError, match="not finished after 50ms, it goes on") as raised:
+        scale("shop", 3, timeout="50ms", session=desk.session())
+    assert raised.value.code is Code.INCONCLUSIVE
+
+
+def test_a_warm_group_is_not_waited_for(desk: Desk) -> None:
+    desk.manifest = desk.manifest | {
+        "services": desk.manifest["services"]
+        | {"catalog": {"run": "serve", "deploy": {"strategy": "blue-green"}}}
+    }
+    desk.up("bbbbbbbb")
+    desk.plane.run(15)
+    assert len(desk.client.get("/v1/status")["services"]["catalog"]["instances"]) == 2
+    assert scale("catalog", 2, timeout="20s", session=desk.session()) == 0

@@ -1,0 +1,69 @@
+"""What a person reads: numbers short and right, one line for each metric."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+from unit.decide.judge.traffic import Release, known, ticks
+
+from volery.decide.judge import Policy, begin, look
+from volery.decide.judge.lines import lines_of, milliseconds, odds, percent
+from volery.decide.judge.policy import level_name, policy_of
+from volery.model.application import Deploy, SteadyState
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0 %"), (0.041, "4.1 %"), (0.0003, "0.03 %"), (0.5, "50 %"), (1, "100 %"), (1e-7, "0 %")],
+)
+def test_percent(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "1:1"), (3.24, "3.2:1"), (3211, "3,200:1"), (57, "57:1"), (2e7, "over 1,000,000:1")],
+)
+def test_odds(value: float, text: str) -> None:
+    assert odds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(257.2, "257 ms"), (3.41, "3.4 ms"), (1230, "1.2 s"), (61000, "61 s")]
+)
+def test_milliseconds(value: float, text: str) -> None:
+    assert milliseconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("level", "name"), [(0.5, "p50"), (0.75, "p75"), (0.99, "p99"), (0.999, "p999")]
+)
+def test_level_names(level: float, name: str) -> None:
+    assert level_name(level) == name
+
+
+def test_a_line_for_each_metric_and_each_promise() -> None:
+    promise = SteadyState.model_validate({"errors": "< 1%", "latency": {"p99": "< 300ms"}})
+    policy = policy_of(promise, Deploy(), same_age=True)
+    state = begin(policy, known())
+    for arms in islice(ticks(1, 20, 180, Release(errors=0.05)), 20):
+        state = look(policy, state, *arms, 1.0)
+    lines = {line.metric: line for line in lines_of(policy, state)}
+    levels = ["p50", "p75", "p90", "p95", "p99", "p999"]
+    promises = ["errors promise", "p99 promise"]
+    assert list(lines) == ["errors", *levels, "exits", "saturation", *promises]
+    errors = lines["errors"]
+    assert errors.text.startswith("errors ") and " against " in errors.text
+    assert (errors.n, errors.n_control, errors.state) == (400, 3600, "bad")
+    assert errors.value is not None and 0.02 < errors.value < 0.1
+    p99 = lines["p99"]
+    assert p99.value is not None and p99.control is not None and p99.limit is not None
+    assert p99.value < p99.limit and p99.needed == pytest.approx(20)
+
+
+def test_nothing_seen_is_missing() -> None:
+    policy = Policy()
+    lines = lines_of(policy, begin(policy, known()))
+    assert {line.state for line in lines} == {"missing"}
+    assert lines[0].text == "errors: nothing seen yet"
