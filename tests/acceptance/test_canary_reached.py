@@ -98,7 +98,7 @@ def pair(project: Project) -> None:
 
 def test_two_services_are_promoted_together(project: Project) -> None:
     pair(project)
-    with users(project, path="/shop/call/catalog") as running:
+    with users(project, rate=150, path="/shop/call/catalog") as running:
         for name in ("catalog", "shop"):
             bird(project, "2", name)
         deploy = project.start("--output", "json", "deploy", "catalog", "shop")
