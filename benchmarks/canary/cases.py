@@ -16,7 +16,7 @@ TAIL = 2.05
 move."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One release. `goal` is in seconds: until it has no traffic any more if it is bad, from the
     command to its end if it is good."""

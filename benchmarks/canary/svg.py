@@ -66,7 +66,8 @@ def _grid(last: float) -> list[str]:
     parts = []
     for power in range(-2, 7):
         parts.append(_across(10.0**power, "#e4e4e4"))
-        parts.append(_text(LEFT - 6, _up(10.0**power) + 4, f"{10.0**power:,g}:1", "end"))
+        odds = f"{10**power:,}:1" if power >= 0 else f"1:{10**-power:,}"
+        parts.append(_text(LEFT - 6, _up(10.0**power) + 4, odds, "end"))
     for part in range(5):
         seconds = last * part / 4
         parts.append(_text(_right(seconds, last), HEIGHT - BOTTOM + 18, f"{seconds:.0f}", "middle"))

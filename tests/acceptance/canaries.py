@@ -71,10 +71,9 @@ async def serve(reader, writer):
             headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
             await reader.readexactly(int(headers.get("content-length", 0)))
             path = first.split()[1]
-            if "/call/" in path:
+            status, body = said(path, headers)
+            if "/call/" in path and status == 200:
                 status, body = await asked(path[path.index("/call/"):], headers)
-            else:
-                status, body = said(path, headers)
             if SLOW and path != "/smoke":
                 await asyncio.sleep(SLOW)
             data = body.encode()

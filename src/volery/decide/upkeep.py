@@ -54,9 +54,12 @@ def _cooled(service: ServiceState, now: float) -> ServiceState:
 
 
 def _sized(service: ServiceState) -> ServiceState:
+    """The group that serves and the warm one have the service's size; a baseline group has its own,
+    and none after a rollout."""
     slots = dict(service.slots)
-    for name, slot in service.slots.items():
-        wanted = name == service.active or service.warm_until is not None
-        if slot and wanted and slot.count != service.scale:
+    warm = () if service.warm_until is None else (other(service.active),)
+    for name in (service.active, *warm):
+        slot = slots.get(name)
+        if slot and slot.count != service.scale:
             slots[name] = replace(slot, count=service.scale)
     return service if slots == service.slots else replace(service, slots=slots)
