@@ -25,6 +25,7 @@ from volery import __version__
 from volery.api import wire
 from volery.api.bodies import ApplyBody, ByBody, PromoteBody, RollbackBody, ScaleBody
 from volery.api.logs import LogLine
+from volery.api.past import EventQuery, past_events
 from volery.api.places import LogQuery
 from volery.control.operations import Operations
 from volery.decide.comparison import Comparison
@@ -38,7 +39,6 @@ from volery.model.ports import Store
 from volery.model.state import Event, Phase, Rollout
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-MAX_EVENTS = 1_000_000
 NEWS_SECONDS = 10.0
 """How long somebody who waits for news is kept waiting at most."""
 
@@ -328,13 +328,9 @@ async def _events(plane: Plane, request: Request, _: None) -> Response:
         known(plane.operations.world, service)
     if query.get("follow") == "true":
         return _stream(wire_events(_follow(plane, after, service)))
-    last, limit = plane.store.last_seq(), max(0, _number(query, "limit", 1000))
-    since = _moment(query, "since")
-    if service is None and since is None:
-        after = max(after, last - limit)  # sequence numbers have no gaps
-    found = plane.store.events(after, MAX_EVENTS, service)
-    late = [item for item in found if since is None or item.at >= since]
-    newest = late[max(0, len(late) - limit) :]
+    wanted = EventQuery(service, _moment(query, "since"), max(0, _number(query, "limit", 1000)))
+    newest = past_events(plane.store, wanted, after)
+    last = plane.store.last_seq()
     return JSONResponse({"events": [wire.event(item) for item in newest], "last": last})
 
 

@@ -105,6 +105,14 @@ class Session:
             "services": services,
         }
 
+    def secrets_set(self) -> set[str]:
+        """The names of the secrets that are set; none where the environment has no home yet."""
+        from volery.store.secrets import Secrets
+
+        if not self.home.secrets.exists():
+            return set()
+        return {item.name for item in Secrets(self.home.secrets).names()}
+
     @property
     def by(self) -> str:
         """Who asks."""

@@ -30,11 +30,25 @@ def plan(*services: str, session: Given) -> int:
 
     body = session.apply_body(services or None)
     steps = _planned(session, body)
+    lacking = _unset_secrets(session, services)
     if session.json:
-        session.emit({"steps": steps})
+        session.emit({"steps": steps, "warnings": lacking})
     else:
         show_plan(steps)
+        for said in lacking:
+            print(f"warning: {said}")
     return 0
+
+
+def _unset_secrets(session: Session, services: tuple[str, ...]) -> list[str]:
+    """What `up` or `deploy` would be refused for."""
+    from volery.manifest.lint import unset_secrets
+
+    application = session.application.in_environment(session.environment)
+    found = unset_secrets(application, session.secrets_set())
+    return [
+        f"{item.path}: {item.message}" for item in found if not services or item.at[1] in services
+    ]
 
 
 def _planned(session: Session, body: dict[str, Any]) -> list[dict[str, Any]]:
