@@ -29,6 +29,7 @@ from volery.api.past import EventQuery, past_events
 from volery.api.places import LogQuery
 from volery.control.operations import Operations
 from volery.decide.comparison import Comparison
+from volery.decide.gateway import gateway_changes
 from volery.decide.submit import known
 from volery.decide.world import World
 from volery.manifest.explain import said
@@ -256,8 +257,10 @@ async def _releases(plane: Plane, request: Request, _: None) -> Response:
 
 
 async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
-    steps = await plane.operations.plan(body.request())
-    return JSONResponse({"steps": [wire.step(item) for item in steps]})
+    request = body.request()
+    steps = await plane.operations.plan(request)
+    gateway = gateway_changes(plane.operations.world, request.application)
+    return JSONResponse({"steps": [wire.step(item) for item in steps], "gateway": list(gateway)})
 
 
 # --- changing -------------------------------------------------------------------------------------

@@ -26,12 +26,13 @@ from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
 
 
-def offline_plan(body: dict[str, Any], home: Home) -> list[dict[str, Any]]:
+def offline_plan(body: dict[str, Any], home: Home) -> dict[str, Any]:
     """What `up` would do where nothing runs."""
     request = ApplyBody.model_validate(body).request()
     releases = asyncio.run(_releases(request, home))
     only = request.only
-    return [wire.step(item) for item in make_plan(World(), request.application, releases, only)]
+    steps = make_plan(World(), request.application, releases, only)
+    return {"steps": [wire.step(item) for item in steps], "gateway": []}
 
 
 def offline_logs(home: Home, service: str, query: LogQuery) -> Logs | None:

@@ -29,12 +29,12 @@ def plan(*services: str, session: Given) -> int:
     from volery.cli.show.tables import show_plan
 
     body = session.apply_body(services or None)
-    steps = _planned(session, body)
+    planned = _planned(session, body)
     lacking = _unset_secrets(session, services)
     if session.json:
-        session.emit({"steps": steps, "warnings": lacking})
+        session.emit(planned | {"warnings": lacking})
     else:
-        show_plan(steps)
+        show_plan(planned)
         for said in lacking:
             print(f"warning: {said}")
     return 0
@@ -51,12 +51,11 @@ def _unset_secrets(session: Session, services: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _planned(session: Session, body: dict[str, Any]) -> list[dict[str, Any]]:
+def _planned(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     from volery.api.launch import is_running
 
     if is_running(session.home):
-        found: list[dict[str, Any]] = session.client.post("/v1/plan", body)["steps"]
-        return found
+        return session.client.post("/v1/plan", body)
     from volery.api.offline import offline_plan
 
     return offline_plan(body, session.home)

@@ -119,15 +119,17 @@ def show_releases(document: Json) -> None:
     out().print(table)
 
 
-def show_plan(steps: list[Json]) -> None:
+def show_plan(plan: Json) -> None:
     """A plan, a line each, with its blast radius."""
-    for step in steps:
+    for line in plan["gateway"]:
+        out().print(f"gateway: {line}", markup=False, highlight=False)
+    for step in plan["steps"]:
         out().print(escape(step["text"]))
         if step["blast_radius"]:
             out().print(f"    blast radius: {step['blast_radius']}")
         for line in (step["forecast"] or {"text": []})["text"]:
             out().print(f"    {line}", markup=False, highlight=False)
-    if all(step["verb"] == "keep" for step in steps):
+    if not plan["gateway"] and all(step["verb"] == "keep" for step in plan["steps"]):
         out().print("nothing to do")
 
 
