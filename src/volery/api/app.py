@@ -28,6 +28,7 @@ from volery.api.logs import LogLine
 from volery.api.past import EventQuery, past_events
 from volery.api.places import LogQuery
 from volery.control.operations import Operations
+from volery.control.operations import Request as Wanted
 from volery.decide.comparison import Comparison
 from volery.decide.gateway import gateway_changes
 from volery.decide.submit import known
@@ -269,11 +270,26 @@ async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
 async def _apply(plane: Plane, _: Request, body: ApplyBody) -> Response:
     request = body.request()
     plane.operations.check(request)
-    gateway = request.application.gateway
-    plane.check_gateway(gateway.host, gateway.port)
+    _check_gateway(plane, request)
     accepted = await plane.operations.apply(request)
     plan = [wire.step(item) for item in accepted.plan]
     return JSONResponse({"plan": plan, "rollouts": list(accepted.rollouts)}, 202)
+
+
+def _check_gateway(plane: Plane, wanted: Wanted) -> None:
+    """Raises VoleryError naming the place in the manifest that gives the port, and a remedy."""
+    gateway = wanted.application.gateway
+    try:
+        plane.check_gateway(gateway.host, gateway.port)
+    except VoleryError as error:
+        own = f"environments.{wanted.environment}.gateway_port"
+        its = wanted.application.environments[wanted.environment].gateway_port is not None
+        raise VoleryError(
+            error.message,
+            code=error.code,
+            hint=f"{error.hint}, or for this environment alone: {own}",
+            where=own if its else "gateway.port",
+        ) from None
 
 
 async def _rollback(plane: Plane, request: Request, body: RollbackBody) -> Response:

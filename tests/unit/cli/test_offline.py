@@ -70,6 +70,13 @@ def test_findings_are_located(
     assert (found["file"], found["line"], found["column"]) == ("volery.yaml", 7, 46)
 
 
+def test_an_error_about_the_manifest_is_located(session: Callable[..., Session]) -> None:
+    about = VoleryError("KEY is not set", hint="set it", where="services.shop.secrets")
+    assert session().located(about).where == "volery.yaml:5:5: services.shop.secrets"
+    elsewhere = VoleryError("it broke", where="/some/file")
+    assert session().located(elsewhere) is elsewhere
+
+
 def test_plan_names_secrets_that_are_not_set(
     session: Callable[..., Session], capsys: pytest.CaptureFixture[str]
 ) -> None:

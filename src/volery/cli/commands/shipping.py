@@ -85,7 +85,7 @@ def up(
     body = session.apply_body() | {"skip_tests": skip_tests}
     started = ensure_control_plane(session.home)
     try:
-        accepted = session.client.post("/v1/apply", body)
+        accepted = session.apply(body)
     except VoleryError:
         if started and session.client.get("/v1/gone")["gone"]:
             stop_control_plane(session.home)  # refused before anything began: leave nothing behind
@@ -201,7 +201,7 @@ def deploy(
         "skip_tests": skip_tests,
         "force": force,
     }
-    accepted = session.client.post("/v1/apply", body)
+    accepted = session.apply(body)
     rollouts = _begun(session, accepted) if detach else _follow(session, accepted, limit)
     changing = {item["service"] for item in rollouts}
     unchanged = [step["service"] for step in accepted["plan"] if step["service"] not in changing]
