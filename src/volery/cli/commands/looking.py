@@ -242,7 +242,8 @@ def logs(
 ) -> int:
     """What the instances of a service wrote, secrets masked; also where no control plane runs.
 
-    Those that are there; where none is, those of the release that was there last.
+    Those that are there, and those that crashed lately; where none is there, those of the release
+    that was there last.
 
     Parameters
     ----------
@@ -310,4 +311,5 @@ def _show_line(session: Session, timestamps: bool, item: dict[str, Any]) -> None
         print(json.dumps(item), flush=True)
         return
     at = f"{item['at']}  " if timestamps else ""
-    print(f"{at}{item['instance']} | {item['text']}", flush=True)
+    crashed = " (crashed)" if item["crashed"] else ""
+    print(f"{at}{item['instance']}{crashed} | {item['text']}", flush=True)

@@ -70,6 +70,11 @@ def _show_trouble(name: str, service: Json) -> None:
         again = f" ({often} times in a row)" if often > 1 else ""
         said = f"{service['trouble']}{again}; see: volery logs {name}"
         out().print(f"{name}: {said}", markup=False)
+    warm = {item["release"]: item for item in service["instances"] if item["warm_until"]}
+    for release, item in warm.items():
+        until, share = item["warm_until"], item["weight"]
+        said = f"warm until {until} for a quick rollback, {share:g} % of requests"
+        out().print(f"{name}: {release} is {said}", markup=False)
     for item in service["instances"]:
         if item["state"] in ("unready", "failed", "starting") and item["detail"]:
             out().print(f"{item['id']}: {styled(item['state'])}: {escape(item['detail'])}")
