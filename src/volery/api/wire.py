@@ -284,10 +284,14 @@ def _url(world: World, name: str) -> str | None:
     environment = world.environment
     assert environment is not None
     routes = environment.application.gateway.routes
-    paths = sorted((r.path for r in routes if r.service == name and r.host is None), key=len)
-    if not paths:
+    mine = [route for route in routes if route.service == name]
+    if not mine:
         return None
-    return gateway_url(environment) + (paths[0] if paths[0] != "/" else "")
+    best = min(mine, key=lambda route: (route.host is not None, len(route.path)))
+    base = gateway_url(environment)
+    if best.host is not None:
+        base = f"http://{best.host}:{environment.application.gateway.port}"
+    return base + (best.path if best.path != "/" else "")
 
 
 def instance(world: World, state: ServiceState, item: Instance) -> Json:

@@ -86,3 +86,18 @@ def test_a_warm_group_is_told_and_not_waited_for(
     live = desk.client.get("/v1/status")["services"]["catalog"]["instances"][-1]
     assert (live["weight"], live["warm_until"]) == (100, None)
     assert scale("catalog", 2, timeout="20s", session=desk.session()) == 0
+
+
+def test_less_than_nothing_is_refused(desk: Desk) -> None:
+    with pytest.raises(VoleryError, match="must be 0 or more, got -1") as raised:
+        scale("shop", -1, session=desk.session())
+    assert raised.value.code is Code.INVALID and "scale shop 0" in raised.value.hint
+
+
+def test_a_service_with_a_host_alone_has_an_address(desk: Desk) -> None:
+    routes = [{"host": "api.example.org", "path": "/v1", "service": "catalog"}]
+    desk.manifest = desk.manifest | {"gateway": {"port": 8080, "routes": routes}}
+    desk.up()
+    found = desk.client.get("/v1/status")["services"]
+    assert found["catalog"]["url"] == "http://api.example.org:8080/v1"
+    assert found["shop"]["url"] is None

@@ -261,34 +261,41 @@ def down(
     from volery.api.launch import ensure_control_plane, is_in_use, stop_control_plane
 
     if volumes:
-        session.confirm(f"delete all volumes of {session.application.app}")
+        place = f"environment {session.home.path.name} of {session.home.path.parent.name}"
+        session.confirm(f"delete all volumes of {place}")
     running = is_in_use(session.home)
     if running:
         ensure_control_plane(session.home)
         session.client.post("/v1/down", {"by": session.by})
         _until_gone(session)
         stop_control_plane(session.home)
-    if volumes:
-        _delete(session.home.volumes)
+    deleted = volumes and _delete(session.home.volumes)
     if session.json:
         session.emit({"down": True, "volumes_deleted": volumes})
     else:
-        print("everything is stopped" if running else "nothing was running")
+        said = "everything is stopped" if running else "nothing was running"
+        print(f"{said}; {_volumes_said(deleted)}" if volumes else said)
     return 0
 
 
-def _delete(folder: Path) -> None:
+def _volumes_said(deleted: bool) -> str:
+    return "its volumes are deleted" if deleted else "there were no volumes"
+
+
+def _delete(folder: Path) -> bool:
+    """Whether there was something to delete."""
     import shutil
 
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise VoleryError(
             f"cannot delete {folder}: {error.strerror}",
             hint=f"rm -r {folder}, as the user who owns what is in it",
         ) from None
+    return True
 
 
 def _until_gone(session: Session) -> None:
