@@ -44,3 +44,19 @@ def test_logs_of_what_is_gone_with_and_without_a_control_plane(project: Project)
     missing = project.volery("logs", "web", "--instance", "web-00000000-1")
     assert missing.code == 1 and first in missing.err
     assert project.volery("logs", "nothing").code == 7
+
+
+def test_an_instance_that_crashes_at_its_start(project: Project) -> None:
+    first = "case $VOLERY_INSTANCE in *-1) exec python3 server.py;; esac"
+    project.service("web", run=["sh", "-c", f"{first}; echo no config for me; exit 3"])
+    project.ok("up")
+    failed = project.volery("scale", "web", "2", "--timeout", "60s")
+    assert failed.code == 1 and "1 of 2 ready" in failed.err and "exit code 3" in failed.err
+    assert "| no config for me" in failed.err
+    assert "ended while starting: exit code 3" in project.ok("status", "web").out
+    logs = project.ok("logs", "web").out
+    assert " (crashed) | no config for me" in logs and "-1 | listening" in logs
+    restarted = project.volery("restart", "web")
+    assert restarted.code == 3, restarted.text
+    project.ok("scale", "web", "1")
+    assert project.version("web") == "1"

@@ -161,7 +161,9 @@ def test_what_a_refused_release_says_is_masked(shop: Project, place: str) -> Non
 def test_removing_it(shop: Project) -> None:
     shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
     shop.ok("up")
-    shop.ok("secret", "rm", "PAYMENT_KEY")
+    refused = shop.volery("secret", "rm", "PAYMENT_KEY")
+    assert refused.code == 6 and "payments runs with it" in refused.err
+    shop.ok("--yes", "secret", "rm", "PAYMENT_KEY")
     assert shop.ok("secret", "list", "--output", "json").json == {"secrets": []}
     assert shop.version("payments") == "1", "what runs goes on"
     shop.service("payments", version="2")
@@ -196,5 +198,5 @@ def test_a_former_value_stays_masked(shop: Project, change: str) -> None:
     if change == "rotated":
         shop.ok("secret", "set", "PAYMENT_KEY", text=SECOND)
     else:
-        shop.ok("secret", "rm", "PAYMENT_KEY")
+        shop.ok("--yes", "secret", "rm", "PAYMENT_KEY")
     assert VALUE not in shop.ok("logs", "payments").out

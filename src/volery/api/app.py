@@ -25,9 +25,12 @@ from volery import __version__
 from volery.api import wire
 from volery.api.bodies import ApplyBody, ByBody, PromoteBody, RollbackBody, ScaleBody
 from volery.api.logs import LogLine
+from volery.api.past import EventQuery, past_events
 from volery.api.places import LogQuery
 from volery.control.operations import Operations
+from volery.control.operations import Request as Wanted
 from volery.decide.comparison import Comparison
+from volery.decide.gateway import gateway_changes
 from volery.decide.submit import known
 from volery.decide.world import World
 from volery.manifest.explain import said
@@ -38,7 +41,6 @@ from volery.model.ports import Store
 from volery.model.state import Event, Phase, Rollout
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-MAX_EVENTS = 1_000_000
 NEWS_SECONDS = 10.0
 """How long somebody who waits for news is kept waiting at most."""
 
@@ -256,8 +258,10 @@ async def _releases(plane: Plane, request: Request, _: None) -> Response:
 
 
 async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
-    steps = await plane.operations.plan(body.request())
-    return JSONResponse({"steps": [wire.step(item) for item in steps]})
+    request = body.request()
+    steps = await plane.operations.plan(request)
+    gateway = gateway_changes(plane.operations.world, request.application)
+    return JSONResponse({"steps": [wire.step(item) for item in steps], "gateway": list(gateway)})
 
 
 # --- changing -------------------------------------------------------------------------------------
@@ -266,11 +270,26 @@ async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
 async def _apply(plane: Plane, _: Request, body: ApplyBody) -> Response:
     request = body.request()
     plane.operations.check(request)
-    gateway = request.application.gateway
-    plane.check_gateway(gateway.host, gateway.port)
+    _check_gateway(plane, request)
     accepted = await plane.operations.apply(request)
     plan = [wire.step(item) for item in accepted.plan]
     return JSONResponse({"plan": plan, "rollouts": list(accepted.rollouts)}, 202)
+
+
+def _check_gateway(plane: Plane, wanted: Wanted) -> None:
+    """Raises VoleryError naming the place in the manifest that gives the port, and a remedy."""
+    gateway = wanted.application.gateway
+    try:
+        plane.check_gateway(gateway.host, gateway.port)
+    except VoleryError as error:
+        own = f"environments.{wanted.environment}.gateway_port"
+        its = wanted.application.environments[wanted.environment].gateway_port is not None
+        raise VoleryError(
+            error.message,
+            code=error.code,
+            hint=f"{error.hint}, or for this environment alone: {own}",
+            where=own if its else "gateway.port",
+        ) from None
 
 
 async def _rollback(plane: Plane, request: Request, body: RollbackBody) -> Response:
@@ -328,13 +347,9 @@ async def _events(plane: Plane, request: Request, _: None) -> Response:
         known(plane.operations.world, service)
     if query.get("follow") == "true":
         return _stream(wire_events(_follow(plane, after, service)))
-    last, limit = plane.store.last_seq(), max(0, _number(query, "limit", 1000))
-    since = _moment(query, "since")
-    if service is None and since is None:
-        after = max(after, last - limit)  # sequence numbers have no gaps
-    found = plane.store.events(after, MAX_EVENTS, service)
-    late = [item for item in found if since is None or item.at >= since]
-    newest = late[max(0, len(late) - limit) :]
+    wanted = EventQuery(service, _moment(query, "since"), max(0, _number(query, "limit", 1000)))
+    newest = past_events(plane.store, wanted, after)
+    last = plane.store.last_seq()
     return JSONResponse({"events": [wire.event(item) for item in newest], "last": last})
 
 

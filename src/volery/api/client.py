@@ -38,6 +38,8 @@ class Client:
         except OSError:
             raise self._absent() from None
         try:
+            if not self._socket.exists():
+                raise self._absent()
             short = f"/proc/self/fd/{folder}/{self._socket.name}"
             # No TLS over a Unix socket: loading the machine's certificates costs 27 ms a call.
             transport = httpx2.HTTPTransport(uds=short, verify=False)

@@ -23,6 +23,7 @@ class LogLine:
     at: float
     instance: str
     text: str
+    crashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,4 +90,4 @@ class Logs:
 
     def _lines(self, place: Place, mask: Masking) -> Iterator[LogLine]:
         for line in read(place.folder, self.query.since, self.query.lines):
-            yield LogLine(line.at, place.instance, mask(line.text))
+            yield LogLine(line.at, place.instance, mask(line.text), place.crashed)

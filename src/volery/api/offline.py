@@ -1,4 +1,6 @@
-"""What can be known without a control plane: a plan of everything, and what instances wrote."""
+"""What can be known without a control plane: a plan of everything, what instances wrote, and what
+the ledger remembers. Nothing is changed.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,27 @@ from volery.api import wire
 from volery.api.bodies import ApplyBody
 from volery.api.home import Home
 from volery.api.logs import Logs
+from volery.api.past import EventQuery, past_events, remembered
 from volery.api.places import LogQuery
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
 from volery.control.operations import Request
 from volery.decide.plan import make_plan
+from volery.decide.submit import known
 from volery.decide.world import World
 from volery.model.fields import NAME
 from volery.model.state import Release
 from volery.store.secrets import Secrets
+from volery.store.sqlite import SqliteStore
 
 
-def offline_plan(body: dict[str, Any], home: Home) -> list[dict[str, Any]]:
+def offline_plan(body: dict[str, Any], home: Home) -> dict[str, Any]:
     """What `up` would do where nothing runs."""
     request = ApplyBody.model_validate(body).request()
     releases = asyncio.run(_releases(request, home))
     only = request.only
-    return [wire.step(item) for item in make_plan(World(), request.application, releases, only)]
+    steps = make_plan(World(), request.application, releases, only)
+    return {"steps": [wire.step(item) for item in steps], "gateway": []}
 
 
 def offline_logs(home: Home, service: str, query: LogQuery) -> Logs | None:
@@ -41,6 +47,45 @@ def offline_logs(home: Home, service: str, query: LogQuery) -> Logs | None:
     secrets = Secrets(home.secrets).ever() if home.secrets.exists() else []
     logs = Logs(home.path, service, query, secrets)
     return logs if logs.check() else None
+
+
+def offline_events(home: Home, query: EventQuery) -> list[dict[str, Any]] | None:
+    """The events as the file has them; None where there is no ledger."""
+    if not home.ledger.exists():
+        return None
+    with SqliteStore(home.ledger, read_only=True) as store:
+        if query.service:
+            known(remembered(store), query.service)
+        return [wire.event(item) for item in past_events(store, query)]
+
+
+def offline_releases(home: Home, service: str) -> dict[str, Any] | None:
+    """The releases of a service as the file has them; None where there is no ledger.
+
+    Raises:
+        VoleryError: NOT_FOUND, there is no such service.
+    """
+    if not home.ledger.exists():
+        return None
+    with SqliteStore(home.ledger, read_only=True) as store:
+        world = remembered(store)
+        return wire.releases(world, known(world, service))
+
+
+def users_of_secret(home: Home, secret: str) -> list[str]:
+    """The services whose live release runs with a secret."""
+    if not home.ledger.exists():
+        return []
+    with SqliteStore(home.ledger, read_only=True) as store:
+        world = remembered(store)
+    if world.environment is None or not world.environment.running:
+        return []
+    live = {name: state.live for name, state in world.services.items()}
+    return sorted(
+        name
+        for name, slot in live.items()
+        if slot and slot.count and secret in world.releases[slot.release].spec.secrets
+    )
 
 
 async def _releases(request: Request, home: Home) -> dict[str, Release]:

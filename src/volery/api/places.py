@@ -2,20 +2,25 @@
 
 Only folders are looked at, so that it answers with and without a control plane. Which of them are
 meant: those that are there, or, where none is, those of the release that was there last. `since`
-adds what is gone and wrote since then; `previous` means only what is gone.
+adds what is gone and wrote since then; `previous` means only what is gone. The latest that crashed
+a short while ago are always among them.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volery.engines.local import archive
 from volery.model.errors import Code, VoleryError
+from volery.supervise.process import Supervised
 
 NAMED_AT_MOST = 12
+CRASHED_AT_MOST = 3
+LATELY_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Place:
     instance: str
     folder: Path
     gone: bool = False
+    crashed: bool = False
+    """It is gone, and nobody asked it to end."""
 
 
 Find = Callable[[], list[Place]]
@@ -71,8 +78,10 @@ def gone(home: Path, service: str, query: LogQuery) -> list[Place]:
         raise _unknown(home, service, query.instance)
     if query.since is not None:
         return [item for item in kept if _written(item.folder) >= query.since]
-    if query.previous or present:
-        return kept if query.previous else []
+    if query.previous:
+        return kept
+    if present:
+        return _crashed_lately(kept) if query.instance is None else []
     return _last_release(kept) if query.instance is None else kept[-1:]
 
 
@@ -83,6 +92,18 @@ def _last_release(kept: list[Place]) -> list[Place]:
     release = kept[-1].instance.rpartition("-")[0]
     newest = {item.instance: item for item in kept if item.instance.startswith(f"{release}-")}
     return list(newest.values())
+
+
+def _crashed_lately(kept: list[Place]) -> list[Place]:
+    """Those that ended by themselves a short while ago: why nothing comes up is in their logs."""
+    late = [item for item in kept if _written(item.folder) >= time.time() - LATELY_SECONDS]
+    found = [replace(item, crashed=True) for item in late if _ended_unasked(item.folder)]
+    return found[-CRASHED_AT_MOST:]
+
+
+def _ended_unasked(folder: Path) -> bool:
+    status = Supervised(folder).status()
+    return status is not None and not status.stop and bool(status.exits)
 
 
 def _written(folder: Path) -> float:

@@ -24,6 +24,7 @@ from volery.model.state import (
     Release,
     Rollout,
     ServiceState,
+    SlotName,
     Track,
 )
 
@@ -139,7 +140,8 @@ def event(item: Event) -> Json:
 
 def log_line(item: LogLine) -> Json:
     """One line of `logs`."""
-    return {"at": time(item.at), "instance": item.instance, "text": item.text}
+    found = {"at": time(item.at), "instance": item.instance, "text": item.text}
+    return found | {"crashed": item.crashed}
 
 
 def release(item: Release) -> Json:
@@ -283,10 +285,14 @@ def _url(world: World, name: str) -> str | None:
     environment = world.environment
     assert environment is not None
     routes = environment.application.gateway.routes
-    paths = sorted((r.path for r in routes if r.service == name and r.host is None), key=len)
-    if not paths:
+    mine = [route for route in routes if route.service == name]
+    if not mine:
         return None
-    return gateway_url(environment) + (paths[0] if paths[0] != "/" else "")
+    best = min(mine, key=lambda route: (route.host is not None, len(route.path)))
+    base = gateway_url(environment)
+    if best.host is not None:
+        base = f"http://{best.host}:{environment.application.gateway.port}"
+    return base + (best.path if best.path != "/" else "")
 
 
 def instance(world: World, state: ServiceState, item: Instance) -> Json:
@@ -302,10 +308,17 @@ def instance(world: World, state: ServiceState, item: Instance) -> Json:
         "address": seen.address if seen else None,
         "restarts": seen.restarts if seen else item.restarts,
         "role": None,
+        "weight": number(slot.weight) if slot else 0,
+        "warm_until": time(state.warm_until) if slot and _is_warm(state, item.slot) else None,
         "started_at": time(seen.started_at if seen else item.created_at),
         "detail": seen.detail if seen else item.unstartable,
         "limits": dict(seen.enforced) if seen else {},
     }
+
+
+def _is_warm(state: ServiceState, slot: SlotName) -> bool:
+    """Whether a group is only kept for a quick way back."""
+    return slot in ("a", "b") and slot != state.active
 
 
 def instance_state(item: Instance, seen: Observation | None) -> str:

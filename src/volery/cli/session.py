@@ -105,6 +105,37 @@ class Session:
             "services": services,
         }
 
+    def located(self, error: VoleryError) -> VoleryError:
+        """The error with file, line and column, where it is about a part of the manifest."""
+        from volery.manifest.read import places
+        from volery.model.application import Application
+
+        at = tuple(error.where.split("."))
+        if at[0] not in Application.model_fields:
+            return error
+        mark = places(self.path)(at)
+        where = f"{mark.file}:{mark.line}:{mark.column}: {error.where}"
+        return VoleryError(error.message, code=error.code, hint=error.hint, where=where)
+
+    def apply(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What `up` or `deploy` began.
+
+        Raises:
+            VoleryError: refused; with the place in the manifest where it is about one.
+        """
+        try:
+            return self.client.post("/v1/apply", body)
+        except VoleryError as error:
+            raise self.located(error) from None
+
+    def secrets_set(self) -> set[str]:
+        """The names of the secrets that are set; none where the environment has no home yet."""
+        from volery.store.secrets import Secrets
+
+        if not self.home.secrets.exists():
+            return set()
+        return {item.name for item in Secrets(self.home.secrets).names()}
+
     @property
     def by(self) -> str:
         """Who asks."""

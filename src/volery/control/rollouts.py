@@ -263,13 +263,18 @@ def _settle_releases(draft: Draft, rollout: Rollout) -> None:
     if rollout.phase is Phase.DONE:
         for item in list(releases.values()):
             if item.service == rollout.service and item.state == "live" and item.id != new.id:
-                draft.put("release", item.id, replace(item, state="kept"))
+                back = f"rolled back by {rollout.by or 'nobody'}"
+                reason = back if rollout.cause == "rollback" else item.reason
+                draft.put("release", item.id, replace(item, state="kept", reason=reason))
         draft.put("release", new.id, replace(new, state="live", reason=""))
     elif new.state in ("new", "built") and rollout.verdict == "abort":
         build = draft.world.builds.get(new.id)
         unbuilt = build is not None and build.failed_in == "build"
         bad = replace(new, state="failed" if unbuilt else "refused", reason=rollout.reason)
         draft.put("release", new.id, bad)
+    elif new.state in ("new", "built"):
+        reason = f"never served all requests: {rollout.reason}"
+        draft.put("release", new.id, replace(new, reason=reason))
 
 
 def _undo_groups(draft: Draft) -> None:

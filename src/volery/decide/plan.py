@@ -93,18 +93,22 @@ def _step(
         return Step(wave, "keep", name, f"{running.id} is on its way", release)
     if state is None or live is None or live.count == 0:
         return Step(wave, "start", name, "it does not run yet", release)
+    resized = only is None and state.scale != service.scale.min
+    sizes = f"{state.scale} -> {service.scale.min} instances"
     before = world.releases.get(release)
     if live.release != release and before and before.state == "refused" and not force:
         return Step(wave, "keep", name, f"{release} was refused: {before.reason}", live.release)
     if live.release != release:
         because = _difference(world.releases.get(live.release), made)
+        because += f"; {sizes}" if resized else ""
         radius = _blast_radius(application, name, service)
         return Step(wave, "replace", name, because, release, live.release, strategy, radius)
-    if only is None and state.scale != service.scale.min:
-        because = f"{state.scale} instances run, {service.scale.min} wanted"
+    policy = "its deploy policy changed" if state.config != service else ""
+    if resized:
+        because = f"{sizes}; {policy}" if policy else sizes
         return Step(wave, "scale", name, because, release)
-    if state.config != service:
-        return Step(wave, "configure", name, "its deploy policy changed", release)
+    if policy:
+        return Step(wave, "configure", name, policy, release)
     return Step(wave, "keep", name, "nothing changed", release)
 
 
@@ -126,7 +130,7 @@ def _blast_radius(application: Application, name: str, service: Service) -> str:
     routed = [route.path for route in application.gateway.routes if route.service == name]
     parts = [f"users of {', '.join(routed)}"] if routed else []
     parts += [f"callers {', '.join(dependants)}"] if dependants else []
-    parts.append(f"{service.scale.min} instances")
+    parts.append(f"{service.scale.min} instance{'' if service.scale.min == 1 else 's'}")
     gap = _gap(service)
     return "; ".join([*parts, gap] if gap else parts)
 

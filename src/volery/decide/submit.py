@@ -211,7 +211,8 @@ def _to_release(
 
 
 def earlier(world: World, state: ServiceState, to: str | None) -> Release:
-    """The release to go back to: the one whose id begins so, or the one that served before.
+    """The release to go back to: the one whose id begins so, or the one that served before and
+    that nobody went back from since.
 
     Raises:
         VoleryError: NOT_FOUND without exactly one that can come back.
@@ -231,14 +232,19 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
         key=lambda item: item.finished_at or 0.0,
         reverse=True,
     )
+    left: set[str] = set()
     for rollout in ended:
+        if rollout.cause == "rollback" and rollout.from_release:
+            left.add(rollout.from_release)  # somebody found it bad, unless it came again later
         earlier = world.releases.get(rollout.to_release)
-        if earlier and earlier.id != state.live.release and earlier.state in ("kept", "live"):
+        if earlier is None or earlier.id in (state.live.release, *left):
+            continue
+        if earlier.state in ("kept", "live"):
             return earlier
     raise VoleryError(
-        f"{state.name} has no earlier release to go back to",
+        f"{state.name} has no earlier release to go back to that was not rolled back from",
         code=Code.NOT_FOUND,
-        hint=f"volery releases {state.name}",
+        hint=f"volery releases {state.name}, then volery rollback {state.name} --to RELEASE",
     )
 
 

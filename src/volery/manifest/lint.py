@@ -36,8 +36,13 @@ class Finding:
     """One opinion: where, and what about it."""
 
     severity: Literal["warning", "note"]
-    path: str
+    at: Path
     message: str
+
+    @property
+    def path(self) -> str:
+        """Where, as a person would search for it."""
+        return dotted(self.at)
 
 
 def lint(application: Application) -> tuple[Finding, ...]:
@@ -73,7 +78,7 @@ def unset_secrets(application: Application, known: Collection[str]) -> Iterator[
 
 
 def _warning(path: Path, message: str) -> Finding:
-    return Finding("warning", dotted(path), message)
+    return Finding("warning", path, message)
 
 
 Services = Mapping[str, Service]
@@ -114,6 +119,9 @@ def _retry(at: Path, policy: Need, retry: Retry) -> Iterator[Finding]:
     if retry.per_try is None and set(retry.on) != {"connect"}:
         said = "without per_try one slow try uses up the whole timeout and is never retried"
         yield _warning((*at, "retry"), said)
+    if "budget" not in retry.model_fields_set:
+        said = f"no budget is written: retries may add {retry.budget * 100:g}% to the calls"
+        yield Finding("note", (*at, "retry"), said)
     if retry.budget == 0:
         yield _warning((*at, "retry", "budget"), "with a budget of 0% nothing is ever retried")
     elif retry.budget > BUDGET_LARGE:
@@ -156,29 +164,39 @@ def _repeats(policy: Need) -> bool:
     )
 
 
+def _may_repeat(policy: Need) -> bool:
+    """The same, or nobody wrote on which failures: then only `connect` is retried, as yet."""
+    retry = policy.retry
+    unsaid = retry is not None and retry.attempts > 1 and "on" not in retry.model_fields_set
+    return unsaid or _repeats(policy)
+
+
 def _layers(at: Path, name: str, need: str, services: Services) -> Iterator[Finding]:
-    if not _repeats(services[name].needs[need]):
+    for retries, multiply in ((_repeats, "multiply"), (_may_repeat, "multiply with more `on`")):
+        below = _next_retry([name, need], services, retries)
+        if below is None or not retries(services[name].needs[need]):
+            continue
+        outer, inner = services[name].needs[need].retry, services[below[-2]].needs[below[-1]].retry
+        assert outer is not None and inner is not None
+        calls = outer.attempts * inner.attempts
+        said = (
+            f"retries at two layers {multiply}: {' -> '.join(below)} can become {calls} "
+            "calls for one; keep the retry nearest to the failure"
+        )
+        yield _warning((*at, "retry"), said)
         return
-    below = _next_retry([name, need], services)
-    if below is None:
-        return
-    outer, inner = services[name].needs[need].retry, services[below[-2]].needs[below[-1]].retry
-    assert outer is not None and inner is not None
-    said = (
-        f"retries at two layers multiply: {' -> '.join(below)} can become "
-        f"{outer.attempts * inner.attempts} calls for one; keep the retry nearest to the failure"
-    )
-    yield _warning((*at, "retry"), said)
 
 
-def _next_retry(start: list[str], services: Services) -> list[str] | None:
+def _next_retry(
+    start: list[str], services: Services, retries: Callable[[Need], bool]
+) -> list[str] | None:
     """The shortest call path that goes on from `start` and ends in an edge that retries."""
     paths, seen = [start], set(start)
     while paths:
         path = paths.pop(0)
         here = services.get(path[-1])
         for further, edge in here.needs.items() if here else ():
-            if _repeats(edge):
+            if retries(edge):
                 return [*path, further]
             if further not in seen:
                 seen.add(further)
@@ -389,7 +407,7 @@ def _inactive(application: Application) -> Iterator[Finding]:
         for pattern in _spelled_out(row.place):
             for path, value in _written(application, pattern):
                 if row.when(value):
-                    yield Finding("note", dotted(path), f"not active yet: {row.says}")
+                    yield Finding("note", path, f"not active yet: {row.says}")
 
 
 def _spelled_out(place: str) -> list[list[str]]:

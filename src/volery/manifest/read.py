@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from pathlib import Path as File
 from typing import Any
@@ -20,14 +20,14 @@ from pydantic_core import ErrorDetails
 from volery.manifest import commands, references
 from volery.manifest.explain import explain
 from volery.manifest.load import FILE_NAME, Loaded, load, missing, source_folder
-from volery.manifest.mistake import ManifestError, Mistake, mistake
+from volery.manifest.mistake import ManifestError, Mark, Mistake, Path, mistake
 from volery.manifest.references import Problem
 from volery.manifest.tree import data, descend, key_mark
 from volery.manifest.yaml12 import Mapping, Node
 from volery.model.application import Application
 from volery.model.fields import WRITTEN
 
-__all__ = ["FILE_NAME", "ManifestError", "Mistake", "find", "read"]
+__all__ = ["FILE_NAME", "ManifestError", "Mistake", "find", "places", "read"]
 
 
 MISTAKES_MAX = 1000
@@ -66,6 +66,13 @@ def read(path: File) -> Application:
     if mistakes or application is None:
         raise ManifestError(_sorted(mistakes, list(loaded.folders)))
     return application
+
+
+def places(path: File) -> Callable[[Path], Mark]:
+    """Where each part of a manifest that could be read is written: a path to file, line, column."""
+    root = load(path).root
+    assert root is not None
+    return lambda at: descend(root, at)[2]
 
 
 def _sorted(mistakes: Iterable[Mistake], files: list[str]) -> list[Mistake]:
@@ -138,6 +145,9 @@ def _faulty(left: dict[str, Any], error: ErrorDetails) -> tuple[dict[str, Any], 
         inside = inside[step]
     if missing_key and isinstance(inside, dict) and last in _UNCHECKED:
         return inside, str(last), _UNCHECKED[str(last)]
+    if error["loc"][:2] == ("gateway", "routes") and key == "path":
+        holder.pop("strip", None)  # about a path that is unknown
+        return holder, key, f"/.unchecked/{error['loc'][2]}"
     return holder, key, None
 
 

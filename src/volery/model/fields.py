@@ -77,7 +77,8 @@ def _text_unit(parse: Callable[[str], object], phrase: str) -> BeforeValidator:
         plain = isinstance(value, int | float) and not isinstance(value, bool)
         if plain and not (info.context or {}).get("written"):
             return value
-        raise ValueError(f"must be {phrase}")
+        meant = f"; did you mean {value:g}s?" if plain and parse is parse_duration else ""
+        raise ValueError(f"must be {phrase}, got {value}{meant}" if meant else f"must be {phrase}")
 
     return BeforeValidator(read)
 

@@ -55,22 +55,27 @@ _TROUBLE: Mapping[int, tuple[str, str]] = {
 class SqliteStore:
     """Documents and events in a SQLite file; made with the file if there is none.
 
+    With `read_only` it is a look at a file that is there, also while another process writes to it.
+
     Raises:
         VoleryError: FAILED if the disk or the file is at fault, CONFLICT if another process has
             the store open.
     """
 
-    def __init__(self, path: Path, *, keep: int = EVENTS_KEPT) -> None:
+    def __init__(self, path: Path, *, keep: int = EVENTS_KEPT, read_only: bool = False) -> None:
         self._path = path
         self._keep = keep
-        with self._told():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = hold(path.with_name(path.name + ".lock"), 0.0, "another control plane runs")
+        self._lock: int | None = None
+        if not read_only:
+            with self._told():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = path.with_name(path.name + ".lock")
+            self._lock = hold(lock, 0.0, "another control plane runs")
         try:
             with self._told():
-                self._connection = _open(path)
+                self._connection = _open_read_only(path) if read_only else _open(path)
         except BaseException:
-            os.close(self._lock)
+            self._let_go()
             raise
         try:
             with self._told():
@@ -94,7 +99,12 @@ class SqliteStore:
     def close(self) -> None:
         """Give file and lock back. Everything committed is on disk already."""
         self._connection.close()
-        os.close(self._lock)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def commit(
         self, changes: Sequence[Change], events: Sequence[Event], looks: Sequence[Look] = ()
@@ -204,6 +214,17 @@ def _open(path: Path) -> sqlite3.Connection:
         _configure(connection)
         _refuse_damage(connection)
         _apply_schema(connection, version)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    place = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        _version(connection, path)
     except BaseException:
         connection.close()
         raise

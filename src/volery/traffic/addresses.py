@@ -81,8 +81,19 @@ def _names(holders: Collection[int | None]) -> str:
     for pid in holders:
         if pid is not None:
             with suppress(psutil.NoSuchProcess):
-                return f"{psutil.Process(pid).name()} (pid {pid})"
+                return _name(psutil.Process(pid))
     return "another process"
+
+
+def _name(process: psutil.Process) -> str:
+    """A gateway of Volery by its environment: it runs in `<app>/<environment>/traffic`."""
+    said = f"{process.name()} (pid {process.pid})"
+    with suppress(psutil.AccessDenied):
+        folder = Path(process.cwd())
+        if process.name() == "envoy" and folder.name == "traffic":
+            environment, app = folder.parent.name, folder.parent.parent.name
+            return f"the gateway of environment {environment} of {app} (pid {process.pid})"
+    return said
 
 
 class EdgePorts:

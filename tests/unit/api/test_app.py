@@ -88,6 +88,17 @@ def test_who_waits_is_told_when_something_changed(
     assert "version" not in api.get(path, params=ask).json()
 
 
+def test_a_port_in_use_names_the_place_and_both_remedies(api: TestClient) -> None:
+    found = body()
+    found["application"]["gateway"]["port"] = 1
+    refused = api.post("/v1/apply", json=found).json()["error"]
+    assert refused["message"] == "port 1 is in use" and refused["where"] == "gateway.port"
+    assert "environments.dev.gateway_port" in refused["hint"]
+    found["application"]["environments"]["dev"]["gateway_port"] = 1
+    refused = api.post("/v1/apply", json=found).json()["error"]
+    assert refused["where"] == "environments.dev.gateway_port"
+
+
 def test_events_are_told_with_cause(plane: SimPlane, api: TestClient) -> None:
     api.post("/v1/apply", json=body())
     plane.run()

@@ -70,7 +70,9 @@ def test_the_time_is_over(desk: Desk) -> None:
     assert raised.value.code is Code.INCONCLUSIVE
 
 
-def test_a_warm_group_is_not_waited_for(desk: Desk) -> None:
+def test_a_warm_group_is_told_and_not_waited_for(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
     desk.manifest = desk.manifest | {
         "services": desk.manifest["services"]
         | {"catalog": {"run": "serve", "deploy": {"strategy": "blue-green"}}}
@@ -78,4 +80,24 @@ def test_a_warm_group_is_not_waited_for(desk: Desk) -> None:
     desk.up("bbbbbbbb")
     desk.plane.run(15)
     assert len(desk.client.get("/v1/status")["services"]["catalog"]["instances"]) == 2
+    status(session=desk.session())
+    shown = capsys.readouterr().out
+    assert "catalog: catalog@aaaaaaaa is warm until 20" in shown and "0 % of requests" in shown
+    live = desk.client.get("/v1/status")["services"]["catalog"]["instances"][-1]
+    assert (live["weight"], live["warm_until"]) == (100, None)
     assert scale("catalog", 2, timeout="20s", session=desk.session()) == 0
+
+
+def test_less_than_nothing_is_refused(desk: Desk) -> None:
+    with pytest.raises(VoleryError, match="must be 0 or more, got -1") as raised:
+        scale("shop", -1, session=desk.session())
+    assert raised.value.code is Code.INVALID and "scale shop 0" in raised.value.hint
+
+
+def test_a_service_with_a_host_alone_has_an_address(desk: Desk) -> None:
+    routes = [{"host": "api.example.org", "path": "/v1", "service": "catalog"}]
+    desk.manifest = desk.manifest | {"gateway": {"port": 8080, "routes": routes}}
+    desk.up()
+    found = desk.client.get("/v1/status")["services"]
+    assert found["catalog"]["url"] == "http://api.example.org:8080/v1"
+    assert found["shop"]["url"] is None

@@ -142,6 +142,36 @@ def test_down_meanwhile_leaves_nothing_to_come(shop: Shop) -> None:
     assert shop.plane.operations.gone and len(shop.rollouts()) == 3
 
 
+def test_twice_goes_further_back_and_not_to_and_fro(shop: Shop) -> None:
+    for version in ("bbbbbbbb", "cccccccc"):
+        shop.deploy(version)
+        shop.plane.run(20)
+    for earlier in ("catalog@bbbbbbbb", "catalog@aaaaaaaa"):
+        assert shop.rollback()["release"] == earlier
+        shop.plane.run(20)
+        assert shop.live() == earlier
+    refused = shop.api.post("/v1/services/catalog/rollback", json={})
+    assert refused.status_code == 404 and "--to" in refused.json()["error"]["hint"]
+    found = shop.api.get("/v1/services/catalog/releases").json()["releases"]
+    assert [item["reason"] for item in found] == ["rolled back by ann"] * 2 + [""]
+    shop.deploy("bbbbbbbb")
+    shop.plane.run(20)
+    shop.deploy("dddddddd")
+    shop.plane.run(20)
+    assert shop.rollback()["release"] == "catalog@bbbbbbbb", "it was deployed again"
+
+
+def test_one_that_was_aborted_says_so_and_is_not_gone_back_to(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb")
+    shop.until_phase(Phase.SHIFTING)
+    assert shop.api.post("/v1/services/catalog/abort", json={"by": "ann"}).status_code == 202
+    shop.plane.run(20)
+    found = shop.api.get("/v1/services/catalog/releases").json()["releases"]
+    assert found[0]["state"] == "kept"
+    assert found[0]["reason"] == "never served all requests: abort asked for by ann"
+    assert shop.api.post("/v1/services/catalog/rollback", json={}).status_code == 404
+
+
 def test_nothing_to_go_back_to_says_what_to_do() -> None:
     plane = SimPlane()
     api = TestClient(create_app(plane))

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from unit.decide.worlds import application, running
 
+from volery.decide.gateway import gateway_changes
 from volery.decide.order import find_cycle, start_order, waits_for
 from volery.decide.plan import make_plan
 from volery.decide.world import World
-from volery.model.application import Application
+from volery.model.application import Application, Gateway
 from volery.model.state import Release
 
 SHOP = application(
@@ -71,7 +72,7 @@ def test_a_gap_is_said_before_it_comes(block: dict[str, Any], gap: str) -> None:
     app = application(store=block)
     (step,) = make_plan(running(app), app, {"store": made("store", "2", app)})
     assert step.verb == "replace"
-    assert step.blast_radius.partition("instances; ")[2] == gap
+    assert "; ".join(step.blast_radius.split("; ")[2:]) == gap
 
 
 def test_what_differs_is_named() -> None:
@@ -89,7 +90,7 @@ def test_up_brings_back_the_manifests_scale_and_removes_what_is_not_in_it() -> N
     smaller = application(storefront={}, cart={}, db={})
     plan = make_plan(world, smaller, {name: made(name, app=smaller) for name in smaller.services})
     assert [str(step) for step in plan if step.verb != "keep"] == [
-        "[1] scale cart: cart@1, 3 instances run, 1 wanted",
+        "[1] scale cart: cart@1, 3 -> 1 instances",
         "[2] remove old, it is not in the manifest any more",
     ]
 
@@ -104,3 +105,39 @@ def test_a_degradable_edge_does_not_order() -> None:
     assert find_cycle(circle.services) is not None
     loose = application(a={"needs": ["b"]}, b={"needs": {"a": {"importance": "degradable"}}})
     assert start_order(loose.services) == [["b"], ["a"]]
+
+
+def test_a_replaced_service_says_its_new_size_too() -> None:
+    world = running(SHOP, {"catalog": 3})
+    plan = make_plan(world, SHOP, SAME | {"catalog": made("catalog", "2")})
+    said = {step.service: step.because for step in plan}
+    assert said["catalog"] == "its source changed; 3 -> 2 instances"
+
+
+ROUTES = [{"path": "/api/cart", "service": "cart"}, {"path": "/", "service": "storefront"}]
+
+
+def with_gateway(**gateway: Any) -> Application:
+    return SHOP.model_copy(update={"gateway": Gateway.model_validate(gateway)})
+
+
+@pytest.mark.parametrize(
+    ("gateway", "says"),
+    [
+        ({"routes": ROUTES}, ()),
+        ({"routes": [{"path": "/c", "service": "cart"}, ROUTES[1]]}, ("/api/cart -> /c (cart)",)),
+        ({"routes": ROUTES[1:]}, ("/api/cart does not lead to cart any more",)),
+        (
+            {"routes": [*ROUTES, {"host": "x.org", "path": "/", "service": "db"}]},
+            ("x.org/ leads to db",),
+        ),
+        (
+            {"routes": [ROUTES[0] | {"strip": "/api"}, ROUTES[1]], "port": 9000},
+            ("127.0.0.1:8080 -> 127.0.0.1:9000", "/api/cart: cart -> cart (strips /api)"),
+        ),
+    ],
+)
+def test_changes_of_the_gateway(gateway: dict[str, Any], says: tuple[str, ...]) -> None:
+    world = running(with_gateway(routes=ROUTES))
+    assert gateway_changes(world, with_gateway(**gateway)) == says
+    assert gateway_changes(World(), with_gateway(**gateway)) == ()

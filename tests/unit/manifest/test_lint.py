@@ -156,6 +156,19 @@ def test_connect_retries_do_not_multiply() -> None:
     assert warnings(**upper, b={"needs": {"c": {"retry": RETRY}}}, c={}) == []
 
 
+def test_retries_at_two_layers_of_which_nobody_says_when() -> None:
+    services = {name: {"needs": {need: {"retry": {"attempts": 3}}}} for name, need in ("ab", "bc")}
+    assert warnings(**services, c={}) == [
+        "services.a.needs.b.retry: retries at two layers multiply with more `on`: a -> b -> c can "
+        "become 9 calls for one; keep the retry nearest to the failure"
+    ]
+    said = "no budget is written: retries may add 20% to the calls"
+    assert findings("note", services | {"c": {}}) == [
+        f"services.a.needs.b.retry: {said}",
+        f"services.b.needs.c.retry: {said}",
+    ]
+
+
 def test_cycles_end() -> None:
     edge = {"importance": "degradable"}
     assert warnings(a={"needs": {"b": edge}}, b={"needs": {"a": edge | {"retry": RETRY}}}) == []
@@ -260,4 +273,4 @@ def _models(model: type[Any]) -> list[type[Any]]:
 
 
 def test_findings_are_plain_values() -> None:
-    assert Finding("note", "a", "b") == Finding("note", "a", "b")
+    assert Finding("note", ("a",), "b") == Finding("note", ("a",), "b")

@@ -44,7 +44,7 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
                                  "LOG_LEVEL, got 'a b'"]),
         ("    env: [A=1]\n", ["5:5: services.a.env: must be a mapping, got a list"]),
         ("    build_timeout: 5\n", ["5:20: services.a.build_timeout: must be a duration such as "
-                                    "300ms, 2s, 10m or 1h, got 5"]),
+                                    "300ms, 2s, 10m or 1h, got 5; did you mean 5s?"]),
         ("    build_timeout: 5x\n", ["5:20: services.a.build_timeout: must be a duration such as "
                                      "300ms, 2s, 10m or 1h, got '5x'"]),
         ("    resources: {cpu: lots, memory: 5}\n", [
@@ -509,3 +509,17 @@ def test_the_example_of_the_contract(application: Read, tmp_path: Path) -> None:
     assert storefront.steady_state.latency["p99"].value == pytest.approx(0.3)
     assert read.in_environment("production").services["storefront"].scale.min == 6
     assert read.default_environment == "dev"
+
+
+def test_a_malformed_path_collides_with_nothing(mistakes: Mistakes) -> None:
+    found = mistakes(
+        """
+        app: x
+        gateway:
+          routes:
+            - {path: /, service: a}
+            - {path: api, service: a, strip: /api}
+        services: {a: {run: python3 -m http.server}}
+        """
+    )
+    assert len(found) == 1 and "a path such as /api" in found[0]

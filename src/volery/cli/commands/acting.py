@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from volery.cli.follow import exit_code, follow
 from volery.cli.session import Given, Session, seconds
+from volery.model.errors import Code, VoleryError
 
 SCALE_LIMIT = "5m"
 
@@ -133,6 +134,12 @@ def scale(service: str, instances: int, /, *, timeout: str = SCALE_LIMIT, sessio
 
     limit = seconds("--timeout", timeout)
     assert limit is not None
+    if instances < 0:
+        raise VoleryError(
+            f"the number of instances must be 0 or more, got {instances}",
+            code=Code.INVALID,
+            hint=f"volery scale {service} 0 takes it down",
+        )
     body = {"by": session.by, "instances": instances}
     session.client.post(f"/v1/services/{service}/scale", body)
     found = until_stands(session, service, instances, limit)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from volery.cli.session import Given, Session
+from volery.cli.session import Given
 
 
 def init(
@@ -51,34 +51,29 @@ def check(*, session: Given) -> int:
     Also which secrets are not set on this machine yet.
     """
     from volery.manifest.lint import lint, unset_secrets
+    from volery.manifest.read import places
 
     application = session.application.in_environment(session.environment)
-    findings = (*unset_secrets(application, _secrets_set(session)), *lint(application))
+    findings = (*unset_secrets(application, session.secrets_set()), *lint(application))
+    mark = places(session.path)
+    found = [(item, mark(item.at)) for item in findings]
     if session.json:
         session.emit(
             {
                 "ok": True,
                 "findings": [
                     {"severity": item.severity, "path": item.path, "message": item.message}
-                    for item in findings
+                    | {"file": at.file, "line": at.line, "column": at.column}
+                    for item, at in found
                 ],
             }
         )
         return 0
-    for item in findings:
-        print(f"{item.severity}: {item.path}: {item.message}")
+    for item, at in found:
+        print(f"{at.file}:{at.line}:{at.column}: {item.severity}: {item.path}: {item.message}")
     count = len(session.application.services)
     print(f"{session.path} is valid: {count} service{'s' if count != 1 else ''}")
     return 0
-
-
-def _secrets_set(session: Session) -> set[str]:
-    """Their names; none where the environment has no home yet."""
-    from volery.store.secrets import Secrets
-
-    if not session.home.secrets.exists():
-        return set()
-    return {item.name for item in Secrets(session.home.secrets).names()}
 
 
 def schema() -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -146,7 +147,10 @@ def releases(service: str, /, *, session: Given) -> int:
     """The releases of a service, newest first; each can be gone back to while it is kept."""
     from volery.cli.show.tables import show_releases
 
-    found = session.client.get(f"/v1/services/{service}/releases")
+    try:
+        found = session.client.get(f"/v1/services/{service}/releases")
+    except VoleryError as error:
+        found = _of_file(error, lambda offline: offline.offline_releases(session.home, service))
     if session.json:
         session.emit(found)
     else:
@@ -172,9 +176,20 @@ def events(
     since: Only this far back: 10m, 1h.
     limit: At most so many of the past: 1000, or 10 with -f.
     """
+    from volery.api.past import EventQuery
+
     if limit is None:
         limit = TAIL_EVENTS if follow and since is None else PAST_EVENTS
-    found = session.client.get("/v1/events", service=service, limit=limit, since=_moment(since))
+    moment = _moment(since)
+    try:
+        found = session.client.get("/v1/events", service=service, limit=limit, since=moment)
+    except VoleryError as error:
+        if follow:
+            raise
+        past = EventQuery(service, moment, max(0, limit))
+        found = {
+            "events": _of_file(error, lambda offline: offline.offline_events(session.home, past))
+        }
     for item in found["events"]:
         _show_event(session, item)
     if follow:
@@ -183,6 +198,18 @@ def events(
         ):
             _show_event(session, item)
     return 0
+
+
+def _of_file(error: VoleryError, look: Callable[[ModuleType], Any]) -> Any:
+    """What the files have where no control plane runs; any other error, and where they have
+    nothing, is the error."""
+    from volery.api import offline
+
+    found = look(offline) if error.code is Code.NO_CONTROL_PLANE else None
+    if found is None:
+        raise error
+    print("no control plane runs here; this is what the files have", file=sys.stderr)
+    return found
 
 
 def _moment(since: str | None) -> float | None:
@@ -215,7 +242,8 @@ def logs(
 ) -> int:
     """What the instances of a service wrote, secrets masked; also where no control plane runs.
 
-    Those that are there; where none is, those of the release that was there last.
+    Those that are there, and those that crashed lately; where none is there, those of the release
+    that was there last.
 
     Parameters
     ----------
@@ -283,4 +311,5 @@ def _show_line(session: Session, timestamps: bool, item: dict[str, Any]) -> None
         print(json.dumps(item), flush=True)
         return
     at = f"{item['at']}  " if timestamps else ""
-    print(f"{at}{item['instance']} | {item['text']}", flush=True)
+    crashed = " (crashed)" if item["crashed"] else ""
+    print(f"{at}{item['instance']}{crashed} | {item['text']}", flush=True)

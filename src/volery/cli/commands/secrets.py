@@ -5,8 +5,18 @@ from __future__ import annotations
 import sys
 
 from volery.cli.session import Given, Session
+from volery.manifest.mistake import ManifestError
 from volery.model.errors import Code, VoleryError
 from volery.store.secrets import Secrets
+
+
+def _written_needs(session: Session, name: str) -> list[str]:
+    """The services whose manifest names a secret; none where the manifest has mistakes."""
+    try:
+        services = session.application.services
+    except ManifestError:
+        return []
+    return [service for service, config in services.items() if name in config.secrets]
 
 
 def _secrets(session: Session) -> Secrets:
@@ -72,13 +82,27 @@ def list_(*, session: Given) -> int:
 
 
 def rm_(name: str, /, *, session: Given) -> int:
-    """Remove a secret.
+    """Remove a secret; one that a service needs only if you confirm it.
 
     Parameters
     ----------
     name: Which.
     """
-    _secrets(session).remove(name)
+    from volery.api.offline import users_of_secret
+
+    kept = _secrets(session)
+    if name not in session.secrets_set():
+        known = ", ".join(sorted(session.secrets_set()))
+        raise VoleryError(
+            f"no secret {name} is set", code=Code.NOT_FOUND, hint=f"set here: {known or 'none'}"
+        )
+    live = users_of_secret(session.home, name)
+    written = _written_needs(session, name)
+    if live or written:
+        where = [f"{', '.join(live)} runs with it and could not start again"] if live else []
+        where += [f"the manifest wants it for {', '.join(written)}"] if written else []
+        session.confirm(f"remove {name}: {'; '.join(where)};")
+    kept.remove(name)
     if session.json:
         session.emit({"name": name, "removed": True})
     else:

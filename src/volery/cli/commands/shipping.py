@@ -29,20 +29,33 @@ def plan(*services: str, session: Given) -> int:
     from volery.cli.show.tables import show_plan
 
     body = session.apply_body(services or None)
-    steps = _planned(session, body)
+    planned = _planned(session, body)
+    lacking = _unset_secrets(session, services)
     if session.json:
-        session.emit({"steps": steps})
+        session.emit(planned | {"warnings": lacking})
     else:
-        show_plan(steps)
+        show_plan(planned)
+        for said in lacking:
+            print(f"warning: {said}")
     return 0
 
 
-def _planned(session: Session, body: dict[str, Any]) -> list[dict[str, Any]]:
+def _unset_secrets(session: Session, services: tuple[str, ...]) -> list[str]:
+    """What `up` or `deploy` would be refused for."""
+    from volery.manifest.lint import unset_secrets
+
+    application = session.application.in_environment(session.environment)
+    found = unset_secrets(application, session.secrets_set())
+    return [
+        f"{item.path}: {item.message}" for item in found if not services or item.at[1] in services
+    ]
+
+
+def _planned(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     from volery.api.launch import is_running
 
     if is_running(session.home):
-        found: list[dict[str, Any]] = session.client.post("/v1/plan", body)["steps"]
-        return found
+        return session.client.post("/v1/plan", body)
     from volery.api.offline import offline_plan
 
     return offline_plan(body, session.home)
@@ -72,7 +85,7 @@ def up(
     body = session.apply_body() | {"skip_tests": skip_tests}
     started = ensure_control_plane(session.home)
     try:
-        accepted = session.client.post("/v1/apply", body)
+        accepted = session.apply(body)
     except VoleryError:
         if started and session.client.get("/v1/gone")["gone"]:
             stop_control_plane(session.home)  # refused before anything began: leave nothing behind
@@ -188,7 +201,7 @@ def deploy(
         "skip_tests": skip_tests,
         "force": force,
     }
-    accepted = session.client.post("/v1/apply", body)
+    accepted = session.apply(body)
     rollouts = _begun(session, accepted) if detach else _follow(session, accepted, limit)
     changing = {item["service"] for item in rollouts}
     unchanged = [step["service"] for step in accepted["plan"] if step["service"] not in changing]
@@ -248,34 +261,41 @@ def down(
     from volery.api.launch import ensure_control_plane, is_in_use, stop_control_plane
 
     if volumes:
-        session.confirm(f"delete all volumes of {session.application.app}")
+        place = f"environment {session.home.path.name} of {session.home.path.parent.name}"
+        session.confirm(f"delete all volumes of {place}")
     running = is_in_use(session.home)
     if running:
         ensure_control_plane(session.home)
         session.client.post("/v1/down", {"by": session.by})
         _until_gone(session)
         stop_control_plane(session.home)
-    if volumes:
-        _delete(session.home.volumes)
+    deleted = volumes and _delete(session.home.volumes)
     if session.json:
         session.emit({"down": True, "volumes_deleted": volumes})
     else:
-        print("everything is stopped" if running else "nothing was running")
+        said = "everything is stopped" if running else "nothing was running"
+        print(f"{said}; {_volumes_said(deleted)}" if volumes else said)
     return 0
 
 
-def _delete(folder: Path) -> None:
+def _volumes_said(deleted: bool) -> str:
+    return "its volumes are deleted" if deleted else "there were no volumes"
+
+
+def _delete(folder: Path) -> bool:
+    """Whether there was something to delete."""
     import shutil
 
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise VoleryError(
             f"cannot delete {folder}: {error.strerror}",
             hint=f"rm -r {folder}, as the user who owns what is in it",
         ) from None
+    return True
 
 
 def _until_gone(session: Session) -> None:

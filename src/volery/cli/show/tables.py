@@ -70,6 +70,11 @@ def _show_trouble(name: str, service: Json) -> None:
         again = f" ({often} times in a row)" if often > 1 else ""
         said = f"{service['trouble']}{again}; see: volery logs {name}"
         out().print(f"{name}: {said}", markup=False)
+    warm = {item["release"]: item for item in service["instances"] if item["warm_until"]}
+    for release, item in warm.items():
+        until, share = item["warm_until"], item["weight"]
+        said = f"warm until {until} for a quick rollback, {share:g} % of requests"
+        out().print(f"{name}: {release} is {said}", markup=False)
     for item in service["instances"]:
         if item["state"] in ("unready", "failed", "starting") and item["detail"]:
             out().print(f"{item['id']}: {styled(item['state'])}: {escape(item['detail'])}")
@@ -119,15 +124,17 @@ def show_releases(document: Json) -> None:
     out().print(table)
 
 
-def show_plan(steps: list[Json]) -> None:
+def show_plan(plan: Json) -> None:
     """A plan, a line each, with its blast radius."""
-    for step in steps:
+    for line in plan["gateway"]:
+        out().print(f"gateway: {line}", markup=False, highlight=False)
+    for step in plan["steps"]:
         out().print(escape(step["text"]))
         if step["blast_radius"]:
             out().print(f"    blast radius: {step['blast_radius']}")
         for line in (step["forecast"] or {"text": []})["text"]:
             out().print(f"    {line}", markup=False, highlight=False)
-    if all(step["verb"] == "keep" for step in steps):
+    if not plan["gateway"] and all(step["verb"] == "keep" for step in plan["steps"]):
         out().print("nothing to do")
 
 

@@ -1,0 +1,41 @@
+"""What the ledger remembers of the past, the same with a control plane and from the file alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from volery.decide.world import World
+from volery.model.ports import Store
+from volery.model.state import Event
+
+MAX_EVENTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class EventQuery:
+    """Which events: of which service (all if none), since when (Unix seconds), the last so many."""
+
+    service: str | None = None
+    since: float | None = None
+    limit: int = 1000
+
+
+def past_events(store: Store, query: EventQuery, after: int = 0) -> Sequence[Event]:
+    """The events asked for with a sequence number above `after`, oldest first."""
+    if query.service is None and query.since is None:
+        after = max(after, store.last_seq() - query.limit)  # sequence numbers have no gaps
+    found = store.events(after, MAX_EVENTS, query.service)
+    late = [item for item in found if query.since is None or item.at >= query.since]
+    return late[max(0, len(late) - query.limit) :]
+
+
+def remembered(store: Store) -> World:
+    """What is remembered, with nothing observed."""
+    environment = store.documents("environment").get("environment")
+    return World(
+        environment=environment,  # type: ignore[arg-type]
+        services=store.documents("service"),  # type: ignore[arg-type]
+        releases=store.documents("release"),  # type: ignore[arg-type]
+        rollouts=store.documents("rollout"),  # type: ignore[arg-type]
+    )

@@ -1,0 +1,130 @@
+"""What commands say from files alone: places of findings, secrets in use, the past."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from unit.decide.worlds import application, running
+
+from volery.api.home import Home
+from volery.cli.commands.authoring import check
+from volery.cli.commands.looking import events, releases
+from volery.cli.commands.secrets import rm_
+from volery.cli.commands.shipping import plan
+from volery.cli.session import Session
+from volery.model.errors import Code, VoleryError
+from volery.model.ports import Change
+from volery.model.state import Event
+from volery.store.secrets import Secrets
+from volery.store.sqlite import SqliteStore
+
+MANIFEST = """\
+app: birds
+services:
+  shop:
+    run: python3 -m http.server
+    secrets: [KEY]
+    needs:
+      catalog: {retry: {attempts: 2, budget: 0%}}
+  catalog:
+    run: python3 -m http.server
+"""
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
+    monkeypatch.setenv("VOLERY_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Path("volery.yaml").write_text(MANIFEST)
+    return lambda output="text", yes=False: Session(None, Path("volery.yaml"), output, yes)
+
+
+def remember(home: Home) -> None:
+    """A ledger: shop and catalog run, each was started."""
+    app = application(shop={"secrets": ["KEY"]}, catalog={})
+    world = running(app)
+    home.create()
+    with SqliteStore(home.ledger) as store:
+        assert world.environment is not None
+        changes = [Change("environment", "environment", world.environment)]
+        changes += [Change("service", name, item) for name, item in world.services.items()]
+        changes += [Change("release", name, item) for name, item in world.releases.items()]
+        names = ("shop", "catalog")
+        store.commit(changes, [Event(1.0, "rollout.done", f"{n} serves", n) for n in names])
+
+
+def test_findings_are_located(
+    session: Callable[..., Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(session=session())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("volery.yaml:5:5: warning: services.shop.secrets: KEY is not set")
+    assert lines[1].startswith(
+        "volery.yaml:7:46: warning: services.shop.needs.catalog.retry.budget: with a budget of 0%"
+    )
+    check(session=session("json"))
+    found = json.loads(capsys.readouterr().out)["findings"][1]
+    assert (found["file"], found["line"], found["column"]) == ("volery.yaml", 7, 46)
+
+
+def test_an_error_about_the_manifest_is_located(session: Callable[..., Session]) -> None:
+    about = VoleryError("KEY is not set", hint="set it", where="services.shop.secrets")
+    assert session().located(about).where == "volery.yaml:5:5: services.shop.secrets"
+    elsewhere = VoleryError("it broke", where="/some/file")
+    assert session().located(elsewhere) is elsewhere
+
+
+def test_plan_names_secrets_that_are_not_set(
+    session: Callable[..., Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan(session=session())
+    said = "services.shop.secrets: KEY is not set here: volery secret set KEY"
+    assert f"warning: {said}" in capsys.readouterr().out
+    plan("catalog", session=session("json"))
+    assert json.loads(capsys.readouterr().out)["warnings"] == []
+    plan(session=session("json"))
+    assert json.loads(capsys.readouterr().out)["warnings"] == [said]
+
+
+def test_a_secret_in_use_is_not_removed_unasked(session: Callable[..., Session]) -> None:
+    home = session().home
+    remember(home)
+    Secrets(home.secrets).set("KEY", "value")
+    with pytest.raises(VoleryError) as refused:
+        rm_("KEY", session=session())
+    assert refused.value.code is Code.REFUSED
+    assert "shop runs with it and could not start again" in refused.value.message
+    rm_("KEY", session=session(yes=True))
+    with pytest.raises(VoleryError, match="no secret KEY is set") as unset:
+        rm_("KEY", session=session())
+    assert unset.value.hint == "set here: none"
+
+
+def test_the_past_without_a_control_plane(
+    session: Callable[..., Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(VoleryError, match="no control plane"):
+        events(session=session())
+    remember(session().home)
+    assert events("shop", session=session("json")) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["text"] == "shop serves"
+    assert "no control plane runs here" in told.err
+    assert releases("shop", session=session("json")) == 0
+    assert json.loads(capsys.readouterr().out)["releases"][0]["state"] == "live"
+    with pytest.raises(VoleryError, match="no service 'shp'"):
+        releases("shp", session=session())
+    with pytest.raises(VoleryError, match="no control plane"):
+        events(follow=True, session=session())
+
+
+def test_looking_needs_no_lock(session: Callable[..., Session]) -> None:
+    home = session().home
+    remember(home)
+    with SqliteStore(home.ledger), SqliteStore(home.ledger, read_only=True) as look:
+        assert len(look.events()) == 2
+        with pytest.raises(VoleryError, match="read-only"):
+            look.commit([], [Event(2.0, "x", "y")])
