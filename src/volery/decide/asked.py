@@ -132,12 +132,11 @@ def metric_key(rollout: Rollout, name: str, side: str) -> str:
 def _sides(world: World, rollout: Rollout, metric: CustomMetric) -> dict[str, SlotName]:
     if not metric.by_group:
         return {"new": rollout.slot}
-    return {"new": rollout.slot, "old": control_slot(world, rollout)}
+    return {"new": rollout.slot, "old": control_slot(rollout, world.services[rollout.service])}
 
 
-def control_slot(world: World, rollout: Rollout) -> SlotName:
-    """The group a canary is compared with: its baseline if it has one, else the old group."""
-    service = world.services[rollout.service]
+def control_slot(rollout: Rollout, service: ServiceState) -> SlotName:
+    """The group a new one is compared with: its baseline if that gets requests, else the old."""
     beside = service.slots.get(BASELINE)
     there = beside is not None and beside.count > 0 and beside.weight > 0
     return BASELINE if has_baseline(rollout, service) and there else other(rollout.slot)

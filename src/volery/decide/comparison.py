@@ -21,6 +21,8 @@ from volery.model.evidence import Arm, Judgement
 from volery.model.state import Phase, Rollout, ServiceState, other
 
 COMPARED = (Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED)
+COPIES_SLACK_MS = 1.5
+"""Copies of requests are timed in whole milliseconds, and so is what they are compared with."""
 TICK_SECONDS_MAX = 5.0
 FROZEN_TICKS = 60
 """How much of the old release's recent past stands in for it once it gets no more requests."""
@@ -66,8 +68,12 @@ def begin(
     rollout: Rollout, service: ServiceState, history: History, recent: tuple[Arm, ...]
 ) -> Comparison:
     """A comparison with nothing in it yet."""
-    beside = has_baseline(rollout, service)
-    policy = judge.policy_of(service.config.steady_state, service.config.deploy, beside)
+    deploy = service.config.deploy
+    # While copies are all the new release gets, its baseline gets nothing to compare with.
+    beside = has_baseline(rollout, service) and not deploy.mirror
+    policy = judge.policy_of(service.config.steady_state, deploy, beside)
+    if deploy.mirror:
+        policy = replace(policy, slack_ms=COPIES_SLACK_MS)
     frozen = recent if rollout.strategy == "blue-green" else ()
     policy = replace(policy, frozen_control=rollout.strategy == "blue-green")
     state = judge.begin(policy, history, next_weight(rollout, service))
@@ -82,10 +88,13 @@ def next_weight(rollout: Rollout, service: ServiceState) -> float:
 
 
 def share(rollout: Rollout, service: ServiceState) -> float:
-    """The share of the compared requests (0 to 1) that the new release should get."""
+    """The share of the compared requests (0 to 1) that the new release should get: copies come on
+    top of what the old one gets; after a blue-green switch there is nothing beside it."""
     new = service.slots[rollout.slot]
+    control = service.slots.get(control_slot(rollout, service))
     assert new is not None
-    return (new.weight or new.mirror) / 100
+    mine, others = new.weight or new.mirror, control.weight if control else 0.0
+    return mine / (mine + others) if mine + others else 1.0
 
 
 def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) -> tuple[Arm, Arm]:
@@ -95,7 +104,7 @@ def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) 
         canary = _own(world, rollout, tick, canary)
     if comparison.frozen:
         return canary, comparison.frozen[comparison.looks % len(comparison.frozen)]
-    slot = control_slot(world, rollout)
+    slot = control_slot(rollout, world.services[rollout.service])
     return canary, tick.slots.get(slot, Arm())
 
 

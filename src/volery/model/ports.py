@@ -247,7 +247,7 @@ class Traffic(Protocol):
         """The loopback port of an edge: chosen once, the same for ever in this environment."""
 
     def attend(self, services: frozenset[str]) -> None:
-        """Sample these services about once a second, all others when there is time."""
+        """Sample these services about twice a second, all others when there is time."""
 
     def sample(self) -> Sample:
         """The newest counters. Services that nobody attends to may be missing or old in it."""

@@ -31,7 +31,7 @@ from volery.traffic.admin import AdminError
 from volery.traffic.ads import DiscoveryServer
 from volery.traffic.files import write_atomically
 from volery.traffic.fleet import Fleet
-from volery.traffic.meter import Meter
+from volery.traffic.meter import ATTENDED_SECONDS, Meter
 from volery.traffic.proxy import ADS_SOCKET, BOOTSTRAP, FALLBACK, Proxy
 from volery.traffic.waiting import until
 
@@ -100,7 +100,7 @@ class EnvoyTraffic:
         return self._ports.port(caller, slot, need)
 
     def attend(self, services: frozenset[str]) -> None:
-        """Sample these services about once a second, all others when there is time."""
+        """Sample these services about twice a second, all others when there is time."""
         self._meter.attend(services)
 
     def sample(self) -> Sample:
@@ -256,7 +256,7 @@ class EnvoyTraffic:
             except (AdminError, VoleryError, OSError) as error:
                 log.debug("cannot count what is in flight: %s", error)
             await self._meter.read(self._fleet.admins_by_process)
-            await self._pause(self._look_now, FAST_SECONDS if self._attentive() else SLOW_SECONDS)
+            await self._pause(self._look_now, self._until_next_look())
             self._look_now.clear()
 
     async def _look(self) -> None:
@@ -288,6 +288,11 @@ class EnvoyTraffic:
         except (VoleryError, AdminError, OSError) as error:
             log.warning("Envoy should be replaced and could not: %s", error)
         self._look_now.set()
+
+    def _until_next_look(self) -> float:
+        if self._attentive():
+            return FAST_SECONDS
+        return ATTENDED_SECONDS if self._meter.attends else SLOW_SECONDS
 
     def _attentive(self) -> bool:
         """Whether something is about to change that somebody waits for."""

@@ -206,8 +206,7 @@ def test_a_canary_is_compared_with_its_baseline_once_that_gets_requests() -> Non
         (Slot("catalog@1", Track.BASELINE, 0, 10), "a"),
     ):
         slots = dict(service.slots) | {BASELINE: beside}
-        with_it = replace(found, services={"catalog": replace(service, slots=slots)})
-        assert control_slot(with_it, rollout) == expected
+        assert control_slot(rollout, replace(service, slots=slots)) == expected
 
 
 def value(number: float | None, at: float = 1.0, state: str = "yes") -> Answer:

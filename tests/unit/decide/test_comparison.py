@@ -27,7 +27,7 @@ from volery.decide.comparison import (
 from volery.decide.evidence import Tick
 from volery.decide.world import World
 from volery.model.evidence import Arm
-from volery.model.state import BASELINE, Phase, Rollout, ServiceState, Slot, Track
+from volery.model.state import BASELINE, Phase, Rollout, ServiceState, Slot, SlotName, Track
 
 OLD = Arm(requests=90, latency={8: 90})
 NEW = Arm(requests=10, latency={8: 10})
@@ -180,8 +180,25 @@ def test_nothing_seen_is_no_reason_for_anything() -> None:
 def test_a_share_is_of_requests_or_of_copies() -> None:
     rollout, service = both(canary_world())
     assert share(rollout, service) == 0.1
-    copied = dict(service.slots) | {"b": Slot("catalog@2", Track.CANARY, 1, 0, 20)}
-    assert share(rollout, replace(service, slots=copied)) == 0.2
+    old = Slot("catalog@1", Track.STABLE, 1, 100)
+    copied: dict[SlotName, Slot | None] = {"a": old, "b": Slot("catalog@2", Track.CANARY, 1, 0, 20)}
+    assert share(rollout, replace(service, slots=copied)) == pytest.approx(20 / 120)
+
+
+def test_a_share_is_of_what_is_compared() -> None:
+    rollout, service = both(canary_world(baseline=True))
+    slots: dict[SlotName, Slot | None] = {
+        "a": Slot("catalog@1", Track.STABLE, 2, 90),
+        "b": Slot("catalog@2", Track.CANARY, 1, 5),
+        BASELINE: Slot("catalog@1", Track.BASELINE, 1, 5),
+    }
+    assert share(rollout, replace(service, slots=slots)) == 0.5
+
+
+def test_copies_are_compared_with_an_allowance_and_in_whole_milliseconds() -> None:
+    found = begun(canary_world(baseline=True, mirror="20%"))
+    assert found.policy.warm_up_seconds > 0 and not found.policy.same_age
+    assert found.policy.slack_ms > 1
 
 
 def test_the_live_release_is_learned_from_instance_by_instance() -> None:

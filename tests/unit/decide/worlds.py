@@ -73,7 +73,8 @@ def canary_world(
     found = running(application(catalog=body))
     service = found.services["catalog"]
     weight = 10 if strategy == "canary" else 100
-    slots = dict(service.slots) | {"b": Slot("catalog@2", Track.CANARY, 1, weight)}
+    old = slot("catalog@1", 4, 100 - weight)
+    slots = dict(service.slots) | {"a": old, "b": Slot("catalog@2", Track.CANARY, 1, weight)}
     rollout = Rollout(
         id="catalog-r2",
         service="catalog",

@@ -93,7 +93,7 @@ def rollout(
 
 def _watch(session: Session, path: str, found: dict[str, Any]) -> dict[str, Any]:
     """Follow a rollout: the whole picture again and again on a terminal, else a line a change."""
-    from volery.cli.follow import ENDED, follow
+    from volery.cli.follow import follow, is_over
 
     path = path.replace(path.split("/")[3], found["id"])
     if session.json or not sys.stdout.isatty():
@@ -105,7 +105,7 @@ def _watch(session: Session, path: str, found: dict[str, Any]) -> dict[str, Any]
     from volery.cli.show.rollout import rollout_view
 
     with Live(rollout_view(found), console=out(), transient=True) as live:
-        while found["phase"] not in ENDED:
+        while not is_over([found]):
             time.sleep(LOOK_EVERY_SECONDS)
             found = session.client.get(path)
             live.update(rollout_view(found))
