@@ -44,7 +44,8 @@ def test_what_may_be_done_when(phase: Phase, verb: str) -> None:
         told(phase, verb)
     assert refused.value.code is Code.CONFLICT
     words = f"cannot {verb} catalog-r2 while it is {phase.replace('_', ' ')}"
-    assert refused.value.message == words and refused.value.hint == "volery rollout catalog"
+    assert refused.value.message == words
+    assert "volery rollout catalog" in (refused.value.hint or "")
 
 
 @pytest.mark.parametrize("phase", sorted(MAY["abort"]))
