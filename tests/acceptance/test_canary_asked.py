@@ -128,7 +128,7 @@ def test_a_prometheus_that_is_down_holds_and_blames_nobody(project: Project) -> 
 
 
 def test_requests_of_our_own_where_nobody_else_asks(project: Project) -> None:
-    ours = {"path": "/deep", "rate": 50}
+    ours = {"path": "/deep", "rate": 80}
     flock(project, deploy={"steps": ["50%", "60%"], "synthetic": [ours], "at_most": "80s"})
     bird(project, "2")
     deploy = project.start("--output", "json", "deploy", "web")

@@ -43,7 +43,7 @@ def birds(project: Project) -> list[psutil.Process]:
 def test_the_control_plane_is_killed_in_the_middle(project: Project, good: bool) -> None:
     flock(project, deploy={"steps": ["50%"]})
     with users(project, rate=150) as running:
-        bird(project, "2", fail=0 if good else 0.04)
+        bird(project, "2", fail=0 if good else 0.07)
         deploy = project.start("--output", "json", "deploy", "web")
         begun = reached(project, "analysing")
         until(lambda: n(project) > 40, "evidence is there")

@@ -33,6 +33,7 @@ from volery.model.application import Application
 from volery.model.errors import VoleryError
 from volery.model.ports import InstanceSpec, Store
 from volery.model.state import (
+    BASELINE,
     EnvironmentState,
     Instance,
     Phase,
@@ -450,6 +451,8 @@ class History:
             dying = self.kinds.get(live.release) == "dies-later"
             if len(ready) != service.scale and not dying:
                 raise Violation(f"{name}: {len(ready)} of {service.scale} ready")
+            if world.instances_of(name, BASELINE):
+                raise Violation(f"{name}: a baseline group is left over")
             if live.weight != 100:
                 raise Violation(f"{name}: the live group has weight {live.weight}")
         known = set(world.instances)

@@ -183,7 +183,7 @@ def _take(rollout: Rollout, service: ServiceState, now: Situation, step: int) ->
     moment, last = now.view.now, step == rollout.steps
     asked = is_asked_for(rollout)
     if asked and last and service.config.deploy.approve and not rollout.approved:
-        return pause(rollout, moment, f"waits for approval: volery promote {rollout.service}")
+        return _ask(rollout, moment, f"waits for approval: volery promote {rollout.service}")
     if asked and last and now.behind:
         return replace(rollout, reason=f"waits for {now.behind}")
     held = _held_by_gate(rollout, f"before_step:{step}", now)
@@ -202,5 +202,11 @@ def _held_by_gate(rollout: Rollout, point: str, now: Situation) -> Rollout | Non
     if gate.state == "open":
         return None
     if gate.state == "hold":
-        return pause(rollout, now.view.now, gate.text)
+        return _ask(rollout, now.view.now, gate.text)
     return replace(rollout, reason=gate.text)
+
+
+def _ask(rollout: Rollout, now: float, reason: str) -> Rollout:
+    """Hold for a person's word. The step before is passed, with or without enough evidence: it is
+    not what is waited for."""
+    return pause(replace(rollout, verdict="continue"), now, reason)

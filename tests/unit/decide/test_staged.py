@@ -180,6 +180,14 @@ def test_approval_is_asked_before_the_last_step_only() -> None:
     assert found.until(Phase.DONE).step == 3
 
 
+def test_approval_is_waited_for_and_not_evidence_that_the_owner_did_without() -> None:
+    found = play(approve=True, on_inconclusive="promote", at_most=60, steps=[0.5])
+    found.until(Phase.ANALYSING)
+    found.in_phase = 61
+    waiting = found.until(Phase.PAUSED)
+    assert "approval" in waiting.reason and waiting.verdict != "inconclusive"
+
+
 def test_resuming_is_no_approval() -> None:
     found = play(approve=True)
     found.verdict = "promote"
