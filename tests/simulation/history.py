@@ -430,34 +430,38 @@ class History:
 
     def check_converged(self) -> None:
         """After the last fault everything is as the documents say."""
-        for rollout in self.world().active_rollouts():
-            if rollout.phase is Phase.PAUSED:  # it waits for a person: here is one
-                self.controller.act(rollout.service, "abort", "aborted by hand")
-                self._wake()
+        self._abort_paused()
         world = self.world()
         active = list(world.active_rollouts())
         if active:
             raise Violation(f"{active[0].id} still {active[0].phase}: {active[0].reason}")
         for name, service in world.services.items():
-            live = service.live
-            if live is None:
-                if any(
-                    r.phase is Phase.DONE and r.service == name for r in world.rollouts.values()
-                ):
-                    raise Violation(f"{name} was live and has no group now")
-                continue
-            there = world.instances_of(name, service.active)
-            ready = [item for item in there if world.ready(item)]
-            dying = self.kinds.get(live.release) == "dies-later"
-            if len(ready) != service.scale and not dying:
-                raise Violation(f"{name}: {len(ready)} of {service.scale} ready")
-            if world.instances_of(name, BASELINE):
-                raise Violation(f"{name}: a baseline group is left over")
-            if live.weight != 100:
-                raise Violation(f"{name}: the live group has weight {live.weight}")
+            self._check_whole(world, name, service)
         known = set(world.instances)
         if set(self.engine.processes) - known:
             raise Violation(f"orphans: {sorted(set(self.engine.processes) - known)}")
+
+    def _abort_paused(self) -> None:
+        for rollout in self.world().active_rollouts():
+            if rollout.phase is Phase.PAUSED:  # it waits for a person: here is one
+                self.controller.act(rollout.service, "abort", "aborted by hand")
+                self._wake()
+
+    def _check_whole(self, world: World, name: str, service: ServiceState) -> None:
+        live = service.live
+        if live is None:
+            if any(r.phase is Phase.DONE and r.service == name for r in world.rollouts.values()):
+                raise Violation(f"{name} was live and has no group now")
+            return
+        there = world.instances_of(name, service.active)
+        ready = [item for item in there if world.ready(item)]
+        dying = self.kinds.get(live.release) == "dies-later"
+        if len(ready) != service.scale and not dying:
+            raise Violation(f"{name}: {len(ready)} of {service.scale} ready")
+        if world.instances_of(name, BASELINE):
+            raise Violation(f"{name}: a baseline group is left over")
+        if live.weight != 100:
+            raise Violation(f"{name}: the live group has weight {live.weight}")
 
     # --- the whole of it --------------------------------------------------------------------------
 

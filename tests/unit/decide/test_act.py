@@ -45,11 +45,7 @@ def test_what_may_be_done_when(phase: Phase, verb: str) -> None:
     assert refused.value.code is Code.CONFLICT
     words = f"cannot {verb} catalog-r2 while it is {phase.replace('_', ' ')}"
     assert refused.value.message == words
-<<<<<<< HEAD
     assert refused.value.hint.endswith("volery rollout catalog --watch")
-=======
-    assert "volery rollout catalog" in (refused.value.hint or "")
->>>>>>> accept
 
 
 @pytest.mark.parametrize("phase", sorted(MAY["abort"]))
