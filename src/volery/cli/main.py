@@ -97,12 +97,11 @@ def _launcher(app: App) -> Any:
     ) -> int:
         """Parse what is common to all commands, then run one.
 
-        Parameters
-        ----------
-        env: The environment; by default the manifest's first one.
-        file: The manifest; by default volery.yaml here or in a folder above.
-        output: text for people, json for scripts.
-        yes: Answer questions with yes.
+        Args:
+            env: The environment; by default the manifest's first one.
+            file: The manifest; by default volery.yaml here or in a folder above.
+            output: text for people, json for scripts.
+            yes: Answer questions with yes.
         """
         session = Session(env, file, output, yes)
         command, bound, ignored = app.parse_args(

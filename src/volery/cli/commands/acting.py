@@ -19,26 +19,37 @@ def promote(
 ) -> int:
     """Let the present step of a rollout pass: whatever it waits for, you say it is good enough.
 
-    Parameters
-    ----------
-    service: Which service.
-    full: Not only this step but all that are left.
+    Args:
+        service: Which service.
+        full: Not only this step but all that are left.
     """
     return _act(session, service, "promote", more={"full": full})
 
 
 def pause(service: str, /, *, session: Given) -> int:
-    """Hold a rollout where it is."""
+    """Hold a rollout where it is.
+
+    Args:
+        service: Which service.
+    """
     return _act(session, service, "pause")
 
 
 def resume(service: str, /, *, session: Given) -> int:
-    """Let a paused rollout go on."""
+    """Let a paused rollout go on.
+
+    Args:
+        service: Which service.
+    """
     return _act(session, service, "resume")
 
 
 def abort(service: str, /, *, session: Given) -> int:
-    """Turn a rollout round: the old release gets all requests again."""
+    """Turn a rollout round: the old release gets all requests again.
+
+    Args:
+        service: Which service.
+    """
     return _act(session, service, "abort", wait=True)
 
 
@@ -70,10 +81,9 @@ def rollback(service: str, /, *, to: str | None = None, session: Given) -> int:
 
     A rollout under way is turned round.
 
-    Parameters
-    ----------
-    service: Which service.
-    to: A release as `volery releases` names it; its short form will do.
+    Args:
+        service: Which service.
+        to: A release as `volery releases` names it; its short form will do.
     """
     body = {"by": session.by, "to": to}
     begun = session.client.post(f"/v1/services/{service}/rollback", body)
@@ -98,9 +108,8 @@ def _ended_at(session: Session, last: dict[str, Any], wanted: str) -> int:
 def restart(service: str, /, *, session: Given) -> int:
     """Replace every instance by a fresh one of the same release, missing no request.
 
-    Parameters
-    ----------
-    service: Which service; `gateway` replaces the gateway itself.
+    Args:
+        service: Which service; `gateway` replaces the gateway itself.
     """
     if service == "gateway" and service not in session.application.services:
         session.client.post("/v1/gateway/restart", {"by": session.by})
@@ -124,11 +133,10 @@ def _begin(session: Session, path: str, body: dict[str, str | None]) -> int:
 def scale(service: str, instances: int, /, *, timeout: str = SCALE_LIMIT, session: Given) -> int:
     """Set the number of instances by hand; the next `up` brings back the manifest's.
 
-    Parameters
-    ----------
-    service: Which service.
-    instances: How many; 0 takes it down.
-    timeout: Give up waiting after this long (it goes on).
+    Args:
+        service: Which service.
+        instances: How many; 0 takes it down.
+        timeout: Give up waiting after this long (it goes on).
     """
     from volery.cli.standing import until_stands
 

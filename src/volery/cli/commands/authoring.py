@@ -21,10 +21,9 @@ def init(
 ) -> int:
     """Write a manifest from what is there: compose.yaml, Procfile, Dockerfile, package.json, ...
 
-    Parameters
-    ----------
-    folder: Where to look and to write.
-    dry_run: Print it instead.
+    Args:
+        folder: Where to look and to write.
+        dry_run: Print it instead.
     """
     from volery.manifest.init import detect, render, write
 

@@ -29,10 +29,9 @@ Watch = Annotated[bool, Parameter(name=["--watch", "-w"], negative=())]
 def status(service: str | None = None, /, *, watch: Watch = False, session: Given) -> int:
     """The whole environment at a glance, or one service with its instances.
 
-    Parameters
-    ----------
-    service: Only this one.
-    watch: Go on looking.
+    Args:
+        service: Only this one.
+        watch: Go on looking.
     """
 
     def look() -> None:
@@ -66,12 +65,11 @@ def rollout(
 ) -> int:
     """The running or latest rollout of a service (or a rollout by its id): groups and evidence.
 
-    Parameters
-    ----------
-    service: The service, or a rollout's id.
-    watch: Follow it to its end.
-    explain: Replay its decisions from what was measured.
-    with_: What another promise would have decided, such as "errors: < 2%, latency: {p99: < 1s}".
+    Args:
+        service: The service, or a rollout's id.
+        watch: Follow it to its end.
+        explain: Replay its decisions from what was measured.
+        with_: What another promise would have decided, such as "errors: < 2%, latency: {p99: < 1s}".
     """
     from volery.cli.follow import exit_code
 
@@ -144,7 +142,11 @@ def _again_and_again(look: Callable[[], None], watch: bool, session: Session) ->
 
 
 def releases(service: str, /, *, session: Given) -> int:
-    """The releases of a service, newest first; each can be gone back to while it is kept."""
+    """The releases of a service, newest first; each can be gone back to while it is kept.
+
+    Args:
+        service: Which service.
+    """
     from volery.cli.show.tables import show_releases
 
     try:
@@ -169,12 +171,11 @@ def events(
 ) -> int:
     """What happened and why, oldest first; one JSON object a line with --output json.
 
-    Parameters
-    ----------
-    service: Only about this one.
-    follow: The last few (or those since, or the limit), then what happens from now on.
-    since: Only this far back: 10m, 1h.
-    limit: At most so many of the past: 1000, or 10 with -f.
+    Args:
+        service: Only about this one.
+        follow: The last few (or those since, or the limit), then what happens from now on.
+        since: Only this far back: 10m, 1h.
+        limit: At most so many of the past: 1000, or 10 with -f.
     """
     from volery.api.past import EventQuery
 
@@ -245,15 +246,14 @@ def logs(
     Those that are there, and those that crashed lately; where none is there, those of the release
     that was there last.
 
-    Parameters
-    ----------
-    service: Whose.
-    follow: Go on with what is written from now on.
-    since: Only this far back: 10m, 1h; also of instances that are gone by now.
-    previous: Only of instances that are gone, as long as their logs are kept.
-    lines: Only the last so many of each instance.
-    instance: Only this one.
-    timestamps: When each line was noticed, exact to a quarter of a second.
+    Args:
+        service: Whose.
+        follow: Go on with what is written from now on.
+        since: Only this far back: 10m, 1h; also of instances that are gone by now.
+        previous: Only of instances that are gone, as long as their logs are kept.
+        lines: Only the last so many of each instance.
+        instance: Only this one.
+        timestamps: When each line was noticed, exact to a quarter of a second.
     """
     from volery.api.places import LogQuery
 

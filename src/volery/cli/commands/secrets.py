@@ -27,9 +27,8 @@ def _secrets(session: Session) -> Secrets:
 def set_(name: str, /, *, session: Given) -> int:
     """Set a secret to what standard input says (or what is typed, unseen).
 
-    Parameters
-    ----------
-    name: Its name, as the services' environment will call it.
+    Args:
+        name: Its name, as the services' environment will call it.
     """
     if "=" in name:
         raise VoleryError(
@@ -84,9 +83,8 @@ def list_(*, session: Given) -> int:
 def rm_(name: str, /, *, session: Given) -> int:
     """Remove a secret; one that a service needs only if you confirm it.
 
-    Parameters
-    ----------
-    name: Which.
+    Args:
+        name: Which.
     """
     from volery.api.offline import users_of_secret
 

@@ -22,9 +22,8 @@ HEALTHY_SECONDS = 60.0
 def plan(*services: str, session: Given) -> int:
     """Show what `up` (or `deploy SERVICE...`) would change, in what order, and whom it touches.
 
-    Parameters
-    ----------
-    services: Only these, as `deploy` would.
+    Args:
+        services: Only these, as `deploy` would.
     """
     from volery.cli.show.tables import show_plan
 
@@ -73,11 +72,10 @@ def up(
     Starts the control plane and the gateway if needed. Running it again changes nothing that is
     already so. Ctrl-C leaves everything running.
 
-    Parameters
-    ----------
-    detach: Return as soon as it is begun.
-    skip_tests: Do not run the services' tests.
-    timeout: Give up waiting after this long (it goes on).
+    Args:
+        detach: Return as soon as it is begun.
+        skip_tests: Do not run the services' tests.
+        timeout: Give up waiting after this long (it goes on).
     """
     from volery.api.launch import ensure_control_plane, stop_control_plane
 
@@ -179,15 +177,14 @@ def deploy(
     A release that fails its build, its tests or its health never gets a request; one whose users
     get worse than before is taken back by itself (exit code 3).
 
-    Parameters
-    ----------
-    services: Which services.
-    detach: Return as soon as it is begun.
-    strategy: Another strategy than the manifest's.
-    release: An existing release instead of the present source.
-    skip_tests: Do not run the services' tests.
-    force: Also a release that was refused before.
-    timeout: Give up waiting after this long (it goes on).
+    Args:
+        services: Which services.
+        detach: Return as soon as it is begun.
+        strategy: Another strategy than the manifest's.
+        release: An existing release instead of the present source.
+        skip_tests: Do not run the services' tests.
+        force: Also a release that was refused before.
+        timeout: Give up waiting after this long (it goes on).
     """
     if not services:
         from volery.model.errors import Code
@@ -254,9 +251,8 @@ def down(
 ) -> int:
     """Stop everything of this environment, callers before what they call; volumes are kept.
 
-    Parameters
-    ----------
-    volumes: Delete the volumes too.
+    Args:
+        volumes: Delete the volumes too.
     """
     from volery.api.launch import ensure_control_plane, is_in_use, stop_control_plane
 

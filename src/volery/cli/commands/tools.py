@@ -29,9 +29,8 @@ def version(*, session: Given) -> int:
 def demo(*, keep: Annotated[bool, Parameter(negative=())] = False, session: Given) -> int:
     """A guided tour on a sample application: deploys good and bad, and counts every request.
 
-    Parameters
-    ----------
-    keep: Leave the application running at the end.
+    Args:
+        keep: Leave the application running at the end.
     """
     from volery.demo.tour import run_tour
 
@@ -105,12 +104,11 @@ def probe(
 ) -> int:
     """Send open-loop load and count every request that fails, with its cause; 1 if any did.
 
-    Parameters
-    ----------
-    url: Where to; by default the gateway. Only this machine.
-    kinds: http1, http1-fresh, http2, grpc, grpc-stream, websocket, upload, download, line.
-    rate: Requests a second of each kind.
-    duration: How long.
+    Args:
+        url: Where to; by default the gateway. Only this machine.
+        kinds: http1, http1-fresh, http2, grpc, grpc-stream, websocket, upload, download, line.
+        rate: Requests a second of each kind.
+        duration: How long.
     """
     from volery.prober.main import parse_and_probe
 
@@ -126,9 +124,8 @@ def probe(
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     """Print a completion script: `eval "$(volery completion bash)"`.
 
-    Parameters
-    ----------
-    shell: For which shell.
+    Args:
+        shell: For which shell.
     """
     from volery.cli.main import build_app
 

@@ -1,0 +1,44 @@
+"""Every option of every command says in its help what it does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from inspect import getdoc, signature
+
+import pytest
+
+from volery.cli.main import COMMANDS, SECRET
+
+TARGETS = {name: target for name, (target, _, _) in COMMANDS.items()}
+TARGETS |= {f"secret {name}": f"secrets:{name}_" for name in SECRET}
+
+
+def command(target: str) -> Callable[..., object]:
+    module, _, function = target.partition(":")
+    found: Callable[..., object] = getattr(import_module(f"volery.cli.commands.{module}"), function)
+    return found
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_every_parameter_is_described(target: str) -> None:
+    function = command(target)
+    text = getdoc(function) or ""
+    told = {line.split(":")[0].strip() for line in text.partition("Args:")[2].splitlines()}
+    asked = {name for name in signature(function).parameters if name != "session"}
+    assert asked <= told
+
+
+def test_the_form_is_one_that_help_reads() -> None:
+    """Another form of docstring would be read by people and left out of the help."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "volery", "deploy", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "120"},
+    ).stdout
+    assert "Also a release that was refused before." in shown
