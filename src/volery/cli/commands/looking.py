@@ -69,7 +69,8 @@ def rollout(
         service: The service, or a rollout's id.
         watch: Follow it to its end.
         explain: Replay its decisions from what was measured.
-        with_: What another promise would have decided, such as "errors: < 2%, latency: {p99: < 1s}".
+        with_: What another promise would have decided, such as
+            "errors: < 2%, latency: {p99: < 1s}".
     """
     from volery.cli.follow import exit_code
 
