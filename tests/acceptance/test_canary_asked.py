@@ -121,7 +121,7 @@ def test_a_prometheus_that_is_down_holds_and_blames_nobody(project: Project) -> 
     line = next(line for line in held["evidence"] if line["metric"] == "orders")
     assert line["state"] == "missing"
     errors = next(line for line in held["evidence"] if line["metric"] == "errors")
-    assert errors["state"] == "good", "there was nothing else against it"
+    assert errors["state"] != "bad", "there was nothing else against it"
     project.ok("promote", "web", "--full")
     until(lambda: rollout(project)["phase"] == "done", "it is promoted")
     serves_alone(project, "2")

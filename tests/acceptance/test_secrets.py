@@ -147,7 +147,7 @@ def test_what_a_refused_release_says_is_masked(shop: Project, place: str) -> Non
         shop.manifest["services"]["payments"][place] = "python3 leak.py"
         shop.write()
     for output in ("text", "json"):
-        result = shop.volery("deploy", "payments", "--output", output)
+        result = shop.volery("deploy", "payments", "--force", "--output", output)
         assert result.code == 3, result.text
         assert "***" in result.text and VALUE not in result.text
     assert VALUE not in everything_said(shop)

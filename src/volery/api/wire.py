@@ -186,6 +186,7 @@ def step(item: Step) -> Json:
         "strategy": item.strategy or None,
         "because": item.because,
         "blast_radius": item.blast_radius or None,
+        "refused": item.refused or None,
         "forecast": forecast(item.forecast) if item.forecast else None,
         "text": str(item),
     }

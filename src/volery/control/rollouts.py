@@ -113,11 +113,13 @@ class RolloutDriver:
             failure = self._failure(world, rollout, item, monotonic)
             if failure:
                 tail = tuple(self._engine.tail(item.id))
-                return replace(there_now, failure=failure, tail=tail)
+                blamed = not _was_killed(world.observed.get(item.id))
+                return replace(there_now, failure=failure, tail=tail, blamed=blamed)
         if mine and there_now.ready == 0 and _is_relied_on(rollout):
             seen = world.observed.get(mine[0].id)
             failure = f"no instance of {rollout.to_release} is ready: {_detail(seen)}"
-            return replace(there_now, failure=failure, tail=tuple(self._engine.tail(mine[0].id)))
+            tail, blamed = tuple(self._engine.tail(mine[0].id)), not _was_killed(seen)
+            return replace(there_now, failure=failure, tail=tail, blamed=blamed)
         return there_now
 
     def _failure(self, world: World, rollout: Rollout, item: Instance, monotonic: float) -> str:
@@ -141,6 +143,15 @@ class RolloutDriver:
 def _is_relied_on(rollout: Rollout) -> bool:
     """Whether users' requests go to a new group beside an old one."""
     return rollout.strategy in STAGED and rollout.weight > 0 and rollout.from_release is not None
+
+
+def _was_killed(seen: Observation | None) -> bool:
+    """Whether somebody else ended it or what keeps it: SIGKILL, and not for want of memory. Such a
+    rollout goes back, but its release may be deployed again."""
+    if seen is not None and seen.unkept:
+        return True
+    ended = seen.exit if seen else None
+    return ended is not None and ended.signal == "SIGKILL" and not ended.out_of_memory
 
 
 def _detail(seen: Observation | None) -> str:

@@ -269,4 +269,6 @@ def with_metrics(judged: Judgement, lines: tuple[Line, ...]) -> Judgement:
     open_ = next((line for line in lines if line.state != "good"), None)
     if open_ is not None and judged.verdict == "promote":
         return replace(judged, verdict="continue", reason=f"waits: {open_.text}")
+    if open_ is not None and judged.verdict == "continue":
+        return replace(judged, reason=f"{judged.reason}; {open_.text}")
     return judged

@@ -33,6 +33,8 @@ class Step:
     strategy: str = ""
     blast_radius: str = ""
     forecast: Forecast | None = None
+    refused: str = ""
+    """The release that is wanted and was refused before, so that what serves is kept."""
 
     def __str__(self) -> str:
         arrow = f"{self.replaces} -> " if self.replaces else ""
@@ -97,7 +99,8 @@ def _step(
     sizes = f"{state.scale} -> {service.scale.min} instances"
     before = world.releases.get(release)
     if live.release != release and before and before.state == "refused" and not force:
-        return Step(wave, "keep", name, f"{release} was refused: {before.reason}", live.release)
+        because = f"{release} was refused: {before.reason}"
+        return Step(wave, "keep", name, because, live.release, refused=release)
     if live.release != release:
         because = _difference(world.releases.get(live.release), made)
         because += f"; {sizes}" if resized else ""

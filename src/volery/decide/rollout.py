@@ -155,7 +155,8 @@ def _turned_back(
         return abort(rollout, service, now.turn_reason, moment) if now.turn == "abort" else None
     if view.new.failure:
         tail = view.new.tail
-        return abort(rollout, service, view.new.failure, moment, tail=tail, verdict="abort")
+        verdict: Verdict | None = "abort" if view.new.blamed else None
+        return abort(rollout, service, view.new.failure, moment, tail=tail, verdict=verdict)
     if now.judged is not None and now.judged.verdict == "abort":
         seen = staged.noted(rollout, now.judged)
         return abort(seen, service, now.judged.reason, moment, verdict="abort")

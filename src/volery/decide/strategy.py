@@ -27,6 +27,8 @@ class Group:
     failure: str = ""
     """Why the group cannot become what it should; only looked at for a new group."""
     tail: tuple[str, ...] = ()
+    blamed: bool = True
+    """Whether the failure is the release's own: what somebody killed from outside is not."""
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class Observation:
     restarts: int = 0
     alive: bool = True
     """False once the liveness probe failed as often as `health.failures` allows."""
+    unkept: bool = False
+    """What keeps it has failed, so nothing that happens to it now speaks against what it runs."""
     detail: str = ""
     """In a few words why it is not ready: the last probe's answer, or how it ended."""
     exit: Exit | None = None

@@ -94,8 +94,18 @@ def up(
     code = _code(rollouts)
     if code == 0:
         _until_healthy(session.client)
+        code = _still_refused(accepted["plan"])
     _show_up(session, time.monotonic() - began, code)
     return code
+
+
+def _still_refused(plan: list[dict[str, Any]]) -> int:
+    """3 if what the manifest asks for was refused before, so that older releases go on serving."""
+    refused = [step for step in plan if step["refused"]]
+    for step in refused:
+        print(f"{step['because']}; {step['release']} serves", file=sys.stderr)
+        print(f"hint: change it, or: volery deploy {step['service']} --force", file=sys.stderr)
+    return 3 if refused else 0
 
 
 def _follow(session: Session, accepted: dict[str, Any], limit: float | None) -> list[Any]:

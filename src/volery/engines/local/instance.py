@@ -292,6 +292,7 @@ class Instance:
             started_at=status.started_at if status else 0.0,
             restarts=status.restarts if status else 0,
             alive=not self._orphaned and (self._health is None or self._health.alive),
+            unkept=self._orphaned or bool(self._failure),
             detail=self._without_secrets(detail),
             exit=self._exit(),
             enforced=status.enforced if status else {},
