@@ -1,4 +1,4 @@
-"""Looks at the evidence about once a second and keeps what it says of every rollout.
+"""Looks at the evidence about twice a second and keeps what it says of every rollout.
 
 A look happens when the data plane has a new sample: what each group did since the last one moves
 the judge's state, and both are stored together with the marks to count from next time. A judgement
