@@ -30,8 +30,8 @@ from volery.model.units import Condition
 Call = GateCall | MetricCall | SyntheticCall
 Answers = Mapping[str, Answer]
 MEASURED = (Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED)
-OVERRIDE_HEADER = "baggage"
-OVERRIDE_VALUE = "volery-track=canary"
+TAG_HEADER = "baggage"
+TAG = "volery-track=canary"
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _requests(world: World, rollout: Rollout, edge_port: EdgePort) -> dict[str, 
     found: dict[str, Call] = {}
     for number, item in enumerate(service.config.deploy.synthetic, 1):
         for side in ("new", "old"):
-            headers = {OVERRIDE_HEADER: OVERRIDE_VALUE} if side == "new" else {}
+            headers = {TAG_HEADER: TAG} if side == "new" else {}
             key = f"{rollout.id}/synthetic/{number}/{side}"
             found[key] = SyntheticCall(item, base, headers)
     return found

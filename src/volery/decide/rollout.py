@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from volery.decide import staged, strategy
 from volery.decide.group import started_anew
-from volery.decide.phases import TRANSITIONS, UNBEGUN, enter, has_begun, pause, resume
+from volery.decide.phases import TRANSITIONS, enter, has_begun, pause, resume
 from volery.decide.situation import Situation
 from volery.decide.stages import STAGED, without_baseline
 from volery.decide.strategy import Group, Moved, View
@@ -237,7 +237,6 @@ def _with_slot(service: ServiceState, rollout: Rollout, slot: Slot | None) -> Se
 
 __all__ = [
     "TRANSITIONS",
-    "UNBEGUN",
     "Group",
     "Situation",
     "View",
