@@ -10,17 +10,24 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import deploys, footprint, gateway, heal, machine, xds
+from benchmarks import deploys, footprint, gateway, heal, machine, storm, storm_of_heals, xds
 from benchmarks.options import Options, say
+from benchmarks.postgres import measure as postgres
 from benchmarks.results import Table, markdown, text, with_section
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parent.parent / "docs"
+RESILIENCE = "benchmarks-resilience.md"
+PAGES = {"storm": RESILIENCE, "storm-of-heals": RESILIENCE, "postgres": RESILIENCE}
+"""Where results go that do not belong on `benchmarks.md`."""
 BENCHMARKS: Mapping[str, Callable[[Options], Table]] = {
     "deploys": deploys.measure,
     "gateway": gateway.measure,
     "heal": heal.measure,
     "footprint": footprint.measure,
     "xds": xds.measure,
+    "storm-of-heals": storm_of_heals.measure,
+    "postgres": postgres.measure,
+    "storm": storm.measure,
 }
 
 
@@ -43,7 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./task bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="little of everything")
-    parser.add_argument("--write", action="store_true", help=f"rewrite {PAGE.name}")
+    parser.add_argument("--write", action="store_true", help="rewrite the pages of results")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "volery-bench"
     parser.add_argument("--cache", type=Path, default=cache, help="where peers are installed")
     given = parser.parse_args()
@@ -55,8 +62,15 @@ def _arguments() -> argparse.Namespace:
 
 def _write(name: str, table: Table, where: str) -> None:
     said = f"Measured {datetime.now(UTC):%Y-%m-%d} on: {where}."
-    page = with_section(PAGE.read_text(), name, f"{markdown(table)}\n\n{said}")
-    PAGE.write_text(page)
+    path = page_of(name)
+    path.write_text(with_section(path.read_text(), name, f"{markdown(table)}\n\n{said}"))
+    for picture, svg in table.pictures.items():
+        (DOCS / "plots" / picture).write_text(svg)
+
+
+def page_of(name: str) -> Path:
+    """The page with the results of a benchmark."""
+    return DOCS / PAGES.get(name, "benchmarks.md")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.processes import free_port
+from benchmarks.processes import VOLERY, free_port, run
 from volery.api.client import Client
 from volery.api.home import Home
 
@@ -56,15 +55,16 @@ class Application:
         """Its control plane."""
         return Client(self.home.socket)
 
-    def add(self, name: str, source: str, path: str, **block: Any) -> None:
-        """Add a service."""
+    def add(self, name: str, source: str, path: str | None, **block: Any) -> None:
+        """Add a service, reached by users at `path`."""
         write_service(self.folder / name, source, 1)
         self._manifest["services"][name] = {
             "source": f"./{name}",
             "run": f"{sys.executable} main.py",
             **block,
         }
-        self._manifest["gateway"]["routes"].append({"path": path, "service": name})
+        if path is not None:
+            self._manifest["gateway"]["routes"].append({"path": path, "service": name})
         manifest = yaml.safe_dump(self._manifest, sort_keys=False)
         (self.folder / "volery.yaml").write_text(manifest)
 
@@ -74,19 +74,7 @@ class Application:
         Raises:
             RuntimeError: it failed.
         """
-        done = subprocess.run(
-            [sys.executable, "-m", "volery", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            said = done.stdout + done.stderr
-            raise RuntimeError(f"volery {' '.join(arguments)}: {done.returncode}\n{said}")
-        return done.stdout
+        return run([*VOLERY, *arguments], self.folder, self.environment)
 
     @property
     def environment(self) -> Mapping[str, str]:

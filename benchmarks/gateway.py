@@ -7,11 +7,13 @@ On few cores load, proxy and upstream compete, so the proxy's own processor time
 next to the rate: it hardly depends on what else runs.
 
 To say where a difference comes from, the generated configuration is measured some more times: as a
-file in an Envoy without a shim, and with one part after the other taken away.
+file in an Envoy without a shim, with breakers in place as if something failed, and with one part
+after the other taken away.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -34,15 +36,17 @@ from benchmarks.options import Options, say
 from benchmarks.processes import free_port, listens, processor_seconds, running, until
 from benchmarks.results import Line, Table
 from volery.model.ports import TrafficConfig
-from volery.traffic import bootstrap, xds
+from volery.traffic import bootstrap, calm, xds
 from volery.traffic.proxy import envoy_binary, known
 
 CONFIGS = Path(__file__).parent / "configs"
 WORKERS = 2
 CONNECTIONS = 32
+SERVICE = "web"
 GOAL_RATE, GOAL_P99 = 0.90, 1.15
 REFERENCE = "Envoy, minimal configuration by hand"
 VOLERY = "volery's gateway"
+WITH_BREAKERS = "- as a file, while something fails"
 COLUMNS = ("proxy", "requests/s", "ratio", "p99", "ratio", "CPU a request", "ratio")
 
 
@@ -164,12 +168,24 @@ def _filled(template: str, port: int, upstream: int = 0) -> Filled:
 def _volery(stack: ExitStack, home: Path, upstream: int) -> Proxy:
     port = free_port()
     stack.enter_context(serving(home, _configuration(port, upstream)))
+    until(lambda: asyncio.run(_is_calm(home)), "nothing fails", pause=0.2)
     pids = [proxy.pid for proxy in known(home)]
     return Proxy(VOLERY, port, [pid for pid in pids if pid])
 
 
+async def _is_calm(home: Path) -> bool:
+    """Whether Envoy has been told that it can do without breakers."""
+    [proxy] = known(home)
+    try:
+        told = await proxy.admin.ask("/runtime")
+    finally:
+        await proxy.admin.close()
+    return all(key in told for key in calm.layer([SERVICE]))
+
+
 def _configuration(port: int, upstream: int) -> TrafficConfig:
-    return TrafficConfig(gateway(port, {"/": "web"}), {"web": service("http", {"web-1": upstream})})
+    services = {SERVICE: service("http", {f"{SERVICE}-1": upstream})}
+    return TrafficConfig(gateway(port, {"/": SERVICE}), services)
 
 
 def _envoy(stack: ExitStack, folder: Path, name: str, filled: Filled) -> Proxy:
@@ -187,21 +203,27 @@ def _variants(stack: ExitStack, folder: Path, upstream: int) -> list[Proxy]:
     """The generated configuration as a file, and what is left when parts are taken away."""
     variants: Mapping[str, Callable[[hcm_pb2.HttpConnectionManager], None]] = {
         "- as a file": lambda _: None,
+        WITH_BREAKERS: lambda _: None,
         "- without access log": _without_log,
         "- nor statistics": _without_any_log,
         "- nor border": _bare,
     }
     return [
-        _envoy(stack, folder, name, _generated(upstream, change))
+        _envoy(stack, folder, name, _generated(upstream, change, name != WITH_BREAKERS))
         for name, change in variants.items()
     ]
 
 
-def _generated(upstream: int, change: Callable[[hcm_pb2.HttpConnectionManager], None]) -> Filled:
+def _generated(
+    upstream: int, change: Callable[[hcm_pb2.HttpConnectionManager], None], quiet: bool
+) -> Filled:
     port = free_port()
     complete = bootstrap_pb2.Bootstrap.FromString(
         bootstrap.fallback(xds.snapshot(_configuration(port, upstream)))
     )
+    if quiet:
+        layer = complete.layered_runtime.layers.add(name=calm.LAYER)
+        layer.static_layer.update(calm.layer([SERVICE]))
     for listener in complete.static_resources.listeners:
         settings = listener.filter_chains[0].filters[0].typed_config
         manager = hcm_pb2.HttpConnectionManager()
@@ -223,8 +245,13 @@ def _without_any_log(manager: hcm_pb2.HttpConnectionManager) -> None:
 
 
 def _bare(manager: hcm_pb2.HttpConnectionManager) -> None:
+    """Only the router is left, with routes and limits as they are."""
     _without_any_log(manager)
+    del manager.early_header_mutation_extensions[:]
     del manager.http_filters[:-1]
+    for host in manager.route_config.virtual_hosts:
+        for route in host.routes:
+            route.typed_per_filter_config.clear()
 
 
 def _plain(stack: ExitStack, folder: Path, upstream: int) -> list[Proxy]:

@@ -191,15 +191,7 @@ async def _not_listed(traffic: Path, instance: str, watching: threading.Event) -
 
 
 def _peers(stack: ExitStack, folder: Path, cache: Path) -> Iterator[Healer]:
-    python = peers.python_peers(cache)
-    found: dict[str, Peer] = {
-        "supervisor": partial(peers.supervisor, python),
-        "circus": partial(peers.circus, python),
-    }
-    program = peers.pm2_program(cache)
-    if program is not None:
-        found["pm2"] = partial(peers.pm2, program)
-    for name, peer in found.items():
+    for name, peer in peers.keepers(cache).items():
         yield _peer(stack, folder / name, name, peer)
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.options import say
@@ -81,6 +82,19 @@ def pm2_program(cache: Path) -> Path | None:
         home.mkdir(parents=True, exist_ok=True)
         run(["npm", "install", "--no-fund", "--no-audit", "--silent", *NODE_PEERS], home)
     return program
+
+
+def keepers(cache: Path) -> dict[str, Peer]:
+    """Those that start a process again when it ends, by name; pm2 only where there is npm."""
+    python = python_peers(cache)
+    found: dict[str, Peer] = {
+        "supervisor": partial(supervisor, python),
+        "circus": partial(circus, python),
+    }
+    program = pm2_program(cache)
+    if program is not None:
+        found["pm2"] = partial(pm2, program)
+    return found
 
 
 @contextmanager

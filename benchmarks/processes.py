@@ -10,6 +10,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from typing import TypeVar
 PATIENCE_SECONDS = 60.0
 END_SECONDS = 10.0
 Found = TypeVar("Found")
+VOLERY = (sys.executable, "-m", "volery")
+"""The command as a user types it, of this checkout."""
 
 
 def free_port() -> int:
@@ -93,17 +96,31 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait(END_SECONDS)
 
 
-def run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+def run(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> str:
     """A command's standard output.
 
     Raises:
         RuntimeError: it failed; with what it said.
+        subprocess.TimeoutExpired: it took longer than so many seconds.
     """
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{command[0]} failed ({done.returncode}): {done.stdout}{done.stderr}")
+        said = done.stdout + done.stderr
+        raise RuntimeError(f"{' '.join(command)} failed ({done.returncode}): {said}")
     return done.stdout
 
 

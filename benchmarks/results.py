@@ -7,7 +7,7 @@ rewritten, and a table that was written can be read back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Line = tuple[str, ...]
@@ -15,11 +15,13 @@ Line = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Table:
-    """What a benchmark found: columns, rows of as many cells, and sentences that explain them."""
+    """What a benchmark found: columns, rows of as many cells, sentences that explain them, and
+    pictures (SVG text by file name)."""
 
     columns: Line
     rows: Sequence[Line]
     notes: Sequence[str] = field(default_factory=tuple)
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for row in self.rows:

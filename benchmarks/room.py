@@ -23,6 +23,8 @@ from volery.model.ports import (
     InstanceSpec,
     MetricCall,
     Observation,
+    RoleWatch,
+    SideCommand,
     SyntheticCall,
     TrafficConfig,
     TrafficStatus,
@@ -63,6 +65,15 @@ class IdleEngine:
 
     def stop(self, instance: str) -> None:
         """Nobody stops here."""
+
+    def kill(self, instance: str) -> None:
+        """Nobody is killed here."""
+
+    def watch_roles(self, services: Mapping[str, RoleWatch]) -> None:
+        """Nobody has one."""
+
+    def command(self, instance: str, key: str, command: SideCommand) -> None:
+        """Nothing runs."""
 
     def forget(self, instance: str) -> None:
         """Nobody is forgotten here."""

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from volery.cli.main import COMMANDS
+from volery.cli.overview import COMMANDS, GROUPS
 from volery.decide.rollout import TRANSITIONS
 from volery.manifest.schema import json_schema
 from volery.model.errors import EXIT, HTTP
@@ -33,6 +33,10 @@ def commands_page() -> str:
     lines = [HEADER, "# Commands\n", "`volery COMMAND --help` says all about one.\n"]
     lines += ["| command | does |", "| --- | --- |"]
     lines += [f"| `{name}` | {text} |" for name, (_, _, text) in sorted(COMMANDS.items())]
+    lines += [
+        f"| `{name}`, `{name} {'/'.join(below)}` | {text} |"
+        for name, (_, _, below, text) in sorted(GROUPS.items())
+    ]
     lines.append("| `secret set/list/rm` | Secrets, encrypted at rest, never printed. |")
     lines += [
         "\n## Exit codes and HTTP status\n",

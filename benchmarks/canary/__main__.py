@@ -1,4 +1,4 @@
-"""`python -m benchmarks.canary [--rounds N] [--quick] [--write]`: measure, print, write down."""
+"""`python -m benchmarks.canary [--rounds N] [--quick] [--only TEXT] [--write]`: measure, print."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from benchmarks import machine
 from benchmarks.canary.cases import BAD, GOOD, QUICK, Case
 from benchmarks.canary.measure import KNOWN_SECONDS, rounds
 from benchmarks.canary.outcome import Outcome, table
-from benchmarks.canary.svg import Curve, picture
+from benchmarks.canary.picture import picture
 from benchmarks.results import markdown, text, with_section
+from benchmarks.svg import Line
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "benchmarks-canary.md"
@@ -28,7 +29,8 @@ def main() -> None:
     given = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     where = f"{machine.description()}; {machine.load()}"
-    cases = QUICK if given.quick else (*BAD, *GOOD)
+    asked = QUICK if given.quick else (*BAD, *GOOD)
+    cases = tuple(case for case in asked if not given.only or any(map(case.name.count, given.only)))
     known = KNOWN_SECONDS / 4 if given.quick else KNOWN_SECONDS
     found: dict[Case, list[Outcome]] = {case: [] for case in cases}
     looks: dict[Case, Looks] = {}
@@ -48,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.canary", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often (default 3)")
     parser.add_argument("--quick", action="store_true", help="three cases, once")
+    parser.add_argument("--only", action="append", help="cases whose name has this in it")
     parser.add_argument("--write", action="store_true", help=f"rewrite {PAGE.name} and its plots")
     return parser.parse_args()
 
@@ -66,14 +69,14 @@ def _draw(looks: Mapping[Case, Looks]) -> None:
             (PLOTS / "canary-good.svg").write_text(picture(title, curves, 20, _steps(seen)))
 
 
-def _curves(seen: Looks, value: str) -> list[Curve]:
+def _curves(seen: Looks, value: str) -> list[Line]:
     names = ("errors", "p50", "p90", "p99")
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for at, rollout in seen:
         for line in rollout["evidence"]:
             if line["metric"] in points and rollout["cause"] == "deploy":
                 points[line["metric"]].append((at, line[value]))
-    return [Curve(name, found) for name, found in points.items() if found]
+    return [Line(name, found) for name, found in points.items() if found]
 
 
 def _steps(seen: Looks) -> list[float]:

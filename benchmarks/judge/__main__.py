@@ -19,12 +19,12 @@ from typing import Any
 
 from unit.decide.judge.world import Regression
 
-from benchmarks.judge import measure, tables
+from benchmarks.judge import measure, starts, tables
 from benchmarks.judge.cost import costs
 from benchmarks.judge.measure import Size
 
 RESULTS = Path(__file__).parent / "results.json"
-PARTS = ("healthy", "bad", "promotion", "plots", "cost")
+PARTS = ("healthy", "bad", "starts", "promotion", "plots", "cost")
 RUNS, QUICK_RUNS = 400, 40
 HOUR = 3600
 BAD_RELEASES = (
@@ -46,6 +46,9 @@ def measured(part: str, size: Size, results: list[dict[str, Any]]) -> Iterator[d
     elif part == "healthy":
         yield from measure.healthy(size)
         yield from measure.same_age(size)
+    elif part == "starts":
+        yield from starts.healthy(size.runs)
+        yield from starts.bad(size.bad_runs)
     elif part == "bad":
         yield from measure.bad(size, limits)
     else:

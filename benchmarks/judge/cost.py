@@ -8,28 +8,32 @@ from typing import Any
 
 from unit.decide.judge.traffic import GOOD, known, ticks
 
-from volery.decide.judge import Policy, begin, judge, look
+from volery.decide.judge import Policy, begin, decide, lines_of, look
 
 LOOKS = 400
 
 
 def cost(canary: int, control: int) -> dict[str, float]:
-    """Microseconds of processor time of one look and of one judgement, best of five rounds. A look
-    is one comparison: errors, six latency levels, exits, saturation."""
+    """Microseconds of processor time of one look, one verdict and its lines, best of five rounds. A
+    look is one comparison: errors, six latency levels, exits, saturation."""
     policy = Policy()
     state = begin(policy, known(), 0.25)
     arms = list(islice(ticks(1, canary, control, GOOD), LOOKS))
-    looks, judgements = [], []
+    looks, judgements, lines = [], [], []
     for _ in range(5):
         start = time.process_time()
         for one, other in arms:
             state = look(policy, state, one, other, 1.0)
         middle = time.process_time()
         for _ in arms:
-            judge(policy, state, 0.05, 0.25, 10.0)
+            decide(policy, state, 0.05, 0.25, 10.0)
+        later = time.process_time()
+        for _ in arms:
+            lines_of(policy, state)
         looks.append((middle - start) / LOOKS * 1e6)
-        judgements.append((time.process_time() - middle) / LOOKS * 1e6)
-    return {"look": min(looks), "judge": min(judgements)}
+        judgements.append((later - middle) / LOOKS * 1e6)
+        lines.append((time.process_time() - later) / LOOKS * 1e6)
+    return {"look": min(looks), "judge": min(judgements), "lines": min(lines)}
 
 
 def costs() -> dict[str, Any]:

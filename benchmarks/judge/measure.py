@@ -215,15 +215,16 @@ def _summary(times: Array, config: str, regression: Regression, seconds: float) 
     found = np.where(times <= seconds, times, np.inf)
     levels = [q / 100 for q in range(5, 100, 5)]
     return {
-        "median": _finite(np.quantile(found, 0.5, method="higher")),
-        "p95": _finite(np.quantile(found, 0.95, method="higher")),
+        "median": finite(np.quantile(found, 0.5, method="higher")),
+        "p95": finite(np.quantile(found, 0.95, method="higher")),
         "found": float(np.isfinite(found).mean()),
         "harmed": float(np.minimum(times, seconds).mean() * per_second * share),
-        "times": [_finite(np.quantile(found, q, method="higher")) for q in levels],
+        "times": [finite(np.quantile(found, q, method="higher")) for q in levels],
     }
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The value as JSON can hold it: None for never."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -239,8 +240,8 @@ def promotion(runs: int) -> Iterator[dict[str, Any]]:
             steps.append(
                 {
                     "weight": weight,
-                    "median": _finite(np.quantile(good.promoted, 0.5, method="higher")),
-                    "p95": _finite(np.quantile(good.promoted, 0.95, method="higher")),
+                    "median": finite(np.quantile(good.promoted, 0.5, method="higher")),
+                    "p95": finite(np.quantile(good.promoted, 0.95, method="higher")),
                     "wrong": float((wrong.promoted <= STEP_SECONDS).mean()),
                     "slipped": float((wrong.promoted < wrong.aborted).mean()),
                     "margin": margin,

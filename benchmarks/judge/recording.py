@@ -141,9 +141,10 @@ def record(cell: Cell, policies: dict[str, Policy]) -> Recording:
 
 
 def score(judge: Judges) -> Array:
-    """1 where the judge aborts: the evidence on a logarithmic scale, or the alarm's level."""
+    """1 where the judge aborts: the evidence on a logarithmic scale, or an alarm's level."""
     evidence = np.log(np.maximum(judge.evidence(), 1e-3)) / np.log(1 / judge.policy.alpha)
-    return np.maximum(evidence, judge.failing / judge.limit)
+    alarms = np.maximum(judge.failing / judge.limit, judge.first / judge.stillborn)
+    return np.maximum(evidence, alarms)
 
 
 def _tens(windows: _Windows, edges: list[int]) -> dict[str, Array]:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.judge.svg import Axis, Line, plot
+from benchmarks.judge import starts
+from benchmarks.svg import Axis, Line, plot
+from volery.control.evidence import LINES_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks-judge.md"
@@ -201,11 +203,41 @@ def _promotion(rows: Sequence[Row]) -> str:
 def _cost(rows: Sequence[Row]) -> str:
     body = []
     for name, cost in rows[0]["ticks"].items():
-        both = cost["look"] + cost["judge"]
-        share = f"{both / 10:.0f} %"
-        body.append([name, f"{cost['look']:.0f}", f"{cost['judge']:.0f}", f"{both / 9:.0f}", share])
-    head = ["requests in the tick", "look, us", "judge, us", "per comparison, us", "1,000 rollouts"]
+        look, verdict, lines = (cost[part] for part in ("look", "judge", "lines"))
+        second = look + verdict + lines / LINES_SECONDS
+        row = [name, *(f"{one:.0f}" for one in (look, verdict, lines, second / 9))]
+        body.append([*row, f"{second / 10:.0f} %"])
+    head = ["requests in the tick", "look, us", "verdict, us", "lines, us"]
+    head += ["per comparison, us", "1,000 rollouts"]
     return _table(head, body)
+
+
+RULES_OF_STARTS = (starts.BEFORE, starts.AFTER, starts.NOTHING)
+
+
+def _starts_good(rows: Sequence[Row]) -> str:
+    found = [row for row in rows if "case" in row]
+    body = []
+    for case in dict.fromkeys(row["case"] for row in found):
+        mine = [row for row in found if row["case"] == case]
+        shares = [_shares([row["aborted"][rule] for row in mine]) for rule in RULES_OF_STARTS]
+        body.append([case, " / ".join(row["config"] for row in mine), *shares])
+    note = (
+        f"\n\n{found[0]['runs']} rollouts for each number, watched for"
+        f" {found[0]['seconds']:g} s; percent taken back wrongly."
+    )
+    return _table(["old and new release", "requests", *RULES_OF_STARTS], body) + note
+
+
+def _starts_bad(rows: Sequence[Row]) -> str:
+    found = [row for row in rows if "regression" in row]
+    body = [
+        [row["regression"], *(_seconds(row["rules"][rule]) for rule in RULES_OF_STARTS)]
+        for row in found
+    ]
+    return _table(["what is wrong", *RULES_OF_STARTS], body) + (
+        f"\n\n{found[0]['runs']} rollouts for each row, median / 95th percentile of seconds."
+    )
 
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
@@ -216,6 +248,8 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "bad real": _bad("real", (OURS, f"{OURS}, tuned", *HONEST), _seconds),
     "bad real harmed": _bad("real", (OURS, f"{OURS}, tuned", *HONEST), _harmed),
     "bad ratios": _ratios,
+    "starts good": _starts_good,
+    "starts bad": _starts_bad,
     "promotion": _promotion,
     "cost": _cost,
 }

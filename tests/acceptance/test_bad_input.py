@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.project import Project, Result
-from volery.cli.main import COMMANDS
+from volery.cli.overview import COMMANDS
 
 LOCATED = re.compile(r"volery\.yaml:\d+:\d+: .+")
 QUICK_SECONDS = 20.0

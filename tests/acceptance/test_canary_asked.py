@@ -68,8 +68,12 @@ def test_a_gate_that_says_no_before_anything_runs(project: Project) -> None:
     bird(project, "2")
     back, _ = deployed(project, 3)
     assert "./no.sh said no" in back["reason"] and "frozen" in back["reason"]
-    assert releases(project)[0][0] == "refused"
+    assert releases(project)[0][0] == "kept", "nothing is wrong with the release"
     serves_alone(project, "1")
+    (project.folder / "frozen").unlink()
+    with users(project):
+        deployed(project, 0)
+    serves_alone(project, "2")
 
 
 def test_a_hook_that_holds_waits_for_a_person(project: Project) -> None:
@@ -77,13 +81,14 @@ def test_a_hook_that_holds_waits_for_a_person(project: Project) -> None:
     gate = {"when": "before_step", "url": nobody, "on_failure": "hold", "timeout": "2s"}
     flock(project, deploy={"gates": [gate]})
     bird(project, "2")
-    deploy = project.start("--output", "json", "deploy", "web")
-    held = reached(project, "paused")
+    result = project.volery("--output", "json", "deploy", "web")
+    held = result.json
+    assert (result.code, held["phase"], held["paused_for"]) == (5, "paused", "gate")
+    assert "let this step pass: volery promote web" in " ".join(result.err.split())
     assert nobody in held["reason"] and "gave no answer" in held["reason"]
     assert held["weight"] == 0
     project.ok("promote", "web", "--full")
-    out, err = deploy.communicate(timeout=60)
-    assert deploy.returncode == 0, out + err
+    project.ok("rollout", "web", "--watch")
     serves_alone(project, "2")
 
 

@@ -56,13 +56,15 @@ def test_approval_and_promotion_by_hand_and_back_at_once(project: Project) -> No
         project.manifest["services"]["web"]["env"] = {"SEED": "rye"}
         bird(project, "2")
         project.write()
-        deploy = project.start("--output", "json", "deploy", "web")
-        waiting = reached(project, "paused")
+        result = project.volery("--output", "json", "deploy", "web")
+        waiting = result.json
+        assert (result.code, waiting["phase"], waiting["paused_for"]) == (5, "paused", "approval")
         assert "volery promote web" in waiting["reason"] and waiting["weight"] == 50
+        assert "volery resume" not in result.err, "it would only wait again"
+        refused = project.volery("resume", "web")
+        assert refused.code == 1 and "hint: volery promote web" in refused.err
         project.ok("promote", "web")
-        out, err = deploy.communicate(timeout=60)
-        assert deploy.returncode == 0, out + err
-        assert json.loads(out)["phase"] == "done"
+        assert project.ok("--output", "json", "rollout", "web", "--watch").json["phase"] == "done"
         assert (version(project), seed(project)) == ("2", "rye")
 
         bird(project, "3", dead=True)  # builds and releases of now do not matter to a rollback

@@ -18,6 +18,9 @@ CODES = {
     "a catalog that fails requests is taken back": 3,
     "a catalog that is slow is taken back": 3,
     "a catalog that crashes again and again is too": 3,
+    "an instance of the catalog is killed": 0,
+    "database down: fail fast": 0,
+    "database down: keep trying": 0,
 }
 
 

@@ -51,6 +51,19 @@ def test_a_bad_release_is_refused(
     assert project.version("catalog") == "3"
 
 
+def test_a_refused_release_does_not_come_back_by_down_and_up(project: Project) -> None:
+    project.service("catalog")
+    project.ok("up")
+    project.service("catalog", version="2", mode="crash")
+    assert project.volery("deploy", "catalog").code == 3
+    project.ok("down")
+    planned = project.ok("plan").out
+    assert "[1] start catalog" in planned and "was refused: " in planned
+    result = project.volery("up")
+    assert result.code == 3 and "was refused: " in result.err, result.text
+    assert project.version("catalog") == "1"
+
+
 def test_a_first_release_that_fails_is_exit_1(project: Project) -> None:
     project.service("catalog", mode="crash")
     project.service("shop", needs=["catalog"])

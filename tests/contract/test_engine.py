@@ -175,3 +175,20 @@ def test_what_hangs_is_told_and_left_to_others(bench: Bench) -> None:
         assert there.state in ("ready", "unready") and there.restarts == 0 and there.detail
 
     bench.play(scenario)
+
+
+def test_what_was_known_of_a_process_ends_with_it(bench: Bench) -> None:
+    """A new one is not suspected for what the one before did."""
+
+    async def scenario(bench: Bench) -> None:
+        await ready(bench)
+        await bench.settled("web-1")
+        bench.hang("web-1")
+        await bench.until(lambda: not seen(bench, "web-1").alive)
+        bench.kill("web-1")
+        await bench.until(lambda: seen(bench, "web-1").restarts == 1)
+        await ready(bench)
+        there = seen(bench, "web-1")
+        assert there.alive and not there.suspect and not there.hung
+
+    bench.play(scenario)

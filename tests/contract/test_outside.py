@@ -14,7 +14,8 @@ import pytest
 from simulation.adapters import Timeline
 from simulation.outside import Reply, SimOutside
 
-from volery.model.application import CustomMetric, Gate, Synthetic
+from volery.calls import Calls
+from volery.model.deploy import CustomMetric, Gate, Synthetic
 from volery.model.ports import (
     Answer,
     GateCall,
@@ -114,7 +115,7 @@ class RealBench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.loop = asyncio.new_event_loop()
-        self.outside = OutsideWorld(self._woken)
+        self.outside = OutsideWorld(self._woken, Calls())
         self.wakes = 0
         self._run(self.outside.open())
         self.server = self._run(asyncio.start_server(self._serve, "127.0.0.1", 0))

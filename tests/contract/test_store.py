@@ -16,16 +16,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from volery.model.application import (
-    Application,
-    Deploy,
-    Environment,
-    Need,
-    Probe,
-    Retry,
-    Service,
-    ServiceOverride,
-)
+from volery.model.application import Application, Environment, Probe, Service, ServiceOverride
+from volery.model.deploy import Deploy
+from volery.model.needs import Need, Retry
 from volery.model.ports import Change
 from volery.model.state import (
     EnvironmentState,
@@ -201,6 +194,14 @@ def test_what_was_read_does_not_change_afterwards(store: Store) -> None:
         before["z"] = instance(3)  # type: ignore[index]
 
 
+def test_what_did_not_change_is_read_as_the_same_object(store: Store) -> None:
+    """So that nobody looks through it again."""
+    store.commit([put("instance", "x", instance(1))], [])
+    before = store.documents("instance")
+    store.commit([put("release", "x", DOCUMENTS["release"])], [])
+    assert store.documents("instance") is before
+
+
 @pytest.mark.parametrize(
     "wrong",
     [put("instances", "x", None), put("instance", "x", DOCUMENTS["release"])],
@@ -276,7 +277,6 @@ TestMachine = Machine.TestCase
 TestMachine.settings = settings(
     max_examples=25,
     stateful_step_count=15,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

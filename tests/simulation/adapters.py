@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import heapq
 import random
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from volery.decide.evidence import proxy_key
 from volery.model.errors import VoleryError
@@ -21,6 +23,9 @@ from volery.model.ports import (
     Exit,
     InstanceSpec,
     Observation,
+    RoleWatch,
+    ServiceTraffic,
+    SideCommand,
     TrafficConfig,
     TrafficStatus,
 )
@@ -53,6 +58,12 @@ class Timeline:
         self.time, _, act = heapq.heappop(self._heap)
         act()
 
+    def run_until(self, time: float) -> None:
+        heap, pop = self._heap, heapq.heappop
+        while self.time < time:
+            self.time, _, act = pop(heap)
+            act()
+
     def now(self) -> float:
         return 1_800_000_000.0 + self.time + self.jump
 
@@ -60,16 +71,19 @@ class Timeline:
         return self.time
 
 
+FAILING = {"errors": 0.5, "dead": 1.0}
+
+
 @dataclass
 class Behaviour:
     """How instances of a release behave, and what their users get."""
 
-    kind: str = "good"  # good | crash | never-ready | dies-later | errors | slow | dead
+    kind: str = "good"  # good | crash | never-ready | dies-later | errors | slow | dead | hung
     start_seconds: float = 0.3
 
     @property
     def failing(self) -> float:
-        return {"errors": 0.5, "dead": 1.0}.get(self.kind, 0.002)
+        return FAILING.get(self.kind, 0.002)
 
     @property
     def slower(self) -> float:
@@ -99,7 +113,10 @@ class SimEngine:
         self.on_exit: Callable[[str], None] = lambda _: None
         self.started: Counter[str] = Counter()
         self._addresses = 20000
+        self.ill: dict[str, Behaviour] = {}
+        """Single instances that behave otherwise than their release."""
         self.attended: frozenset[str] = frozenset()
+        self.role_watches: Mapping[str, RoleWatch] = {}
 
     def observe(self) -> Mapping[str, Observation]:
         return {key: process.seen for key, process in self.processes.items()}
@@ -111,6 +128,7 @@ class SimEngine:
         if spec.id in self.processes:
             return
         self._exclusive_volume(spec)
+        self.ill.pop(spec.id, None)  # another one that has its number
         self._addresses += 1
         self.started[spec.id] += 1
         address = f"127.0.0.1:{self._addresses}"
@@ -156,6 +174,10 @@ class SimEngine:
         process.crashed = True
         self.on_exit(identity)
         ended = Exit(code=code, at=self.line.now())
+        exits = (*process.seen.exits, ended)[-10:]
+        seen = replace(process.seen, exits=exits, memory=None, measured_at=None)
+        process.seen = replace(seen, alive=True, suspect="", hung=False)  # its probes end with it
+        self.ill.pop(identity, None)
         if process.settled and not process.stopping:
             seen = process.seen
             self._set(identity, state="starting", restarts=seen.restarts + 1, exit=ended)
@@ -193,6 +215,20 @@ class SimEngine:
         delay = self.line.random.uniform(0.05, 1.5)
         self.line.after(delay, lambda: self._stopped(instance, process))
 
+    def kill(self, instance: str) -> None:
+        process = self.processes.get(instance)
+        if process is None or process.seen.state == "exited":
+            return
+        process.stopping = True
+        process.epoch += 1
+        self._set(instance, state="exited", exit=Exit(signal="SIGKILL", at=self.line.now()))
+
+    def watch_roles(self, services: Mapping[str, RoleWatch]) -> None:
+        self.role_watches = services
+
+    def command(self, instance: str, key: str, command: SideCommand) -> None:
+        raise Violation(f"{instance} has no commands to run: {key}")
+
     def _stopped(self, identity: str, process: Process) -> None:
         if self.processes.get(identity) is process:
             self._set(identity, state="exited", exit=Exit(signal="SIGTERM", at=self.line.now()))
@@ -214,7 +250,28 @@ class Proxy:
     generation: int = 0
     config: TrafficConfig = field(default_factory=TrafficConfig)
     groups: dict[str, Tally] = field(default_factory=dict)
+    served: dict[str, Tally] = field(default_factory=dict)
     instances: dict[str, Tally] = field(default_factory=dict)
+    _tallies: dict[tuple[str, str], tuple[Tally, Tally, Tally]] = field(default_factory=dict)
+
+    def count(self, group: str, instance: str, failed: bool, ms: float) -> None:
+        """One answered request."""
+        found = self._tallies.get((group, instance))
+        if found is None:
+            number = f"{group}~{instance.rpartition('-')[2]}"
+            found = self._tallies[group, instance] = (
+                self.groups.setdefault(group, Tally()),
+                self.instances.setdefault(instance, Tally()),
+                self.served.setdefault(number, Tally()),
+            )
+        index = bucket(ms)
+        of_group, of_instance, served = found
+        for tally in (of_group, served):
+            tally.requests += 1
+            tally.failures += failed
+            tally.latency[index] = tally.latency.get(index, 0) + 1
+        of_instance.requests += 1  # its latency is not known by its name: see `ProxySample`
+        of_instance.failures += failed
 
 
 @dataclass
@@ -223,15 +280,38 @@ class Tally:
 
     requests: int = 0
     failures: int = 0
-    latency: Counter[int] = field(default_factory=Counter)
-
-    def add(self, failed: bool, ms: float) -> None:
-        self.requests += 1
-        self.failures += failed
-        self.latency[bucket(ms)] += 1
+    latency: dict[int, int] = field(default_factory=dict)
+    _counters: Counters = field(default_factory=Counters)
 
     def counters(self) -> Counters:
-        return Counters(self.requests, self.failures, dict(self.latency))
+        """The same object as before if nothing came since."""
+        if self._counters.requests != self.requests:
+            self._counters = Counters(self.requests, self.failures, dict(self.latency))
+        return self._counters
+
+
+class Ways:
+    """Where requests to a service may go by one configuration, each instance with its group."""
+
+    def __init__(self, service: str, routed: ServiceTraffic) -> None:
+        self.routed = routed
+        choices = [
+            (
+                (endpoint.instance, f"{service}~{slot}"),
+                group.weight / max(1, sum(not e.draining for e in group.endpoints)),
+            )
+            for slot, group in routed.slots.items()
+            for endpoint in group.endpoints
+            if not endpoint.draining and group.weight > 0
+        ]
+        self.targets = [target for target, _ in choices]
+        self._bounds = list(accumulate(weight for _, weight in choices))
+
+    def pick(self, random: float) -> tuple[str, str]:
+        """One of them by weight; `random` is from 0 to 1."""
+        return self.targets[
+            bisect(self._bounds, random * self._bounds[-1], 0, len(self.targets) - 1)
+        ]
 
 
 class SimTraffic:
@@ -250,6 +330,7 @@ class SimTraffic:
         self._counted = Sample()
         self.attended: frozenset[str] = frozenset()
         self._ports: dict[tuple[str, SlotName, str], int] = {}
+        self._ways: dict[str, Ways] = {}
         engine.on_exit = self._cut_off
 
     def attend(self, services: frozenset[str]) -> None:
@@ -265,6 +346,7 @@ class SimTraffic:
                 proxy_key(proxy.pid, proxy.started): ProxySample(
                     {key: tally.counters() for key, tally in proxy.groups.items()},
                     {key: tally.counters() for key, tally in proxy.instances.items()},
+                    served={key: tally.counters() for key, tally in proxy.served.items()},
                 )
                 for proxy in self.proxies
             }
@@ -296,7 +378,7 @@ class SimTraffic:
         self.line.after(self.line.random.uniform(0.002, 0.1), accept)
 
     def _sample(self) -> None:
-        acknowledged = min((proxy.generation for proxy in self.proxies), default=0)
+        acknowledged = self._acknowledged()
         draining = self._draining()
         busy = {key: self.in_flight[key] for key in draining if self.in_flight[key]}
         before = self._sampled
@@ -305,6 +387,9 @@ class SimTraffic:
             self.wake()
         if busy:
             self.line.after(0.1, self._sample)
+
+    def _acknowledged(self) -> int:
+        return min([proxy.generation for proxy in self.proxies])
 
     def _draining(self) -> list[str]:
         """Like the real adapter: what is in flight matters where something is to be stopped."""
@@ -333,7 +418,7 @@ class SimTraffic:
     def observe(self) -> TrafficStatus:
         generation, busy, at = self._sampled
         return TrafficStatus(
-            acknowledged=min((proxy.generation for proxy in self.proxies), default=0),
+            acknowledged=self._acknowledged(),
             in_flight=busy,
             sampled=generation,
             sampled_at=at,
@@ -346,20 +431,12 @@ class SimTraffic:
         routed = proxy.config.services.get(service)
         if routed is None:
             return
-        choices = [
-            (
-                (endpoint, slot),
-                group.weight / max(1, sum(not e.draining for e in group.endpoints)),
-            )
-            for slot, group in routed.slots.items()
-            for endpoint in group.endpoints
-            if not endpoint.draining and group.weight > 0
-        ]
-        if not choices:
+        ways = self._ways.get(service)
+        if ways is None or ways.routed is not routed:
+            ways = self._ways[service] = Ways(service, routed)
+        if not ways.targets:
             return
-        endpoints, weights = zip(*choices, strict=True)
-        endpoint, slot = self.line.random.choices(endpoints, weights)[0]
-        target = endpoint.instance
+        target, group = ways.pick(self.line.random.random())
         process = self.engine.processes.get(target)
         if process is None or process.stopping:
             self.lost.append(f"{target} was stopped while requests still went to it")
@@ -370,7 +447,6 @@ class SimTraffic:
         pid, epoch = proxy.pid, process.epoch
         slow = self.line.random.random() < 0.05
         seconds = self.line.random.uniform(0.5, 4) if slow else self.line.random.uniform(0, 0.1)
-        group = f"{service}~{slot}"
         self.line.after(seconds, lambda: self._answered(target, group, pid, process, epoch))
 
     def _cut_off(self, instance: str) -> None:
@@ -381,13 +457,14 @@ class SimTraffic:
         proxy = self.proxies[0]
         if pid != proxy.pid or process.epoch != epoch:
             return
+        behaviour = self.engine.ill.get(target, process.behaviour)
+        if behaviour.kind == "hung":
+            return
         self.in_flight[target] -= 1
         self.answered[process.spec.release] += 1
-        behaviour = process.behaviour
         failed = self.line.random.random() < behaviour.failing
         ms = self.line.random.lognormvariate(3.0, 0.8) * behaviour.slower
-        proxy.groups.setdefault(group, Tally()).add(failed, ms)
-        proxy.instances.setdefault(target, Tally()).add(failed, ms)
+        proxy.count(group, target, failed, ms)
 
 
 class SimBuilder:
@@ -450,9 +527,13 @@ class Fused:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._inner, name)
-        if name not in self._commands:
-            return found
+        if name in self._commands:
+            found = self._fused(name, found)
+        if callable(found):
+            setattr(self, name, found)  # asked only once
+        return found
 
+    def _fused(self, name: str, found: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object) -> object:
             if name == "commit" and self._fuse.disk_full:
                 raise VoleryError("the disk is full")

@@ -1,85 +1,47 @@
 """One seeded history: people and faults at random, invariants at every step, convergence at last.
 
-`play(seed)` raises `Violation` with the seed and the last lines of the story. A history lasts a few
+A violation says `Violation` with the seed and the last lines of the story. A history lasts a few
 virtual minutes; at its end all faults stop and everything must come to rest as the documents say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from simulation.adapters import (
-    Behaviour,
-    Crash,
-    Fuse,
-    Fused,
-    SimBuilder,
-    SimEngine,
-    SimTraffic,
-    Timeline,
-    Violation,
-)
-from simulation.outside import SimOutside
-from volery.control.controller import Controller, Ports
-from volery.control.rollouts import supersede
-from volery.control.specs import instance_spec
+from simulation.adapters import Behaviour, Crash, SimBuilder, SimEngine, SimTraffic, Violation
+from simulation.room import Room, violation_of
 from volery.decide import submit
 from volery.decide.phases import has_begun
-from volery.decide.plan import make_plan
 from volery.decide.submit import Order
 from volery.decide.world import World
 from volery.model.application import Application
 from volery.model.errors import VoleryError
-from volery.model.ports import InstanceSpec, Store
-from volery.model.state import (
-    BASELINE,
-    EnvironmentState,
-    Instance,
-    Phase,
-    Release,
-    Rollout,
-    ServiceState,
-)
-from volery.store.memory import MemoryStore
+from volery.model.state import BASELINE, Instance, Phase, Release, Rollout, ServiceState
 
-HOME = Path("/sim")
 SERVING = (Phase.STARTING, Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED, Phase.PROMOTING)
-STORE = frozenset({"commit"})
-ENGINE = frozenset({"start", "stop", "settle", "forget"})
-TRAFFIC = frozenset({"apply"})
 STRATEGIES = ("rolling", "canary", "canary", "blue-green", "recreate")
 JUDGED = ("errors", "slow", "dead")
 """What only users notice."""
 
 
-class History:
-    """The machine room, a controller in it, and what people do to both."""
+class History(Room):
+    """A few services, and what people and faults do to them."""
 
     def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.line = Timeline(seed)
-        self.random = self.line.random
+        super().__init__(seed)
         self.kinds: dict[str, str] = {}
         self.engine = SimEngine(self.line, self._behaviour)
         self.traffic = SimTraffic(self.line, self.engine)
         self.builder = SimBuilder(self.line, self._build_kind)
-        self.outside = SimOutside(self.line)
-        self.memory = MemoryStore()
-        self.fuse = Fuse()
-        self.story: list[str] = []
         self.application = self._application()
         self.version = dict.fromkeys(self.application.services, 0)
         self.faults_until = self.random.uniform(20, 60)
         self.calm = self.random.random() < 0.4  # no instance faults: capacity must hold exactly
         self.rate = 100.0 if self.random.random() < 0.1 else 10.0  # requests a second to each
-        self._woken = False
         self.size_before: dict[str, int] = {}
         self._judged: dict[str, int] = {}
         self._waved: set[str] = set()
-        self.controller = self._new_controller()
-        for port in (self.engine, self.traffic, self.builder, self.outside):
-            port.wake = self._wake
+        self._open()
         self.engine.on_stop = self._check_stop
 
     # --- what there is ----------------------------------------------------------------------------
@@ -150,63 +112,6 @@ class History:
         kind = self.kinds.get(release, "good")
         return kind if kind in ("tests", "build") else ""
 
-    def _new_controller(self) -> Controller:
-        ports = Ports(
-            store=Fused(self.memory, self.fuse, STORE),  # type: ignore[arg-type]
-            engine=Fused(self.engine, self.fuse, ENGINE),  # type: ignore[arg-type]
-            traffic=Fused(self.traffic, self.fuse, TRAFFIC),  # type: ignore[arg-type]
-            builder=self.builder,
-            outside=self.outside,
-            clock=self.line,
-        )
-        return Controller(ports, self._spec)
-
-    def _spec(self, world: World, instance: Instance) -> InstanceSpec:
-        return instance_spec(world, instance, HOME, self.traffic.edge_port, lambda _: {})
-
-    @property
-    def store(self) -> Store:
-        return self.memory
-
-    def world(self) -> World:
-        return self.controller.draft().world
-
-    # --- the loop ---------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        if not self._woken and self.random.random() > 0.05:  # some wake-ups are lost
-            self._woken = True
-            self.line.after(0.001, self._tick)
-
-    def _timer(self) -> None:
-        self._tick()
-        self.line.after(1.0, self._timer)
-
-    def _tick(self) -> None:
-        self._woken = False
-        try:
-            for _ in range(50):
-                if not self.controller.tick():
-                    break
-            else:
-                raise Violation("the controller does not come to rest")
-        except Crash:
-            self._tell("control plane died")
-            self.restart_control_plane()
-        except VoleryError as error:
-            self._tell(f"tick failed: {error.message}")
-        self.check()
-
-    def restart_control_plane(self) -> None:
-        self.builder.forget()
-        self.outside.forget()
-        self.traffic.new_control_plane()
-        self.controller = self._new_controller()
-        self.line.after(self.random.uniform(0.05, 3), self._wake)
-
-    def _tell(self, text: str) -> None:
-        self.story.append(f"{self.line.time:8.3f} {text}")
-
     # --- people -----------------------------------------------------------------------------------
 
     def _release(self, name: str) -> Release:
@@ -215,23 +120,7 @@ class History:
         return Release(identity, name, identity[-8:], spec, self.line.now())
 
     def submit(self, only: set[str] | None, cause: str) -> None:
-        draft = self.controller.draft()
-        releases = {name: self._release(name) for name in self.application.services}
-        plan = make_plan(draft.world, self.application, releases, only)
-        order = Order(cause, "sim", draft.now)
-        found = submit.submit(draft.world, self.application, plan, releases, order)
-        environment = EnvironmentState(self.application, "dev", "/src")
-        draft.put("environment", "environment", environment)
-        for release in found.releases:
-            self.builder.cancel(release.id)
-            draft.put("release", release.id, release)
-        for service in found.services:
-            draft.put("service", service.name, service)
-        for old, new in found.superseded:
-            supersede(draft, old, new)
-        for rollout in found.rollouts:
-            draft.put("rollout", rollout.id, rollout)
-        draft.commit()
+        self._submit(map(self._release, self.application.services), only, cause)
 
     def person(self) -> None:
         """Somebody does something, sensible or not; a refusal is fine."""
@@ -246,7 +135,6 @@ class History:
         except VoleryError as error:
             self._tell(f"{act} {one} refused: {error.message}")
         except Crash:
-            self._tell(f"control plane died during {act}")
             self.restart_control_plane()
             self._note_sizes()
         self._wake()
@@ -291,19 +179,7 @@ class History:
         kinds: list[Callable[[], None]] = [self._crash_soon, self._crash_soon, self._disk_full]
         if not self.calm:
             kinds += [self._kill, self._kill, self._hang, self.traffic.restart_proxy, self._jump]
-        self.random.choice(kinds)()
-        if self.line.time < self.faults_until:
-            self.line.after(self.random.uniform(0.5, 12), self.fault)
-
-    def _crash_soon(self) -> None:
-        self.fuse.crash_in = self.random.randint(1, 12)
-
-    def _disk_full(self) -> None:
-        self.fuse.disk_full = True
-        self.line.after(self.random.uniform(0.5, 5), self._disk_free)
-
-    def _disk_free(self) -> None:
-        self.fuse.disk_full = False
+        self._some_fault(kinds, 0.5, 12)
 
     def _alive(self) -> list[str]:
         return sorted(
@@ -322,10 +198,6 @@ class History:
         if alive := self._alive():
             self.engine.hang(self.random.choice(alive))
 
-    def _jump(self) -> None:
-        self.line.jump += self.random.choice([-3600.0, 3600.0, 86400.0])
-        self._tell("the clock jumped")
-
     def _users(self) -> None:
         for name in self.application.services:
             self.traffic.request(name)
@@ -337,13 +209,10 @@ class History:
         """What must hold at every step."""
         if self.traffic.lost:
             raise Violation(self.traffic.lost[0])
-        world = World(
-            services=self.memory.documents("service"),  # type: ignore[arg-type]
-            instances=self.memory.documents("instance"),  # type: ignore[arg-type]
-            rollouts=self.memory.documents("rollout"),  # type: ignore[arg-type]
-            releases=self.memory.documents("release"),  # type: ignore[arg-type]
-            observed=self.engine.observe(),
-        )
+        self._check(self.world())
+
+    def _check(self, world: World) -> None:
+        """The same, asked once a step of a look at the world."""
         for name, service in world.services.items():
             running = [r for r in world.active_rollouts() if r.service == name and has_begun(r)]
             if len(running) > 1:
@@ -360,7 +229,8 @@ class History:
             raise Violation(f"{service.name}: the weights are {given}")
 
     def _check_evidence(self, rollout: Rollout) -> None:
-        """Nothing is counted twice, and no step is passed on the evidence of an earlier one."""
+        """Nothing is counted twice, and no step is passed on the evidence of an earlier one. To the
+        last step the one before has led; it waits for instances, not for evidence."""
         looks = self.memory.looks(rollout.id)
         seen = sum(look.canary.requests for look in looks)
         served = self.traffic.answered[rollout.to_release]
@@ -368,7 +238,8 @@ class History:
             raise Violation(f"{rollout.id}: {seen} requests judged, {served} answered")
         before = self._judged.get(rollout.id, 0)
         self._judged[rollout.id] = rollout.passed
-        by_evidence = rollout.verdict == "promote" and rollout.id not in self._waved
+        is_last = rollout.passed >= rollout.steps
+        by_evidence = rollout.verdict == "promote" and rollout.id not in self._waved and not is_last
         if rollout.passed > before and by_evidence and rollout.strategy == "canary":
             last = looks[-1] if looks else None
             if last is None or last.step != rollout.passed or last.verdict != "promote":
@@ -416,7 +287,10 @@ class History:
         if process.crashed or process.seen.state in ("starting", "exited"):
             return
         document = self.memory.documents("instance").get(instance)
-        limit = isinstance(document, Instance) and "drain limit" in document.because
+        given_up = ("drain limit", "never answer")
+        limit = isinstance(document, Instance) and any(
+            words in document.because for words in given_up
+        )
         busy = self.traffic.in_flight[instance]
         if busy and not limit:
             raise Violation(f"{instance} is stopped with {busy} requests in flight")
@@ -465,36 +339,16 @@ class History:
 
     # --- the whole of it --------------------------------------------------------------------------
 
-    def play(self) -> None:
-        try:
-            self.submit(None, "up")
-            self.line.after(0, self._timer)
-            self.line.after(0.1, self._users)
-            self.line.after(0.5, self.traffic.count)
-            self.line.after(self.random.uniform(3, 10), self.person)
-            self.line.after(self.random.uniform(1, 10), self.fault)
-            self._until(self.faults_until + 16)
-            self.fuse.crash_in, self.fuse.disk_full = None, False
-            self._rest(self.line.time + 110)
-        except (Violation, AssertionError) as error:
-            story = "\n".join(self.story[-25:])
-            raise Violation(f"seed {self.seed}: {error}\n{story}") from error
-
-    def _rest(self, deadline: float) -> None:
-        """Everything must come to rest by the deadline, and be at rest a little later too."""
-        while True:
-            self._until(self.line.time + 5)
-            try:
-                self.check_converged()
-                self._until(self.line.time + 2)
-                return self.check_converged()
-            except Violation:
-                if self.line.time > deadline:
-                    raise
-
-    def _until(self, time: float) -> None:
-        while self.line.time < time:
-            self.line.run_next()
+    def _live(self) -> None:
+        self.submit(None, "up")
+        self.line.after(0, self._timer)
+        self.line.after(0.1, self._users)
+        self.line.after(0.5, self.traffic.count)
+        self.line.after(self.random.uniform(3, 10), self.person)
+        self.line.after(self.random.uniform(1, 10), self.fault)
+        self._until(self.faults_until + 16)
+        self._calm()
+        self._rest(110)
 
 
 BAD = ("crash", "never-ready", "dies-later", "tests", "build", *JUDGED)
@@ -503,8 +357,4 @@ ACTS = ("up", "rollback", "restart", "scale", "abort", "promote", "pause", "resu
 
 def play(seed: int) -> str | None:
     """Play one history; the violation as text, or None."""
-    try:
-        History(seed).play()
-    except Violation as violation:
-        return str(violation)
-    return None
+    return violation_of(History(seed))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from simulation.history import History
 from volery.control.rollouts import record
 from volery.decide.reversal import reverse
 from volery.decide.submit import Order
 
-SEEDS = range(100_000, 100_100)
+BATCHES = [range(first, first + 25) for first in range(100_000, 100_100, 25)]
 
 
 class Impatient(History):
@@ -29,6 +31,7 @@ class Impatient(History):
         draft.commit()
 
 
-def test_everything_holds_and_comes_to_rest() -> None:
-    for seed in SEEDS:
+@pytest.mark.parametrize("seeds", BATCHES)
+def test_everything_holds_and_comes_to_rest(seeds: range) -> None:
+    for seed in seeds:
         Impatient(seed).play()

@@ -1,39 +1,35 @@
 """Thousands of seeded histories of the whole control plane on virtual time.
 
-`VOLERY_HISTORIES` says how many; a failing seed prints itself and replays exactly:
-`python -m simulation.replay SEED` in the tests folder.
+`VOLERY_HISTORIES` says how many of all kinds; a failing seed prints itself and replays exactly:
+`python -m simulation.replay SEED [KIND]` in the tests folder.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from simulation.history import play
+from simulation.history import History, play
+from simulation.room import batches, first_violation
 from volery.control.watch import Generations
 from volery.decide import strategy
 from volery.decide.strategy import Moved, View
 from volery.model.ports import TrafficStatus
 from volery.model.state import Rollout, ServiceState, Slot, other
 
-HISTORIES = int(os.environ.get("VOLERY_HISTORIES", "2000"))
-CHUNKS = 16
 PLANTED_SEEDS = 60
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_every_history_keeps_the_invariants_and_converges(chunk: int) -> None:
-    for seed in range(chunk, HISTORIES, CHUNKS):
+@pytest.mark.parametrize("seeds", batches(7, 25))
+def test_every_history_keeps_the_invariants_and_converges(seeds: range) -> None:
+    for seed in seeds:
         violation = play(seed)
         assert violation is None, violation
 
 
 def test_a_history_replays_exactly() -> None:
-    from simulation.history import History
-
     stories = []
     for _ in range(2):
         history = History(7)
@@ -72,6 +68,6 @@ def test_a_planted_bug_is_caught(
     where: object, name: str, bug: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(where, name, bug)
-    caught = next((found for found in map(play, range(PLANTED_SEEDS)) if found), None)
+    caught = first_violation(History, range(PLANTED_SEEDS))
     assert caught is not None
     print(f"caught: {caught.splitlines()[0]}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from volery.cli.main import COMMANDS
+from volery.cli.overview import COMMANDS, GROUPS
 from volery.manifest import references
 from volery.manifest.tree import data
 from volery.manifest.yaml12 import compose
@@ -23,7 +23,7 @@ from volery.model.fields import WRITTEN
 ROOT = Path(__file__).parents[2]
 FOLDERS = (ROOT / "docs", ROOT / "examples")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for place in FOLDERS for page in place.rglob("*.md"))])
-KNOWN = {*COMMANDS, "secret"}
+KNOWN = {*COMMANDS, *GROUPS, "secret"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)

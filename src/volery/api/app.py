@@ -22,10 +22,18 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from volery import __version__
-from volery.api import wire
-from volery.api.bodies import ApplyBody, ByBody, PromoteBody, RollbackBody, ScaleBody
+from volery.api import guarded, wire
+from volery.api import told as volumes_told
+from volery.api.bodies import (
+    ApplyBody,
+    ByBody,
+    PromoteBody,
+    RollbackBody,
+    ScaleBody,
+    SwitchoverBody,
+)
 from volery.api.logs import LogLine
-from volery.api.past import EventQuery, past_events
+from volery.api.past import STORY_CHAPTERS, EventQuery, heard_of, past_events, told
 from volery.api.places import LogQuery
 from volery.control.operations import Operations
 from volery.control.operations import Request as Wanted
@@ -179,9 +187,9 @@ async def _rollout(plane: Plane, request: Request, _: None) -> Response:
 
 def _newest(world: World, name: str, *, live: bool = False) -> Rollout:
     """The rollout with this id, or a service's newest: one under way before one that has ended."""
-    if name not in world.rollouts:
-        known(world, name)
     found = [r for r in world.rollouts.values() if name in (r.service, r.id)]
+    if not found:
+        known(world, name)
     if live:
         serving = {service.live.release for service in world.services.values() if service.live}
         found = [r for r in found if r.phase is Phase.DONE and r.to_release in serving]
@@ -257,6 +265,18 @@ async def _releases(plane: Plane, request: Request, _: None) -> Response:
     return JSONResponse(wire.releases(world, known(world, request.path_params["service"])))
 
 
+async def _why(plane: Plane, request: Request, _: None) -> Response:
+    service = _heard_of(plane, request.path_params["service"])
+    query = request.query_params
+    return JSONResponse(
+        told(plane.store, service, _moment(query, "since"), _number(query, "limit", STORY_CHAPTERS))
+    )
+
+
+def _heard_of(plane: Plane, service: str) -> str:
+    return heard_of(plane.store, plane.operations.world, service)
+
+
 async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
     request = body.request()
     steps = await plane.operations.plan(request)
@@ -295,7 +315,7 @@ def _check_gateway(plane: Plane, wanted: Wanted) -> None:
 async def _rollback(plane: Plane, request: Request, body: RollbackBody) -> Response:
     service = request.path_params["service"]
     rollout, release = plane.operations.rollback(service, body.to, body.by)
-    return JSONResponse({"rollouts": [rollout], "release": release}, 202)
+    return JSONResponse({"rollouts": [rollout] if rollout else [], "release": release}, 202)
 
 
 async def _restart(plane: Plane, request: Request, body: ByBody) -> Response:
@@ -313,12 +333,18 @@ async def _promote(plane: Plane, request: Request, body: PromoteBody) -> Respons
 
 
 def _begun(rollout: str) -> Response:
-    return JSONResponse({"rollouts": [rollout]}, 202)
+    return JSONResponse({"rollouts": [rollout] if rollout else []}, 202)
 
 
 async def _scale(plane: Plane, request: Request, body: ScaleBody) -> Response:
-    plane.operations.scale(request.path_params["service"], body.instances, body.by)
+    service = request.path_params["service"]
+    plane.operations.scale(service, body.instances, body.by, force=body.force)
     return JSONResponse({"rollouts": []}, 202)
+
+
+async def _switchover(plane: Plane, request: Request, body: SwitchoverBody) -> Response:
+    number = plane.operations.switchover(request.path_params["service"], body.to, body.by)
+    return JSONResponse({"handover": number}, 202)
 
 
 async def _replace_gateway(plane: Plane, _: Request, __: ByBody) -> Response:
@@ -344,7 +370,7 @@ async def _events(plane: Plane, request: Request, _: None) -> Response:
     after = _number(query, "after", 0)
     service = query.get("service") or None
     if service:
-        known(plane.operations.world, service)
+        _heard_of(plane, service)
     if query.get("follow") == "true":
         return _stream(wire_events(_follow(plane, after, service)))
     wanted = EventQuery(service, _moment(query, "since"), max(0, _number(query, "limit", 1000)))
@@ -371,7 +397,7 @@ async def wire_events(events: AsyncIterator[Event]) -> AsyncIterator[wire.Json]:
 
 async def _logs(plane: Plane, request: Request, _: None) -> Response:
     query = request.query_params
-    service = known(plane.operations.world, request.path_params["service"]).name
+    service = _heard_of(plane, request.path_params["service"])
     wanted = LogQuery(
         instance=query.get("instance"),
         since=_moment(query, "since"),
@@ -430,6 +456,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/v1/services/{service}/rollout", "The latest rollout, or one by id", _rollout),
     Endpoint("GET", "/v1/services/{service}/rollout/explain", "Its decisions again", _explain),
     Endpoint("GET", "/v1/services/{service}/releases", "Its releases, newest first", _releases),
+    Endpoint("GET", "/v1/services/{service}/why", "What happened to it, and why", _why),
     Endpoint("GET", "/v1/services/{service}/logs", "What it wrote", _logs, stream=True),
     Endpoint("POST", "/v1/services/{service}/rollback", "Go back", _rollback, RollbackBody),
     Endpoint("POST", "/v1/services/{service}/restart", "Replace instances", _restart, ByBody),
@@ -438,8 +465,25 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/v1/services/{service}/pause", "Hold its rollout", _act, ByBody),
     Endpoint("POST", "/v1/services/{service}/resume", "Let its rollout go on", _act, ByBody),
     Endpoint("POST", "/v1/services/{service}/promote", "Let a step pass", _promote, PromoteBody),
+    Endpoint("GET", "/v1/guard", "Budget, queue, brakes", guarded.look),
+    Endpoint("POST", "/v1/guard/stop", "Stop automation", guarded.stop, guarded.StopBody),
+    Endpoint("POST", "/v1/guard/release", "Let it go on", guarded.release, guarded.ReleaseBody),
+    Endpoint(
+        "POST",
+        "/v1/services/{service}/switchover",
+        "Make a replica the primary",
+        _switchover,
+        SwitchoverBody,
+    ),
     Endpoint("POST", "/v1/gateway/restart", "Replace the gateway", _replace_gateway, ByBody),
     Endpoint("GET", "/v1/events", "The ledger; follow=true streams", _events, stream=True),
+    Endpoint(
+        "POST",
+        "/v1/volumes",
+        "Tell what was done with volumes",
+        volumes_told.volumes,
+        volumes_told.VolumesBody,
+    ),
     Endpoint("POST", "/v1/down", "Stop everything", _down, ByBody),
     Endpoint("GET", "/v1/gone", "Whether everything has stopped", _gone),
     Endpoint("GET", "/openapi.json", "This document", _openapi),

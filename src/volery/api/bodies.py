@@ -8,8 +8,9 @@ from typing import Annotated
 from pydantic import Field
 
 from volery.control.operations import Request
-from volery.model.application import Application, Model
+from volery.model.application import Application
 from volery.model.fields import Name
+from volery.model.form import Model
 
 Short = Annotated[str, Field(max_length=200)]
 
@@ -70,3 +71,11 @@ class ScaleBody(ByBody):
     """How many instances."""
 
     instances: Annotated[int, Field(ge=0, le=1000)]
+    force: bool = False
+    """Also fewer than its floor."""
+
+
+class SwitchoverBody(ByBody):
+    """Which replica becomes the primary; the most advanced one if not said."""
+
+    to: Short | None = None

@@ -1,20 +1,27 @@
-"""The way to a control plane: for the CLI and for anybody's script."""
+"""The way to a control plane: for the CLI and for anybody's script.
+
+With the standard library's client: a command that asks one question would spend more time on
+importing a better one than on everything else.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, Protocol, cast
-
-import httpx2
+from urllib.parse import quote, urlencode
 
 from volery.model.errors import Code, VoleryError
 
 Json = dict[str, Any]
+ERRORS_FROM = 400
 OUTAGE_SECONDS = 20.0
 """How long a control plane that is being restarted by its shim is waited for."""
 
@@ -32,72 +39,79 @@ class Client:
         self._patient = patient
 
     @contextmanager
-    def _http(self, timeout: float | None) -> Iterator[httpx2.Client]:
+    def _asked(
+        self, method: str, target: str, body: Json | None, timeout: float | None
+    ) -> Iterator[HTTPResponse]:
+        """One request on a connection of its own, and its answer while the block lasts.
+
+        Raises:
+            VoleryError: NO_CONTROL_PLANE, nobody listens.
+            OSError, HTTPException: it broke off.
+        """
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Connection": "close"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        with closing(_Connection("volery", timeout=timeout)) as connection:
+            connection.sock = self._socket_connected(timeout)
+            connection.request(method, target, content, headers)
+            # Closed here: what is raised while Python closes it by itself, as by Ctrl-C, is lost.
+            with connection.getresponse() as answer:
+                yield answer
+
+    def _socket_connected(self, timeout: float | None) -> socket.socket:
         try:
             folder = os.open(self._socket.parent, os.O_PATH | os.O_DIRECTORY)
         except OSError:
             raise self._absent() from None
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made.settimeout(timeout)
         try:
-            if not self._socket.exists():
-                raise self._absent()
-            short = f"/proc/self/fd/{folder}/{self._socket.name}"
-            # No TLS over a Unix socket: loading the machine's certificates costs 27 ms a call.
-            transport = httpx2.HTTPTransport(uds=short, verify=False)
-            with httpx2.Client(
-                transport=transport, base_url="http://volery", timeout=timeout
-            ) as client:
-                yield client
+            made.connect(f"/proc/self/fd/{folder}/{self._socket.name}")
+        except OSError:
+            made.close()
+            raise self._absent() from None
         finally:
             os.close(folder)
+        return made
 
     def get(self, path: str, **query: object) -> Json:
         """GET, as JSON."""
-        given = {key: str(value) for key, value in query.items() if value is not None}
-        return self._call("GET", path, params=given)
+        return self._call("GET", _target(path, query))
 
     def post(self, path: str, body: Json | None = None, *, timeout: float = 600.0) -> Json:
         """POST, as JSON."""
-        return self._call("POST", path, json=body or {}, timeout=timeout)
+        return self._call("POST", _target(path, {}), body or {}, timeout)
 
-    def _call(self, method: str, path: str, timeout: float = 30.0, **request: Any) -> Json:
+    def _call(
+        self, method: str, target: str, body: Json | None = None, timeout: float = 30.0
+    ) -> Json:
         deadline = time.monotonic() + OUTAGE_SECONDS
         while True:
             try:
-                with self._http(timeout) as client:
-                    return checked(client.request(method, path, **request))
-            except (httpx2.ConnectError, VoleryError) as error:
-                absent = isinstance(error, httpx2.ConnectError) or (
-                    error.code is Code.NO_CONTROL_PLANE
-                )
-                if not absent:
+                with self._asked(method, target, body, timeout) as answer:
+                    return checked(Received(answer.status, answer.read()))
+            except VoleryError as error:
+                if error.code is not Code.NO_CONTROL_PLANE:
                     raise
                 if not self._patient or time.monotonic() > deadline:
                     raise self._absent() from None
-                time.sleep(0.05)
-            except httpx2.TransportError as error:
-                if method == "GET" and self._patient and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                    continue
-                raise VoleryError(
-                    f"the control plane broke off: {error or type(error).__name__}",
-                    hint="volery status",
-                ) from None
+            except (OSError, HTTPException) as error:
+                if method != "GET" or not self._patient or time.monotonic() >= deadline:
+                    raise VoleryError(
+                        f"the control plane broke off: {error or type(error).__name__}",
+                        hint="volery status",
+                    ) from None
+            time.sleep(0.05)
 
     def stream(self, path: str, **query: object) -> Iterator[Json]:
         """The events of a stream, until it ends."""
-        given = {key: str(value) for key, value in query.items() if value is not None}
         try:
-            with (
-                self._http(None) as client,
-                client.stream("GET", path, params=given) as response,
-            ):
-                if response.is_error:
-                    response.read()
-                    checked(response)
-                yield from events_of(response.iter_lines())
-        except httpx2.ConnectError:
-            raise self._absent() from None
-        except httpx2.TransportError:
+            with self._asked("GET", _target(path, query), None, None) as answer:
+                if answer.status >= ERRORS_FROM:
+                    checked(Received(answer.status, answer.read()))
+                yield from events_of(line.decode().rstrip("\r\n") for line in answer)
+        except (OSError, HTTPException):
             return
 
     def _absent(self) -> VoleryError:
@@ -107,6 +121,36 @@ class Client:
             hint="volery up",
             where=str(self._socket.parent),
         )
+
+
+class _Connection(HTTPConnection):
+    """One whose socket is there already."""
+
+    def connect(self) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """An answer that was read to its end."""
+
+    status_code: int
+    content: bytes
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the status says so."""
+        return self.status_code >= ERRORS_FROM
+
+    def json(self) -> Any:
+        """The body. Raises ValueError if it is no JSON."""
+        return json.loads(self.content)
+
+
+def _target(path: str, query: Mapping[str, object]) -> str:
+    """A path with what is asked for; what is None is left out."""
+    given = {key: str(value) for key, value in query.items() if value is not None}
+    return quote(path, safe="/:@") + (f"?{urlencode(given)}" if given else "")
 
 
 def events_of(lines: Iterable[str]) -> Iterator[Json]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from volery.api.logs import LogLine, Logs
 from volery.api.places import LogQuery
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
+from volery.calls import Calls, Settings
 from volery.control.controller import Controller, Ports
 from volery.control.operations import Operations
 from volery.control.specs import instance_spec
@@ -40,6 +41,8 @@ from volery.model.state import Instance
 from volery.outside import OutsideWorld
 from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
+from volery.store.volumes import Volumes
+from volery.supervise.moments import pause
 from volery.supervise.process import Supervised
 from volery.traffic.addresses import check_port
 from volery.traffic.envoy import EnvoyTraffic
@@ -79,7 +82,8 @@ class ControlPlane:
         self.builder = LocalBuilder(
             home.path, self.wake, base_env=self._base_env, hidden=self._secret_values
         )
-        self.outside = OutsideWorld(self.wake, hidden=self._secret_values)
+        calls = Calls(home.accounts, self._who_calls)
+        self.outside = OutsideWorld(self.wake, calls, hidden=self._secret_values)
         ports = Ports(
             self.store, self.engine, self.traffic, self.builder, self.outside, SystemClock()
         )
@@ -101,6 +105,13 @@ class ControlPlane:
         environment = self.operations.world.environment
         return environment.base_env if environment else {}
 
+    def _who_calls(self) -> Settings:
+        environment = self.operations.world.environment
+        if environment is None:
+            return Settings()
+        application = environment.application
+        return Settings(application.accounts, application.is_production(environment.name))
+
     async def run(self) -> None:
         """Open everything, loop until told to stop, let go of everything."""
         async with AsyncExitStack() as stack:
@@ -121,10 +132,9 @@ class ControlPlane:
             self._leave_if_orphaned()
             async with self._changed:
                 self._changed.notify_all()
-            try:
-                await asyncio.wait_for(self._woken.wait(), LOOK_EVERY_SECONDS)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause(LOOK_EVERY_SECONDS)):
+                    await self._woken.wait()
 
     def _leave_if_orphaned(self) -> None:
         """Without its shim nobody would restart this process: make room for one that has one."""
@@ -152,15 +162,15 @@ class ControlPlane:
             log_config=None,
             access_log=False,
             lifespan="off",
+            date_header=False,
             timeout_graceful_shutdown=1,
         )
-        server = _Server(config)
+        server = _Server(config, self.stopping)
         serving = asyncio.create_task(server.serve())
         await self.stopping.wait()
         self.wake()
         async with self._changed:
             self._changed.notify_all()
-        server.should_exit = True
         await serving
 
     async def _housekeep(self) -> None:
@@ -169,10 +179,22 @@ class ControlPlane:
                 housekeeping(self.controller, self.builder)
             except (VoleryError, OSError) as error:
                 log.error("housekeeping.failed", error=str(error))
+            await self._empty_trash()
             try:
                 await asyncio.wait_for(self.stopping.wait(), HOUSEKEEPING_EVERY_SECONDS)
             except TimeoutError:
                 continue
+
+    async def _empty_trash(self) -> None:
+        """In a thread: a volume may be large."""
+        trash = Volumes(self.home.volumes, self.home.trash)
+        try:
+            gone = await asyncio.to_thread(trash.empty, time.time())
+            if gone:
+                names = {volume.exact: None for volume in gone}
+                self.operations.tell_of_volumes("expired", names, "")
+        except (VoleryError, OSError) as error:
+            log.error("volumes.not_purged", error=str(error))
 
     # --- what the API needs -----------------------------------------------------------------------
 
@@ -259,7 +281,17 @@ def _listen(path: Path) -> int:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn would take SIGTERM for itself; here the control plane decides when to end."""
+    """uvicorn would take SIGTERM for itself, and look ten times a second whether to end; here the
+    control plane decides when to end, and says so."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def main_loop(self) -> None:
+        """Until told."""
+        await self.on_tick(0)
+        await self._stopping.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -26,6 +26,11 @@ class Home:
         return cls(root() / app / environment)
 
     @property
+    def accounts(self) -> Path:
+        """What all environments together may still ask of servers of others."""
+        return self.path.parent.parent / ".accounts"
+
+    @property
     def socket(self) -> Path:
         """Where the API listens."""
         return self.path / "api.sock"
@@ -54,6 +59,11 @@ class Home:
     def volumes(self) -> Path:
         """What stateful services keep."""
         return self.path / "volumes"
+
+    @property
+    def trash(self) -> Path:
+        """Deleted volumes that can still be restored."""
+        return self.path / "trash"
 
     def create(self) -> None:
         """Make the folder.

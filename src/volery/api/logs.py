@@ -18,7 +18,7 @@ QUEUE_LINES = 1000
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line an instance wrote; `at` is Unix seconds, exact to a quarter of a second."""
+    """One line an instance wrote; `at` is Unix seconds, exact as the index is."""
 
     at: float
     instance: str

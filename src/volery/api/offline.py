@@ -12,7 +12,7 @@ from volery.api import wire
 from volery.api.bodies import ApplyBody
 from volery.api.home import Home
 from volery.api.logs import Logs
-from volery.api.past import EventQuery, past_events, remembered
+from volery.api.past import EventQuery, heard_of, past_events, remembered, told
 from volery.api.places import LogQuery
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
@@ -20,18 +20,22 @@ from volery.control.operations import Request
 from volery.decide.plan import make_plan
 from volery.decide.submit import known
 from volery.decide.world import World
-from volery.model.fields import NAME
+from volery.model.names import NAME
 from volery.model.state import Release
 from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
 
 
 def offline_plan(body: dict[str, Any], home: Home) -> dict[str, Any]:
-    """What `up` would do where nothing runs."""
+    """What `up` would do where no control plane runs: it starts from what the ledger remembers."""
     request = ApplyBody.model_validate(body).request()
     releases = asyncio.run(_releases(request, home))
     only = request.only
-    steps = make_plan(World(), request.application, releases, only)
+    world = World()
+    if home.ledger.exists():
+        with SqliteStore(home.ledger, read_only=True) as store:
+            world = remembered(store)
+    steps = make_plan(world, request.application, releases, only)
     return {"steps": [wire.step(item) for item in steps], "gateway": []}
 
 
@@ -55,8 +59,16 @@ def offline_events(home: Home, query: EventQuery) -> list[dict[str, Any]] | None
         return None
     with SqliteStore(home.ledger, read_only=True) as store:
         if query.service:
-            known(remembered(store), query.service)
+            heard_of(store, remembered(store), query.service)
         return [wire.event(item) for item in past_events(store, query)]
+
+
+def offline_story(home: Home, service: str, since: float | None, limit: int) -> wire.Json | None:
+    """The story of a service as the file has it; None where there is no ledger."""
+    if not home.ledger.exists():
+        return None
+    with SqliteStore(home.ledger, read_only=True) as store:
+        return told(store, heard_of(store, remembered(store), service), since, limit)
 
 
 def offline_releases(home: Home, service: str) -> dict[str, Any] | None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from volery.api import wire
+from volery.decide.story import story
+from volery.decide.submit import known
 from volery.decide.world import World
 from volery.model.ports import Store
 from volery.model.state import Event
 
 MAX_EVENTS = 1_000_000
+STORY_EVENTS, STORY_CHAPTERS = 20_000, 20
+"""How far back a story looks, and how much of it is told."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,17 @@ class EventQuery:
     limit: int = 1000
 
 
+def heard_of(store: Store, world: World, service: str) -> str:
+    """The name of a service that is there, or was: the ledger has events about it.
+
+    Raises:
+        VoleryError: NOT_FOUND, with the nearest name of one that is there.
+    """
+    if service in world.services or store.events(0, 1, service):
+        return service
+    return known(world, service).name
+
+
 def past_events(store: Store, query: EventQuery, after: int = 0) -> Sequence[Event]:
     """The events asked for with a sequence number above `after`, oldest first."""
     if query.service is None and query.since is None:
@@ -28,6 +44,13 @@ def past_events(store: Store, query: EventQuery, after: int = 0) -> Sequence[Eve
     found = store.events(after, MAX_EVENTS, query.service)
     late = [item for item in found if query.since is None or item.at >= query.since]
     return late[max(0, len(late) - query.limit) :]
+
+
+def told(store: Store, service: str, since: float | None, limit: int) -> wire.Json:
+    """The story of a service: its newest `limit` chapters, as JSON."""
+    events = past_events(store, EventQuery(None, since, STORY_EVENTS))
+    chapters = story(events, service)[-limit:] if limit > 0 else []
+    return wire.story(service, chapters)
 
 
 def remembered(store: Store) -> World:

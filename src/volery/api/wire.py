@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
+from volery.api import wire_guard
 from volery.api.logs import LogLine
+from volery.decide import claims
 from volery.decide.comparison import Comparison
+from volery.decide.dependence import down, lacks, state_for_want
 from volery.decide.explain import decisions, other_policy, policy_lines, summary
 from volery.decide.forecast import Forecast
 from volery.decide.plan import Step
+from volery.decide.story import Chapter
 from volery.decide.world import World
 from volery.model.application import SteadyState
 from volery.model.evidence import Line
+from volery.model.healing import IN_WORDS
+from volery.model.moment import time
 from volery.model.ports import Observation
 from volery.model.state import (
     SLOTS,
@@ -27,17 +32,10 @@ from volery.model.state import (
     SlotName,
     Track,
 )
+from volery.model.tenure import Handover
 
 ODDS_MAX = 1e12
 Json = dict[str, Any]
-
-
-def time(seconds: float | None) -> str | None:
-    """Unix seconds as RFC 3339 UTC."""
-    if not seconds:
-        return None
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def rollout(item: Rollout) -> Json:
@@ -52,6 +50,7 @@ def rollout(item: Rollout) -> Json:
         "group": item.group,
         "slot": item.slot,
         "phase": item.phase.value,
+        "paused_for": item.paused_for or None,
         "weight": number(item.weight),
         "step": item.step,
         "steps": item.steps,
@@ -135,6 +134,27 @@ def event(item: Event) -> Json:
         "text": item.text,
         "cause": item.cause,
         "data": item.data,
+    }
+
+
+def story(service: str, chapters: Sequence[Chapter]) -> Json:
+    """What happened to a service and why."""
+    return {
+        "service": service,
+        "chapters": [
+            {
+                "about": item.about,
+                "id": item.id,
+                "title": item.title,
+                "began": time(item.began),
+                "outcome": item.outcome or None,
+                "sentences": [
+                    {"at": time(one.at), "part": one.part, "text": one.text}
+                    for one in item.sentences
+                ],
+            }
+            for item in chapters
+        ],
     }
 
 
@@ -242,6 +262,7 @@ def status(world: World, processes: Json, gateway_ready: bool) -> Json:
         },
         "dashboard": None,
         "processes": processes,
+        "guard": wire_guard.glance(world),
         "services": {name: service(world, state) for name, state in sorted(world.services.items())},
     }
 
@@ -257,17 +278,94 @@ def service(world: World, state: ServiceState) -> Json:
     """One service of `status`."""
     running = world.rollout_of(state.name)
     live = state.live
+    missing = lacks(state, down(world))
     return {
-        "state": service_state(world, state),
+        "state": state_for_want(service_state(world, state), missing),
         "team": state.config.team,
         "protocol": state.config.protocol,
         "release": live.release if live else None,
         "desired": state.scale,
         "url": _url(world, state.name),
         "start_failures": state.start_failures,
-        "trouble": state.start_trouble or None,
+        "restarts": _restarts(world, state),
+        "trouble": _trouble(world, state) or None,
+        "primary": _primary(world, state),
+        "needs_down": [
+            {"need": lack.need, "importance": lack.importance, "text": lack.text}
+            for lack in missing
+        ],
+        "heal": heal(world, state.name),
         "instances": [instance(world, state, item) for item in world.instances_of(state.name)],
         "rollout": rollout(running) if running else None,
+    } | wire_guard.of_service(world, state)
+
+
+def _restarts(world: World, state: ServiceState) -> int:
+    """How often its instances ended and were started again, those killed for a claim included."""
+    tenure = world.tenures.get(state.name)
+    killed = sum(claim.times for claim in tenure.claims.values()) if tenure else 0
+    return killed + sum(_ended(world, item) for item in world.instances_of(state.name))
+
+
+def _ended(world: World, item: Instance) -> int:
+    seen = world.observed.get(item.id)
+    return seen.restarts if seen else item.restarts
+
+
+def _trouble(world: World, state: ServiceState) -> str:
+    """What does not come up, and why; else who claims to be the primary and is not."""
+    if state.start_trouble:
+        return state.start_trouble
+    found = claims.open_claims(world, state.name)
+    return "; ".join(claims.said(identity, claim) for identity, claim in found.items())
+
+
+def _primary(world: World, state: ServiceState) -> Json | None:
+    """Who is the primary, in which term, and what is under way; null where there are no roles."""
+    tenure = world.tenures.get(state.name)
+    if tenure is None:
+        return None
+    change = tenure.changing
+    return {
+        "instance": tenure.primary,
+        "term": tenure.term,
+        "since": time(tenure.since),
+        "waits": tenure.waits or None,
+        "handover": _handover(tenure.handover) if tenure.handover else None,
+        "changing": change is not None,
+    }
+
+
+def _handover(change: Handover) -> Json:
+    return {
+        "number": change.number,
+        "kind": change.kind,
+        "step": change.step.value,
+        "from": change.out,
+        "to": change.successor or change.to or None,
+        "term": change.term,
+        "because": change.because,
+        "waits": change.waits or None,
+        "reason": change.reason or None,
+    }
+
+
+def heal(world: World, service: str) -> Json | None:
+    """The newest heal of a service, while it is open or if it did not help."""
+    found = world.heals_of(service)
+    if not found or (found[-1].ended and found[-1].verdict != "not_helped"):
+        return None
+    item = found[-1]
+    return {
+        "id": item.id,
+        "ailment": item.kind,
+        "instance": item.instance,
+        "successor": item.successor or None,
+        "phase": item.phase,
+        "verdict": item.verdict or None,
+        "text": f"{IN_WORDS[item.kind]}: {item.text}",
+        "why": item.why or None,
+        "began": time(item.created_at),
     }
 
 
@@ -304,17 +402,32 @@ def instance(world: World, state: ServiceState, item: Instance) -> Json:
         "id": item.id,
         "release": item.release,
         "track": (slot.track if slot else Track.STABLE).value,
-        "state": instance_state(item, seen),
+        "state": _state(world, item, seen),
         "pid": seen.pid if seen else None,
         "address": seen.address if seen else None,
-        "restarts": seen.restarts if seen else item.restarts,
-        "role": None,
+        "restarts": _ended(world, item),
+        "role": _role(world, item, seen),
         "weight": number(slot.weight) if slot else 0,
         "warm_until": time(state.warm_until) if slot and _is_warm(state, item.slot) else None,
         "started_at": time(seen.started_at if seen else item.created_at),
         "detail": seen.detail if seen else item.unstartable,
+        "volume": (seen.volume if seen else "") or None,
         "limits": dict(seen.enforced) if seen else {},
     }
+
+
+def _state(world: World, item: Instance, seen: Observation | None) -> str:
+    """One that is healthy and not in sync does not serve."""
+    state = instance_state(item, seen)
+    if state != "ready" or world.ready(item):
+        return state
+    return "unready" if item.proven else "starting"
+
+
+def _role(world: World, item: Instance, seen: Observation | None) -> str | None:
+    """primary, replica or syncing; null while it is unknown, and where there are no roles."""
+    known = seen is not None and seen.unsure_since is None and world.has_roles(item)
+    return seen.role if known and seen else None
 
 
 def _is_warm(state: ServiceState, slot: SlotName) -> bool:

@@ -12,11 +12,8 @@ import json
 from collections.abc import Mapping
 from hashlib import sha256
 
-from volery.model.application import Service
+from volery.model.application import RUN_FIELDS, Service
 
-RUN_FIELDS = frozenset(
-    {"run", "protocol", "env", "needs", "health", "resources", "stop", "state", "test"}
-)
 DIGITS = 8
 
 

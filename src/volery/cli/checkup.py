@@ -106,8 +106,8 @@ def state(root: Path) -> Iterator[Check]:
     yield Check("state", "disk", "warning" if low else "ok", amount, remedy)
 
 
-def port(host: str, number: int, ours: bool) -> Check:
-    """Whether the gateway can listen."""
+def port(host: str, number: int, ours: bool, environment: str) -> Check:
+    """Whether the gateway of an environment can listen."""
     from volery.traffic.addresses import check_port
 
     if ours:
@@ -115,7 +115,9 @@ def port(host: str, number: int, ours: bool) -> Check:
     try:
         check_port(host, number)
     except VoleryError as error:
-        return Check("ports", f"gateway {number}", "failed", error.message, error.hint)
+        own = f"environments.{environment}.gateway_port"
+        remedy = f"{error.hint}, or for this environment alone: {own}"
+        return Check("ports", f"gateway {number}", "failed", error.message, remedy)
     return Check("ports", f"gateway {number}", "ok", "free")
 
 

@@ -1,7 +1,8 @@
 """Following rollouts to their end: one line per phase with its duration, the reason in place.
 
 A step that goes by evidence has a line when it begins, and one when it is passed, with what decided
-it. On a terminal the last line moves: it says what is under way and what is still needed.
+it. Where instances start and stop and nothing was said for a while, a line says what is waited for.
+On a terminal the last line moves: it says what is under way and what is still needed.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ from rich.markup import escape
 
 from volery.api.client import Client
 from volery.cli.show.console import err, styled
+from volery.cli.standing import lacking
 from volery.model.errors import Code, VoleryError
 from volery.model.units import format_duration
 
 Json = dict[str, Any]
 ENDED = ("done", "rolled_back", "failed")
+MOVING = ("starting", "shifting", "promoting", "rolling_back")
+"""In these phases instances are waited for."""
 LOOK_EVERY_SECONDS = 0.15
+QUIET_SECONDS = 3.0
+"""After so long without a line it is said what is waited for."""
 INDENT = 17
+UNSEEN = ": nothing seen yet"
 
 
-def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> list[Json]:
+def follow(
+    client: Client, ids: Sequence[str], timeout: float | None = None, *, attended: bool = False
+) -> list[Json]:
     """Wait until the rollouts, and what belongs together with them, have ended; show how they go.
+    Approvals and gates that hold are waited for only where somebody attends.
 
     Raises:
         VoleryError: the time is over; the rollouts go on.
@@ -37,12 +47,14 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
     deadline = None if timeout is None else time.monotonic() + timeout
     with story:
         while True:
-            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            left = QUIET_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+            wait = min(QUIET_SECONDS, left)
             news = client.get("/v1/rollouts", ids=",".join(ids), unless=version, wait=wait)
             found, version = news["rollouts"], news["version"]
             story.show(found)
-            if is_over(found):
+            if is_over(found, attended=attended):
                 return list(found)
+            story.show_lacking(found)
             if deadline is not None and time.monotonic() > deadline:
                 raise VoleryError(
                     f"not finished after {format_duration(timeout or 0)}; it goes on",
@@ -52,30 +64,35 @@ def follow(client: Client, ids: Sequence[str], timeout: float | None = None) -> 
             time.sleep(LOOK_EVERY_SECONDS)
 
 
-def is_over(rollouts: Sequence[Json]) -> bool:
+def is_over(rollouts: Sequence[Json], *, attended: bool) -> bool:
     """Whether nothing more happens by itself: all have ended, or wait for one that waits for a
-    person because its evidence did not suffice."""
+    person. Whoever pauses a rollout by hand is there, and for one who attends it is worth waiting
+    until a gate or an approval lets it go on."""
+    alone = ("evidence",) if attended else ("evidence", "gate", "approval")
     going = [item for item in rollouts if item["phase"] not in ENDED]
-    waits = [item for item in going if not is_undecided(item)]
-    behind = all(item["phase"] == "building" and item["reason"] for item in waits)
-    return not going or (len(waits) < len(going) and behind)
+    waits = [item for item in going if item["paused_for"] not in alone]
+    return not going or (len(waits) < len(going) and all(map(_is_behind, waits)))
 
 
-def is_undecided(rollout: Json) -> bool:
-    """Whether it waits for a person because the evidence did not suffice in time."""
-    return bool(rollout["phase"] == "paused" and rollout["verdict"] == "inconclusive")
+def _is_behind(rollout: Json) -> bool:
+    """Whether it only waits for another."""
+    unbegun = rollout["phase"] == "building" and rollout["reason"]
+    return bool(unbegun or rollout["reason"].startswith("waits for "))
 
 
 def exit_code(rollouts: Sequence[Json]) -> int:
-    """0 all done; 3 something was refused and rolled back; 5 the evidence did not suffice;
-    1 something failed with nothing to go back to, or gave way to a newer rollout."""
-    asked = [item for item in rollouts if item["cause"] != "rollback" or len(rollouts) == 1]
+    """0 all done; 3 something was refused and rolled back; 5 the evidence did not suffice, or a
+    person has to say that it may go on; 1 something failed with nothing to go back to, or gave way
+    to a newer rollout."""
+    asked = [
+        item for item in rollouts if item["cause"] not in ("rollback", "heal") or len(rollouts) == 1
+    ]
     ended = [item for item in asked if item["phase"] in ("rolled_back", "failed", "paused")]
     if any(item["superseded_by"] for item in ended):
         return 1
     if any(item["phase"] == "rolled_back" and item["verdict"] != "inconclusive" for item in ended):
         return 3
-    if any(item["verdict"] == "inconclusive" for item in ended):
+    if any(item["phase"] == "paused" or item["verdict"] == "inconclusive" for item in ended):
         return 5
     return 1 if any(item["phase"] == "failed" for item in ended) else 0
 
@@ -87,6 +104,8 @@ class _Story:
         self._client = client
         self._seen: dict[str, tuple[str, int, int]] = {}
         self._since: dict[str, float] = {}
+        self._lacking: dict[str, str] = {}
+        self._told_at = time.monotonic()
         self._status = err().status("") if sys.stderr.isatty() else None
 
     def __enter__(self) -> _Story:
@@ -101,12 +120,27 @@ class _Story:
     def show(self, rollouts: Sequence[Json]) -> None:
         for item in rollouts:
             now = (item["phase"], item["step"], item["weight"])
-            if self._seen.get(item["id"]) != now and not _is_between_steps(item):
+            hidden = _is_between_steps(item) or _builds_nothing(item)
+            if self._seen.get(item["id"]) != now and not hidden:
                 self._tell(item, self._seen.get(item["id"]))
                 self._seen[item["id"]] = now
+                self._told_at = time.monotonic()
         if self._status:
             going = [_going(item) for item in rollouts if item["phase"] not in ENDED]
             self._status.update(escape("; ".join(going)))
+
+    def show_lacking(self, rollouts: Sequence[Json]) -> None:
+        """What is waited for, if nothing was said for a while and it has not been said before."""
+        moving = [item["service"] for item in rollouts if item["phase"] in MOVING]
+        if not moving or time.monotonic() - self._told_at < QUIET_SECONDS:
+            return
+        services = self._client.get("/v1/status")["services"]
+        for name in moving:
+            said = lacking(services[name])
+            if said and said != self._lacking.get(name):
+                self._lacking[name] = said
+                self._beneath(f"waits: {said}", name)
+                self._told_at = time.monotonic()
 
     def _tell(self, item: Json, before: tuple[str, int, int] | None) -> None:
         moment = time.monotonic()
@@ -119,7 +153,8 @@ class _Story:
             phase = ""
         if phase != item["phase"]:
             self._since[item["id"]] = moment
-        took = phase not in ("", item["phase"])
+        idle = phase == "building" and not item["seconds"]["build"]
+        took = phase not in ("", item["phase"]) and not idle
         line = f"{item['service']:16} {styled(item['phase'])}"
         if item["phase"] in ("shifting", "analysing") and item["step"]:
             line += f" {_step(item, item['step'])}, {item['weight']:g} % of requests"
@@ -143,13 +178,12 @@ class _Story:
 
     def _why(self, item: Json) -> None:
         self._beneath(f"because: {item['reason']}")
-        for line in item["evidence"]:
-            if line["state"] in ("bad", "missing") and line["text"] not in item["reason"]:
-                self._beneath(line["text"])
+        for text in _evidence(item):
+            self._beneath(text)
         for line in item["log"]:
             err().print(f"{'':16} | {line}", markup=False)
         if item["phase"] == "paused":
-            self._beneath(_ways_on(item["service"]))
+            self._beneath(_ways_on(item))
 
     def _beneath(self, text: str, service: str = "") -> None:
         """A line, continued under its beginning where a terminal is narrow."""
@@ -158,12 +192,33 @@ class _Story:
             err().print(f"{'' if number else service:{INDENT - 1}} {part}", markup=False)
 
 
-def _ways_on(service: str) -> str:
-    """What a person can do with a paused rollout."""
-    return (
-        f"go on: volery resume {service}; let this step pass: volery promote {service};"
-        f" go back: volery abort {service}"
+def _evidence(item: Json) -> list[str]:
+    """What was measured, where that decided, and the reason does not say it already."""
+    lacking = item["paused_for"] == "evidence" or (
+        item["phase"] == "rolled_back" and item["verdict"] == "inconclusive"
     )
+    if not lacking and item["verdict"] != "abort":
+        return []
+    found = [line for line in item["evidence"] if line["text"] not in item["reason"]]
+    missing = [line for line in found if line["state"] == "missing" and lacking]
+    unseen = [line["metric"] for line in missing if line["text"].endswith(UNSEEN)]
+    return [
+        *(line["text"] for line in found if line["state"] == "bad"),
+        *(line["text"] for line in missing if not line["text"].endswith(UNSEEN)),
+        *([f"{', '.join(unseen)}{UNSEEN}"] if unseen else []),
+    ]
+
+
+def _ways_on(item: Json) -> str:
+    """What a person can do with a paused rollout: only what helps."""
+    service = item["service"]
+    promote, back = f"volery promote {service}", f"go back: volery abort {service}"
+    if item["paused_for"] == "approval":
+        return f"go on: {promote}; {back}"
+    words = {"gate": "ask again", "evidence": "wait for more evidence"}.get(
+        item["paused_for"], "go on"
+    )
+    return f"{words}: volery resume {service}; let this step pass: {promote}; {back}"
 
 
 def _step(item: Json, step: int) -> str:
@@ -174,6 +229,11 @@ def _is_between_steps(item: Json) -> bool:
     """Whether a canary's next step is only a moment away: it has a line when it begins."""
     between = item["strategy"] == "canary" and item["phase"] == "shifting"
     return bool(between and item["step"] < item["steps"])
+
+
+def _builds_nothing(item: Json) -> bool:
+    """Whether it brings a release that exists: its first phase is over in a moment, or it waits."""
+    return bool(item["phase"] == "building" and item["cause"] not in ("up", "deploy"))
 
 
 def _going(item: Json) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from volery.model.errors import Code, VoleryError
 if TYPE_CHECKING:
     from volery.api.client import Client
     from volery.api.home import Home
+    from volery.manifest.names import Names
     from volery.model.application import Application
 
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
@@ -36,10 +38,15 @@ class Session:
         """Whether a script reads the output."""
         return self.output == "json"
 
+    @property
+    def attended(self) -> bool:
+        """Whether somebody sees what comes out, and could act on it."""
+        return not self.json and sys.stdout.isatty()
+
     @cached_property
     def path(self) -> Path:
         """The manifest."""
-        from volery.manifest.read import find
+        from volery.manifest.load import find
 
         return self.file if self.file is not None else find(Path.cwd())
 
@@ -51,10 +58,18 @@ class Session:
         return read(self.path)
 
     @cached_property
+    def _names(self) -> Names:
+        """Application and environments, without reading the rest where nobody has yet."""
+        from volery.manifest.names import Names, names
+
+        found = names(self.path) if "application" not in self.__dict__ else None
+        return found or Names(self.application.app, tuple(self.application.environments))
+
+    @cached_property
     def environment(self) -> str:
         """The environment's name."""
-        known = self.application.environments
-        name = self.env or os.environ.get("VOLERY_ENV") or self.application.default_environment
+        known = self._names.environments
+        name = self.env or os.environ.get("VOLERY_ENV") or known[0]
         if name not in known:
             raise VoleryError(
                 f"no environment {name!r} in {self.path}",
@@ -68,23 +83,7 @@ class Session:
         """Where the environment's state lives."""
         from volery.api.home import Home
 
-        return Home.of(*self._place)
-
-    @property
-    def _place(self) -> tuple[str, str]:
-        """Application and environment. A manifest that is broken today must not keep anybody from
-        looking at, or going back to, what runs: its names are enough for that."""
-        from volery.manifest.mistake import ManifestError
-
-        try:
-            return self.application.app, self.environment
-        except ManifestError:
-            found = _names(self.path)
-            if found is None:
-                raise
-            print(f"warning: {self.path} has mistakes (volery check)", file=sys.stderr)
-            app, environments = found
-            return app, self.env or os.environ.get("VOLERY_ENV") or environments[0]
+        return Home.of(self._names.app, self.environment)
 
     @cached_property
     def client(self) -> Client:
@@ -150,19 +149,45 @@ class Session:
 
         print(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
 
-    def confirm(self, question: str) -> None:
-        """Ask a person; without a terminal `--yes` must have been said.
+    @cached_property
+    def is_production(self) -> bool:
+        """Whether commands that destroy something in this environment ask first."""
+        from volery.manifest.mistake import ManifestError
+
+        try:
+            return self.application.is_production(self.environment)
+        except ManifestError:
+            return _looks_like_production(self.path, self.environment)
+
+    def confirm(self, question: str, radius: Sequence[str] = ()) -> None:
+        """Ask a person, saying what would be hit; without a terminal `--yes` must have been said.
+        In production the name of the environment has to be typed.
 
         Raises:
             VoleryError: REFUSED.
         """
         if self.yes:
             return
+        for line in radius:
+            print(f"  {line}", file=sys.stderr)
+        place = f" in {self.environment}" if self.is_production else ""
         if not sys.stdin.isatty():
-            raise VoleryError(f"{question} needs --yes", code=Code.REFUSED, hint="add --yes")
-        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise VoleryError("not confirmed", code=Code.REFUSED, hint="answer y, or add --yes")
+            raise VoleryError(f"{question}{place} needs --yes", code=Code.REFUSED, hint="add --yes")
+        name = self.environment
+        wanted, how = ((name,), f"type {name} to go on:") if place else (("y", "yes"), "[y/N]")
+        print(f"{question}{place} {how} ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in wanted:
+            hint = f"type {name}, or add --yes" if place else "answer y, or add --yes"
+            raise VoleryError("not confirmed", code=Code.REFUSED, hint=hint)
+
+    def confirm_in_production(self, question: str, radius: Callable[[], Sequence[str]]) -> None:
+        """Ask only in an environment that looks like production.
+
+        Raises:
+            VoleryError: REFUSED.
+        """
+        if self.is_production and not self.yes:
+            self.confirm(question, radius())
 
 
 def seconds(option: str, text: str | None) -> float | None:
@@ -179,25 +204,17 @@ def seconds(option: str, text: str | None) -> float | None:
         raise VoleryError(f"{option} {error}", code=Code.INVALID, hint=f"{option} 10m") from None
 
 
-def _names(manifest: Path) -> tuple[str, list[str]] | None:
-    """Application and environments as far as a broken manifest tells; None if it does not."""
+def _looks_like_production(manifest: Path, environment: str) -> bool:
+    """By its name, or by what a manifest with mistakes says as far as it can be read."""
     import yaml
 
+    from volery.model.application import PRODUCTION
+
     try:
-        found = yaml.safe_load(manifest.read_text())
-        app, environments = found["app"], list(found.get("environments") or {"dev": None})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
-        return None
-    named = [app, *environments]
-    return (app, environments) if all(_is_name(name) for name in named) else None
-
-
-def _is_name(name: object) -> bool:
-    import re
-
-    from volery.model.fields import NAME
-
-    return isinstance(name, str) and re.match(NAME, name) is not None
+        said = yaml.safe_load(manifest.read_text())["environments"][environment]["production"]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        said = None
+    return environment in PRODUCTION if said is None else said is not False
 
 
 def _is_supervised(home: Home) -> bool:

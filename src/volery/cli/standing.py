@@ -57,13 +57,28 @@ def until_stands(session: Session, service: str, instances: int, limit: float) -
         time.sleep(LOOK_EVERY_SECONDS)
 
 
+def lacking(service: Json) -> str:
+    """What a service waits for now, in one line; "" if nothing is known to be lacking."""
+    trouble, primary = service["trouble"] or "", service["primary"]
+    change = primary["handover"] if primary and primary["changing"] else None
+    # Of one in trouble its state is no news: it starts and ends again and again.
+    there = [item for item in service["instances"] if item["id"] not in trouble.split()]
+    told: list[str | None] = [trouble, *_unready(there), primary and primary["waits"]]
+    told += [change and change["waits"], *(item["because"] for item in service["waiting"])]
+    return "; ".join(text for text in told if text)
+
+
 def _lacking(service: Json, there: list[Json]) -> str:
     """Who is not ready, and why."""
-    waits = [item for item in there if item["state"] != "ready"]
-    told = [f"{item['id']} {item['state']}" + _because(item["detail"]) for item in waits]
-    if service["trouble"] and not any(item["detail"] for item in waits):
+    told = _unready(there)
+    if service["trouble"] and not any(item["detail"] for item in there if item["state"] != "ready"):
         told.append(service["trouble"])
     return "".join(f"; {text}" for text in told)
+
+
+def _unready(there: list[Json]) -> list[str]:
+    waits = [item for item in there if item["state"] != "ready"]
+    return [f"{item['id']} {item['state']}" + _because(item["detail"]) for item in waits]
 
 
 def _because(detail: str) -> str:

@@ -13,14 +13,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from volery.control.draft import Draft
+from volery.control.edges import EdgeWatch
 from volery.control.evidence import EvidenceWatch, attended
+from volery.control.exits import note_exits
+from volery.control.guarding import rule, tend_brakes
+from volery.control.healing import Healer
 from volery.control.rollouts import BUILT, RolloutDriver, Seen, record
+from volery.control.stewardship import Stewards
+from volery.control.volumes import note_volumes
 from volery.control.watch import Ages, Generations
 from volery.decide.act import act, chosen
 from volery.decide.asked import calls
 from volery.decide.group import Conditions, Operation, reconcile
+from volery.decide.guard import wanted_by
 from volery.decide.judge import History
-from volery.decide.routes import traffic_config
+from volery.decide.routes import Router
 from volery.decide.upkeep import is_leaving, upkeep
 from volery.decide.world import World
 from volery.model.errors import VoleryError
@@ -32,6 +39,7 @@ from volery.model.ports import (
     Outside,
     Store,
     Traffic,
+    TrafficConfig,
     TrafficStatus,
 )
 from volery.model.state import Instance, Phase, ServiceState
@@ -60,7 +68,12 @@ class Controller:
         self._ages = Ages()
         self._generations = Generations()
         self._evidence = EvidenceWatch()
+        self._edges = EdgeWatch()
         self._driver = RolloutDriver(ports.engine, self._ages, self._evidence)
+        self._stewards = Stewards(ports.engine, self._ages, self._generations)
+        self._healer = Healer(self._ages, self._evidence.of_instances)
+        self._router = Router(ports.traffic.edge_port)
+        self._seen: World | None = None
         self._settled: set[str] = set()
         self._proxies: tuple[int, ...] = ()
         self._introduced: set[str] = set()
@@ -72,6 +85,7 @@ class Controller:
             self.ports.clock.now(),
             self.ports.engine.observe(),
             self.ports.builder.observe(),
+            self._seen,
         )
 
     def tick(self) -> bool:
@@ -79,30 +93,41 @@ class Controller:
         draft = self.draft()
         status = self.ports.traffic.observe()
         monotonic = self.ports.clock.monotonic()
+        config = self._router.config(draft.world)
         if draft.world.environment is not None:
-            self._decide(draft, status, monotonic)
+            self._decide(draft, config, status, monotonic)
         changed = draft.commit()
-        self._route(draft.world)
-        self._carry_out(draft.world, status)
+        world = self._seen = draft.world
+        self._route(world, self._router.config(world) if changed else config)
+        self._carry_out(world, status)
         self._ages.sweep()
         return changed
 
-    def _decide(self, draft: Draft, status: TrafficStatus, monotonic: float) -> None:
-        config = traffic_config(draft.world, self.ports.traffic.edge_port)
+    def _decide(
+        self, draft: Draft, config: TrafficConfig, status: TrafficStatus, monotonic: float
+    ) -> None:
         answers = self.ports.outside.observe()
         self._give_up_rollouts_of_leaving(draft)
-        self._evidence.look(draft, self.ports.traffic.sample(), answers, monotonic)
+        sample = self.ports.traffic.sample()
+        self._evidence.look(draft, sample, answers, monotonic)
+        self._edges.look(draft, config, sample)
         settled = self._generations.in_force(config, status)
         self._driver.drive(draft, Seen(settled, status.rejected, monotonic, answers))
+        note_volumes(draft)
+        self._healer.drive(draft, note_exits(draft), monotonic)
+        asked: list[Operation] = []
         for name in sorted(draft.world.services):
-            self._reconcile(draft, draft.world.services[name], status, monotonic)
+            asked += self._reconcile(draft, draft.world.services[name], status, monotonic)
+        tend_brakes(draft)
+        for operation in rule(draft, asked, lambda key: self._ages.of(key, monotonic)):
+            _apply(draft, operation)
+        self._drop_removed(draft)
         self._note_unstartable(draft)
-        self._note_exits(draft)
         self._note_proxies(draft, status)
 
     def _reconcile(
         self, draft: Draft, service: ServiceState, status: TrafficStatus, monotonic: float
-    ) -> None:
+    ) -> list[Operation]:
         world = draft.world
         rollout = world.rollout_of(service.name)
         rolling = rollout is not None
@@ -112,17 +137,23 @@ class Controller:
             now=draft.now,
             drained=lambda item: self._generations.drained(item.id, status),
             age=lambda item: self._ages.of((item.id, item.intent), monotonic),
+            routed=lambda item: not self._generations.withdrawn(item.id, status),
             may_start=self._may_start(service.name, status),
             in_rollout=rolling,
+            wanted_by=wanted_by(world, service),
             closing=rollout.slot if rollout and rollout.phase is Phase.ROLLING_BACK else None,
         )
-        service, operations = reconcile(world, service, given)
-        for operation in operations:
-            _apply(draft, operation)
+        service, wanted = reconcile(world, service, given)
         draft.put("service", service.name, service)
-        if service.removing and not rolling and not draft.world.instances_of(service.name):
-            draft.drop("service", service.name)
-            draft.event("service.removed", f"{service.name} is gone", service=service.name)
+        return list(self._stewards.look(draft, service, wanted, status, monotonic))
+
+    def _drop_removed(self, draft: Draft) -> None:
+        for name, service in list(draft.world.services.items()):
+            if not service.removing or draft.world.rollout_of(name) is not None:
+                continue
+            if not draft.world.instances_of(name):
+                draft.drop("service", name)
+                draft.event("service.removed", f"{name} is gone", service=name)
 
     def _may_start(self, service: str, status: TrafficStatus) -> bool:
         """New instances call their needs at once, so their edges must be there first."""
@@ -161,23 +192,6 @@ class Controller:
                     cause=why,
                 )
 
-    def _note_exits(self, draft: Draft) -> None:
-        """Restarts that happened since the last look, also while no control plane was there."""
-        for item in list(draft.world.instances.values()):
-            seen = draft.world.observed.get(item.id)
-            if seen is None or seen.restarts <= item.restarts:
-                continue
-            draft.put("instance", item.id, replace(item, restarts=seen.restarts))
-            draft.event(
-                "instance.restarted",
-                f"{item.id} ended ({seen.exit or 'unknown'}) and was restarted",
-                service=item.service,
-                release=item.release,
-                instance=item.id,
-                cause=str(seen.exit or "unknown"),
-                data={"restarts": seen.restarts},
-            )
-
     def _note_proxies(self, draft: Draft, status: TrafficStatus) -> None:
         """An Envoy that was replaced, or died and was started again."""
         if self._proxies and status.proxies and status.proxies != self._proxies:
@@ -185,8 +199,7 @@ class Controller:
             draft.event("gateway.changed", f"Envoy runs as process {pids}", cause="it was replaced")
         self._proxies = status.proxies or self._proxies
 
-    def _route(self, world: World) -> None:
-        config = traffic_config(world, self.ports.traffic.edge_port)
+    def _route(self, world: World, config: TrafficConfig) -> None:
         if self._generations.send(config, world.instances.values()):
             self.ports.traffic.apply(config, self._generations.current)
 
@@ -202,7 +215,7 @@ class Controller:
                 engine.settle(item.id)
                 self._settled.add(item.id)
             elif item.intent == "stop" and seen is not None and seen.state != "exited":
-                engine.stop(item.id)
+                (engine.kill if item.fenced or item.hung else engine.stop)(item.id)
         for identity, seen in world.observed.items():
             if identity in world.instances:
                 continue
@@ -212,10 +225,13 @@ class Controller:
                 engine.forget(identity)
             else:
                 engine.stop(identity)
+        self._stewards.carry_out(world)
         self._ask_for_builds(world)
-        watched = attended(world)
-        self.ports.traffic.attend(watched)
-        engine.attend(watched)
+        watched, sick = attended(world), self._evidence.of_instances
+        self.ports.traffic.attend(
+            watched | sick.busy(world, self.ports.clock.monotonic()) | self._evidence.young
+        )
+        engine.attend(watched | sick.filling)
         self.ports.outside.wish(calls(world, self.ports.traffic.edge_port))
 
     def _start(self, world: World, item: Instance) -> None:
@@ -276,7 +292,6 @@ class Controller:
 _SAID = {
     "start": ("instance.started", "starts"),
     "prove": ("instance.ready", "is ready"),
-    "condemn": ("instance.condemned", "will be replaced"),
     "drain": ("instance.draining", "is taken out of rotation"),
     "stop": ("instance.stopping", "is being stopped"),
     "forget": ("instance.gone", "is gone"),

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from volery.control.draft import Draft
+from volery.control.sick import Evidence
 from volery.decide import comparison as comparing
 from volery.decide import judge
 from volery.decide.asked import metric_lines, streaks, with_metrics
 from volery.decide.comparison import FROZEN_TICKS, Comparison, Past, is_compared
-from volery.decide.evidence import Marks, Tick, arms
+from volery.decide.evidence import Marks, Tick, arms, split
 from volery.decide.judge import History
 from volery.decide.world import World
 from volery.model.evidence import Arm, Judgement, Sample
@@ -26,6 +27,8 @@ from volery.model.state import Look, Rollout, ServiceState
 FRESH_SECONDS = 5.0
 """An older judgement says nothing about now."""
 QUIET_SECONDS = 10.0
+LINES_SECONDS = 2.0
+"""While the verdict stays, the lines about each metric are written so often."""
 SAVE_SECONDS = 60.0
 
 
@@ -37,9 +40,12 @@ def attended(world: World) -> frozenset[str]:
 @dataclass(frozen=True)
 class _Said:
     judgement: Judgement
+    own: Judgement
+    """Without custom metrics; its lines were written at `written`."""
     step: int
     looks: int
     at: float
+    written: float
 
 
 class EvidenceWatch:
@@ -55,6 +61,7 @@ class EvidenceWatch:
         self._saved: dict[str, float] = {}
         self._recent: dict[str, deque[Arm]] = {}
         self._said: dict[str, _Said] = {}
+        self.of_instances = Evidence()
 
     def judged(self, draft: Draft, rollout: Rollout, monotonic: float) -> Judgement | None:
         """What the evidence says of the rollout's present step, if that was seen just now and is
@@ -65,17 +72,24 @@ class EvidenceWatch:
         kept = draft.document("comparison", rollout.id)
         return said.judgement if kept is not None and kept.looks == said.looks else None
 
+    @property
+    def young(self) -> frozenset[str]:
+        """The services whose first requests are waited for, to see how cold they are."""
+        return frozenset(name for name, past in self._past.items() if past.youth is not None)
+
     def look(
         self, draft: Draft, sample: Sample, answers: Mapping[str, Answer], monotonic: float
     ) -> None:
-        """Take in a new sample; nothing happens without one."""
+        """Take in a new sample; nothing is compared without one."""
+        self._note_live(draft)
         if sample.number in (self._number, 0):
             return
         self._number = sample.number
         self._forget(draft)
-        watched = attended(draft.world)
-        for service in list(draft.world.services.values()):
-            self._look_at(draft, service, sample, answers, monotonic, service.name in watched)
+        watched = attended(draft.world) | self.young
+        services = draft.world.services
+        for name, part in split(sample, services).items():
+            self._look_at(draft, services[name], part, answers, monotonic, name in watched)
 
     def _look_at(
         self,
@@ -96,6 +110,7 @@ class EvidenceWatch:
         self._marks[name] = marks
         if before is None or tick.seconds <= 0:
             return
+        self.of_instances.take(draft.world, service, tick, monotonic)
         if rollout is not None and is_compared(rollout, service):
             self._compare(draft, rollout, tick, marks, answers, monotonic)
         elif comparing.is_stable(rollout, service):
@@ -113,6 +128,33 @@ class EvidenceWatch:
         if monotonic - self._saved.setdefault(name, monotonic) >= SAVE_SECONDS:
             self._saved[name] = monotonic
             draft.put("past", name, Past(name, history))
+
+    def _note_live(self, draft: Draft) -> None:
+        """Tell the histories where another release is the live one now."""
+        for name, service in draft.world.services.items():
+            live, history = service.slots[service.active], self.history(draft, name)
+            stable = comparing.is_stable(draft.world.rollout_of(name), service)
+            if live is None or live.release == history.release or not stable:
+                continue
+            start = comparing.start_of(
+                draft.world, service, lambda key: draft.document("comparison", key), draft.now
+            )
+            if start is None and not self._is_new(service):
+                start = judge.UNKNOWN
+            self._past[name] = judge.of_release(history, live.release, start)
+
+    def _is_new(self, service: ServiceState) -> bool:
+        """Whether the live group had not got a request yet when it was last looked at."""
+        marks, group = self._marks.get(service.name), f"{service.name}~{service.active}"
+        return (
+            marks is not None
+            and marks.sample.number > 0
+            and not any(
+                proxy.groups[group].requests
+                for proxy in marks.sample.proxies.values()
+                if group in proxy.groups
+            )
+        )
 
     def history(self, draft: Draft, service: str) -> History:
         """What is known of a service's stable traffic."""
@@ -140,11 +182,14 @@ class EvidenceWatch:
             marks=marks,
             streaks=streaks(rollout, deploy, answers, found.streaks),
         )
-        judgement = with_metrics(
-            comparing.judgement(found, rollout, service),
-            metric_lines(rollout, deploy, answers, found.streaks),
+        before = self._lately(rollout, monotonic)
+        own = comparing.judgement(found, rollout, service, before.own if before else None)
+        judgement = with_metrics(own, metric_lines(rollout, deploy, answers, found.streaks))
+        kept = before is not None and own.lines is before.own.lines
+        written = before.written if before and kept else monotonic
+        self._said[rollout.id] = _Said(
+            judgement, own, rollout.step, found.looks, monotonic, written
         )
-        self._said[rollout.id] = _Said(judgement, rollout.step, found.looks, monotonic)
         draft.put("comparison", rollout.id, found)
         draft.look(
             Look(
@@ -161,6 +206,12 @@ class EvidenceWatch:
                 verdict=judgement.verdict,
             )
         )
+
+    def _lately(self, rollout: Rollout, monotonic: float) -> _Said | None:
+        """What was said of the present step, if its lines are not old yet."""
+        said = self._said.get(rollout.id)
+        fresh = said is not None and monotonic - said.written < LINES_SECONDS
+        return said if fresh and said is not None and said.step == rollout.step else None
 
     def _begun(self, draft: Draft, rollout: Rollout, service: ServiceState) -> Comparison:
         recent = tuple(self._recent.get(rollout.service, ()))

@@ -16,16 +16,21 @@ from typing import Protocol
 from volery.control.begin import begin
 from volery.control.controller import Controller
 from volery.control.draft import Draft
+from volery.control.guarding import release_brakes, stop_automation
 from volery.control.rollouts import record, supersede, turn_round
+from volery.control.volumes import Deed, deeds
 from volery.decide import submit
 from volery.decide.plan import Step, make_plan
 from volery.decide.reversal import reverse
+from volery.decide.stateful import by_hand
 from volery.decide.submit import Order
 from volery.decide.world import World
 from volery.model.application import Application, Service
 from volery.model.errors import Code, VoleryError
-from volery.model.state import EnvironmentState, Release, Rollout
+from volery.model.guard import Brake
+from volery.model.state import EnvironmentState, Phase, Release, Rollout
 
+RELEASES_NAMED_MAX = 5
 ReleaseId = Callable[[str, str, Service, Mapping[str, int]], str]
 
 
@@ -160,18 +165,18 @@ class Operations:
 
     def _existing(self, service: str, wanted: str) -> Release:
         name = wanted if "@" in wanted else f"{service}@{wanted}"
-        found = [
-            item
-            for item in self.world.releases.values()
-            if item.service == service and item.id.startswith(name) and item.state != "gone"
-        ]
-        if len(found) != 1:
-            raise VoleryError(
-                f"no single release {wanted} of {service}",
-                code=Code.NOT_FOUND,
-                hint=f"volery releases {service}",
-            )
-        return found[0]
+        newest = sorted(self.world.releases.values(), key=lambda r: r.created_at, reverse=True)
+        kept = [item for item in newest if item.service == service and item.state != "gone"]
+        found = [item for item in kept if item.id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        several = f"{wanted} may be {' or '.join(item.id for item in found)}"
+        known = ", ".join(item.id for item in kept[:RELEASES_NAMED_MAX])
+        raise VoleryError(
+            several if found else f"no release {wanted} of {service}",
+            code=Code.NOT_FOUND,
+            hint=f"volery releases {service}" + (f": {known}" if known else ""),
+        )
 
     async def _releases(
         self, request: Request, chosen: Collection[str], *, copy: bool
@@ -210,7 +215,8 @@ class Operations:
                 )
 
     def rollback(self, service: str, to: str | None, by: str) -> tuple[str, str]:
-        """Begin going back to an earlier release; returns a rollout's id and that release.
+        """Begin going back to an earlier release; returns a rollout's id ("" where that release
+        serves already) and that release.
 
         A rollout under way is turned round; its id is returned, and if a still earlier release is
         wanted, that rollback follows in the same group.
@@ -219,6 +225,9 @@ class Operations:
         order = Order("rollback", by, draft.now)
         running = draft.world.rollout_of(service)
         if running is None:
+            serves = submit.serves_already(draft.world, service, to)
+            if serves:
+                return "", serves
             rollout = submit.rollback(draft.world, service, to, order)
             return self._start(draft, rollout), rollout.to_release
         state = submit.known(draft.world, service)
@@ -242,26 +251,76 @@ class Operations:
         self._commit(draft)
         return rollout.id
 
-    def scale(self, service: str, count: int, by: str) -> None:
-        """Another number of instances, by hand; the next `up` brings back the manifest's."""
+    def scale(self, service: str, count: int, by: str, *, force: bool = False) -> None:
+        """Another number of instances, by hand; the next `up` brings back the manifest's. Fewer
+        than its floor only with `force`.
+        """
         draft = self._controller.draft()
         before = submit.known(draft.world, service).scale
-        draft.put("service", service, submit.scale(draft.world, service, count))
+        draft.put("service", service, submit.scale(draft.world, service, count, force=force))
         text = f"{service}: {before} -> {count} instances"
         draft.event("service.scaled", text, service=service, cause=f"asked for by {by}")
         self._commit(draft)
+
+    def switchover(self, service: str, to: str | None, by: str) -> int:
+        """Begin to make a replica the primary, by hand; returns the handover's number."""
+        draft = self._controller.draft()
+        state = submit.known(draft.world, service)
+        tenure = by_hand(draft.world, state, by, to, draft.now)
+        draft.put("tenure", service, tenure)
+        wanted = f" to {to}" if to else ""
+        draft.event(
+            "state.switchover",
+            f"{service}: the primary is switched over from {tenure.primary}{wanted}",
+            service=service,
+            instance=tenure.primary,
+            cause=f"asked for by {by or 'a person'}",
+        )
+        self._commit(draft)
+        return tenure.numbers
 
     def act(self, service: str, verb: str, by: str, *, full: bool = False) -> str:
         """`abort`, `pause`, `resume` or `promote` the rollout of a service; returns its id.
 
         `promote` lets the present step pass, whatever the evidence, the gates and the approval it
-        waits for say; with `full` every step that is left.
+        waits for say; with `full` every step that is left. `resume` of a service that has no paused
+        rollout but is braked lets its automation go on instead; the id is "" then.
         """
         submit.known(self.world, service)
+        if verb == "resume" and self._only_braked(service):
+            self.release(service, by)
+            return ""
         asked = f"{verb} asked for by {by or 'a person'}"
         identity = self._controller.act(service, verb, asked, full=full)
         self._wake()
         return identity
+
+    def _only_braked(self, service: str) -> bool:
+        world = self.world
+        rollout = world.rollout_of(service)
+        paused = rollout is not None and rollout.phase is Phase.PAUSED
+        return not paused and any(item.scope == service for item in world.guard.brakes)
+
+    def release(self, scope: str, by: str) -> list[Brake]:
+        """Let the automation of a service (or with `EVERYTHING` all) go on."""
+        draft = self._controller.draft()
+        gone = release_brakes(draft, scope, by)
+        self._commit(draft)
+        return gone
+
+    def stop_automation(self, scope: str, seconds: float | None, by: str) -> Brake:
+        """Stop the automation of a service (or with `EVERYTHING` all) for a while."""
+        draft = self._controller.draft()
+        found = stop_automation(draft, scope, seconds, by)
+        self._commit(draft)
+        return found
+
+    def tell_of_volumes(self, deed: Deed, volumes: Mapping[str, float | None], by: str) -> None:
+        """Write down what was done with volumes; see `control.volumes.deeds`."""
+        draft = self._controller.draft()
+        for event in deeds(deed, volumes, by, draft.now):
+            draft.add(event)
+        self._commit(draft)
 
     def down(self, by: str) -> None:
         """Take everything of this environment down, callers before what they call."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -10,8 +10,11 @@ from typing import Literal
 from volery.control.begin import go_further_back
 from volery.control.draft import Draft
 from volery.control.evidence import EvidenceWatch
+from volery.control.guarding import note_turn
 from volery.control.watch import Ages
+from volery.decide import claims
 from volery.decide.asked import gate_state
+from volery.decide.capacity import floor
 from volery.decide.phases import has_begun
 from volery.decide.rollout import abort, placed, step
 from volery.decide.situation import Situation
@@ -20,11 +23,12 @@ from volery.decide.strategy import Group, View
 from volery.decide.submit import Order, rollback
 from volery.decide.world import World
 from volery.model.errors import VoleryError
-from volery.model.ports import Answer, Engine, Observation
+from volery.model.ports import REFUSED, Answer, Engine, Observation
 from volery.model.state import (
     BASELINE,
     Instance,
     Phase,
+    Release,
     Rollout,
     ServiceState,
     SlotName,
@@ -62,14 +66,16 @@ class RolloutDriver:
         for found in list(draft.world.active_rollouts()):
             service = draft.world.services[found.service]
             rollout = placed(found, service)
-            situation = self._situation(draft, rollout, replace(seen, settled=settled))
+            situation = self._situation(draft, rollout, seen, settled)
             after, changed = step(rollout, service, situation)
             draft.put("service", service.name, changed)
             record(draft, rollout, after)
+            if situation.turn != "abort" and not service.removing:
+                note_turn(draft, rollout, after)
             settled = settled and changed == service
         _undo_groups(draft)
 
-    def _situation(self, draft: Draft, rollout: Rollout, seen: Seen) -> Situation:
+    def _situation(self, draft: Draft, rollout: Rollout, seen: Seen, settled: bool) -> Situation:
         world = draft.world
         service = world.services[rollout.service]
         release = world.releases[rollout.to_release]
@@ -86,11 +92,11 @@ class RolloutDriver:
             old=_group(world, service.name, other(rollout.slot)),
             beside=_group(world, service.name, BASELINE),
             new=new,
-            settled=seen.settled,
+            settled=settled,
             in_phase=self._ages.of(age, seen.monotonic),
             rejected=seen.rejected,
             surge=0 if stateful else deploy.surge,
-            unavailable=1 if stateful else deploy.unavailable,
+            unavailable=1 if stateful else min(deploy.unavailable, service.scale - floor(service)),
         )
         turn, reason = _turn(world, rollout)
         return Situation(
@@ -115,6 +121,9 @@ class RolloutDriver:
                 tail = tuple(self._engine.tail(item.id))
                 blamed = not _was_killed(world.observed.get(item.id))
                 return replace(there_now, failure=failure, tail=tail, blamed=blamed)
+        claimed = claims.failure(world, rollout) if begun else ""
+        if claimed:
+            return replace(there_now, failure=claimed)
         if mine and there_now.ready == 0 and _is_relied_on(rollout):
             seen = world.observed.get(mine[0].id)
             failure = f"no instance of {rollout.to_release} is ready: {_detail(seen)}"
@@ -137,7 +146,7 @@ class RolloutDriver:
         # While a canary gets requests its crashes are compared with the old release's.
         forgiven = 1 if rollout.strategy == "canary" and _is_relied_on(rollout) else 0
         crashes = seen.restarts - before - forgiven
-        return _why_bad(item, replace(seen, restarts=crashes), waited, startup)
+        return _why_bad(item, seen, crashes, waited, startup)
 
 
 def _is_relied_on(rollout: Rollout) -> bool:
@@ -165,20 +174,29 @@ def _group(world: World, service: str, slot: SlotName) -> Group:
     return Group(ready=_ready(world, there), existing=len(there))
 
 
-def _why_bad(item: Instance, seen: Observation, waited: float, startup: float) -> str:
+def _why_bad(item: Instance, seen: Observation, crashes: int, waited: float, startup: float) -> str:
     when = "after it was ready" if item.proven else "while starting"
     if seen.state == "exited":
         return f"{item.id} ended {when}: {seen.exit or seen.detail}"
-    if seen.restarts > 0:
+    if crashes > 0:
         return f"{item.id} crashed {when}: {seen.exit or seen.detail}"
     if not seen.alive:
         return f"{item.id} is not alive: {seen.detail}"
     if waited >= startup:
-        return f"{item.id} was not ready within {format_duration(startup)}: {seen.detail}"
+        within = f"{item.id} was not ready within {format_duration(startup)}"
+        return f"{within}: {seen.detail}{_advice(seen)}"
     return ""
 
 
-def _ready(world: World, instances: list[Instance]) -> int:
+def _advice(seen: Observation) -> str:
+    """What to do where nobody listens: a worker, most likely, that never will."""
+    if seen.detail != REFUSED:
+        return ""
+    needs = "a service without a port needs `health: {ready: {command: ...}}`"
+    return f": nothing listens on $PORT ({seen.address}); {needs}"
+
+
+def _ready(world: World, instances: Iterable[Instance]) -> int:
     return sum(item.intent == "run" and world.ready(item) for item in instances)
 
 
@@ -187,7 +205,7 @@ def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"
     first = world.rollout_of(rollout.service)
     if first is not None and first.id != rollout.id:
         return "wait", f"waits until {first.id} has ended"
-    if rollout.cause in ("rollback", "restart"):
+    if rollout.cause in ("rollback", "restart", "heal"):
         return "go", ""
     # One that gave way to a newer rollout belongs to nobody any more.
     together = (r for r in world.rollouts.values() if r.group == rollout.group)
@@ -195,12 +213,20 @@ def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"
     behind = [r for r in group if r.id in rollout.waits_for]
     judged = group if rollout.cause == "deploy" else behind
     bad = next((r for r in judged if _is_bad(r) and r.id != rollout.id), None)
-    if bad is not None:
+    if bad is not None and not _is_as_before(world, rollout, bad):
         return "abort", f"{bad.service} failed: {bad.reason}"
     if rollout.cause == "deploy":
         behind += [r for r in group if not r.ended and _is_unbuilt(world, r)]
     waits = next((r for r in behind if not _lets_start(world, r, rollout)), None)
     return ("wait", f"waits for {waits.service}") if waits else ("go", "")
+
+
+def _is_as_before(world: World, rollout: Rollout, bad: Rollout) -> bool:
+    """Whether one that only starts again what served before meets what it knows: what a service
+    that it waited for had before comes back by itself."""
+    live, need = world.services[rollout.service].live, world.services[bad.service].live
+    starts_again = live is not None and live.release == rollout.to_release
+    return rollout.cause == "up" and starts_again and need is not None
 
 
 def _is_bad(rollout: Rollout) -> bool:
@@ -214,7 +240,7 @@ def _is_unbuilt(world: World, rollout: Rollout) -> bool:
 def _lets_start(world: World, before: Rollout, rollout: Rollout) -> bool:
     """Whether one that waits for another may start: canaries of a group run at the same time, so
     that the requests of one reach the other."""
-    if before.phase is Phase.DONE:
+    if before.ended:
         return True
     side_by_side = before.strategy == rollout.strategy == "canary" and before.from_release
     return bool(side_by_side) and not _is_unbuilt(world, before) and before.step > 0
@@ -274,9 +300,7 @@ def _settle_releases(draft: Draft, rollout: Rollout) -> None:
     if rollout.phase is Phase.DONE:
         for item in list(releases.values()):
             if item.service == rollout.service and item.state == "live" and item.id != new.id:
-                back = f"rolled back by {rollout.by or 'nobody'}"
-                reason = back if rollout.cause == "rollback" else item.reason
-                draft.put("release", item.id, replace(item, state="kept", reason=reason))
+                draft.put("release", item.id, _left(item, rollout))
         draft.put("release", new.id, replace(new, state="live", reason=""))
     elif new.state in ("new", "built") and rollout.verdict == "abort":
         build = draft.world.builds.get(new.id)
@@ -286,6 +310,15 @@ def _settle_releases(draft: Draft, rollout: Rollout) -> None:
     elif new.state in ("new", "built"):
         reason = f"never served all requests: {rollout.reason}"
         draft.put("release", new.id, replace(new, reason=reason))
+
+
+def _left(release: Release, rollout: Rollout) -> Release:
+    """The release that was live before; one that healing took back is refused, and says why."""
+    if rollout.cause == "heal":
+        return replace(release, state="refused")
+    back = f"rolled back by {rollout.by or 'nobody'}"
+    reason = back if rollout.cause == "rollback" else release.reason
+    return replace(release, state="kept", reason=reason)
 
 
 def _undo_groups(draft: Draft) -> None:
@@ -309,19 +342,18 @@ def _undo_groups(draft: Draft) -> None:
 
 def _needs_undo(world: World, rollout: Rollout) -> bool:
     service = world.services.get(rollout.service)
-    undone = any(
-        r.service == rollout.service and r.cause == "rollback" and r.group == rollout.group
-        for r in world.rollouts.values()
-    )
     return (
         rollout.cause == "deploy"
         and rollout.phase is Phase.DONE
         and rollout.from_release not in (None, rollout.to_release)
-        and not undone
         and isinstance(service, ServiceState)
         and service.live is not None
         and service.live.release == rollout.to_release
         and world.rollout_of(rollout.service) is None
+        and not any(
+            r.service == rollout.service and r.cause == "rollback" and r.group == rollout.group
+            for r in world.rollouts.values()
+        )
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from volery.decide.by_role import has_roles, replicas_of
 from volery.decide.world import World, number_of
 from volery.model.application import Service
 from volery.model.ports import InstanceSpec
@@ -20,6 +21,11 @@ SecretValues = Callable[[tuple[str, ...]], Mapping[str, str]]
 def env_name(need: str) -> str:
     """The variable that holds a need's address: orders-db -> ORDERS_DB_URL."""
     return need.upper().replace("-", "_") + "_URL"
+
+
+def replicas_env_name(need: str) -> str:
+    """The variable that holds the address of a need's replicas: ORDERS_DB_REPLICAS_URL."""
+    return need.upper().replace("-", "_") + "_REPLICAS_URL"
 
 
 def instance_spec(
@@ -42,6 +48,7 @@ def instance_spec(
         resources=spec.resources,
         stop=spec.stop,
         volume=volume,
+        role=spec.state.role if spec.state else None,
         secrets=frozenset(values.values()),
     )
 
@@ -60,10 +67,7 @@ def _environment(
     assert environment is not None
     found = {key: environment.base_env[key] for key in INHERITED if key in environment.base_env}
     for need in spec.needs:
-        callee = world.services.get(need)
-        scheme = "tcp" if callee and callee.config.protocol == "tcp" else "http"
-        port = edge_port(instance.service, instance.slot, need)
-        found[env_name(need)] = f"{scheme}://127.0.0.1:{port}"
+        found |= _addresses(world, instance, need, edge_port)
     found |= {
         "VOLERY_APP": environment.application.app,
         "VOLERY_ENVIRONMENT": environment.name,
@@ -73,4 +77,33 @@ def _environment(
     }
     if volume:
         found["VOLERY_VOLUME"] = volume
+        found["VOLERY_ORDINAL"] = str(number_of(instance.id))
+    if spec.state and spec.state.role:
+        found |= _role(world, instance, edge_port)
     return found | spec.env
+
+
+def _addresses(world: World, instance: Instance, need: str, edge_port: EdgePort) -> dict[str, str]:
+    """Where a need is; of one with roles where its primary is and where its replicas are."""
+    callee = world.services.get(need)
+    scheme = "tcp" if callee and callee.config.protocol == "tcp" else "http"
+    wanted = {env_name(need): need}
+    if has_roles(world, need):
+        wanted[replicas_env_name(need)] = replicas_of(need)
+    return {
+        variable: f"{scheme}://127.0.0.1:{edge_port(instance.service, instance.slot, name)}"
+        for variable, name in wanted.items()
+    }
+
+
+def _role(world: World, instance: Instance, edge_port: EdgePort) -> dict[str, str]:
+    """As what it starts now, in which term, and where the present primary is."""
+    tenure = world.tenures.get(instance.service)
+    is_primary = tenure is not None and tenure.primary == instance.id and not tenure.changing
+    term = 1 if tenure is None else max(tenure.term, tenure.changing.term if tenure.changing else 0)
+    own = _addresses(world, instance, instance.service, edge_port)
+    return {
+        "VOLERY_ROLE": "primary" if is_primary else "replica",
+        "VOLERY_TERM": str(term),
+        env_name(instance.service): own[env_name(instance.service)],
+    }

@@ -72,6 +72,11 @@ class Generations:
             self._edges[edge] = before.get(edge, self.current)
             self._by_caller.setdefault(edge.caller, []).append(edge)
 
+    def withdrawn(self, instance: str, status: TrafficStatus) -> bool:
+        """Whether every proxy has heard that an instance gets nothing new."""
+        since = self._draining.get(instance)
+        return since is not None and status.acknowledged >= since
+
     def drained(self, instance: str, status: TrafficStatus) -> bool:
         """Whether an instance gets no request any more and none is in flight."""
         since = self._draining.get(instance)

@@ -47,6 +47,12 @@ def act(
         return abort(rollout, service, reason, now)
     if verb == "pause" and phase in PAUSABLE:
         return pause(rollout, now, reason), service
+    if verb == "resume" and paused and rollout.paused_for == "approval":
+        raise VoleryError(
+            f"{rollout.id} waits for approval, which resume does not give",
+            code=Code.CONFLICT,
+            hint=f"volery promote {rollout.service}",
+        )
     if verb == "resume" and paused:
         return resume(rollout, now), service
     if verb == "promote" and (paused or phase in PAUSABLE):

@@ -15,7 +15,7 @@ from volery.decide.situation import GateState
 from volery.decide.staged import due, is_asked_for, is_gated
 from volery.decide.stages import STAGED, has_baseline
 from volery.decide.world import World
-from volery.model.application import CustomMetric, Deploy, Gate
+from volery.model.deploy import CustomMetric, Deploy, Gate
 from volery.model.evidence import Judgement, Line
 from volery.model.ports import (
     Answer,

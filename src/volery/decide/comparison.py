@@ -6,13 +6,14 @@ look, so that the next control plane goes on where this one was, counting nothin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from volery.decide import judge
 from volery.decide.asked import Streak, control_slot
 from volery.decide.evidence import Marks, Tick
-from volery.decide.judge import History, Policy, State
+from volery.decide.judge import History, Policy, Start, State
+from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
 from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
 from volery.decide.stages import STAGED, has_baseline, is_last, stages
@@ -72,6 +73,7 @@ def begin(
     # While copies are all the new release gets, its baseline gets nothing to compare with.
     beside = has_baseline(rollout, service) and not deploy.mirror
     policy = judge.policy_of(service.config.steady_state, deploy, beside)
+    policy = judge.expected(policy, history.start)
     if deploy.mirror:
         policy = replace(policy, slack_ms=COPIES_SLACK_MS)
     frozen = recent if rollout.strategy == "blue-green" else ()
@@ -159,15 +161,50 @@ def looked(
     )
 
 
-def judgement(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Judgement:
-    """What the evidence says of the present step."""
-    return judge.judge(
+def judgement(
+    comparison: Comparison, rollout: Rollout, service: ServiceState, before: Judgement | None = None
+) -> Judgement:
+    """What the evidence says of the present step. With what was said `before`, a moment ago, its
+    lines stay as long as the verdict does: to write them takes longer than to decide."""
+    found = judge.decide(
         comparison.policy,
         comparison.state,
         share(rollout, service),
         next_weight(rollout, service),
         comparison.in_step,
     )
+    if before is not None and before.verdict == found.verdict:
+        return replace(found, lines=before.lines)
+    return replace(found, lines=judge.lines_of(comparison.policy, comparison.state))
+
+
+def start_of(
+    world: World,
+    service: ServiceState,
+    comparison: Callable[[str], Comparison | None],
+    now: float,
+) -> Start | None:
+    """How cold the live release was when it began, as it was measured when it came; None if it is
+    the service's first and came just now, so that this can still be seen. `comparison` knows those
+    of rollouts, by id; `now` in Unix seconds."""
+    live = service.slots.get(service.active)
+    came = sorted(
+        (
+            rollout
+            for rollout in world.rollouts.values()
+            if rollout.service == service.name
+            and rollout.phase is Phase.DONE
+            and live is not None
+            and rollout.to_release == live.release
+        ),
+        key=lambda rollout: rollout.created_at,
+    )
+    for rollout in reversed(came):
+        found = comparison(rollout.id)
+        if found is not None:
+            return found.state.start or UNKNOWN
+    first = bool(came) and came[-1].from_release is None
+    return None if first and now - (came[-1].finished_at or 0.0) <= WAIT_SECONDS else UNKNOWN
 
 
 def is_stable(rollout: Rollout | None, service: ServiceState) -> bool:

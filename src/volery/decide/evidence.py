@@ -11,19 +11,20 @@ between the two.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
-from volery.decide.world import World
+from volery.decide.world import World, number_of
 from volery.model.application import Resources
-from volery.model.evidence import Arm, Counters, ProxySample, Sample
+from volery.model.evidence import Arm, Counters, Latency, ProxySample, Sample
 from volery.model.ports import Observation
 from volery.model.state import Instance, ServiceState, SlotName
 
 FULL_MEMORY, FULL_CPU = 0.90, 0.95
 """At which share of its limit an instance counts as saturated."""
+BEGINNING_SECONDS = 0.02
+"""A proxy began up to so much later than its name says, which is cut to the kernel's ticks."""
 
 
 # --- counters -------------------------------------------------------------------------------------
@@ -35,43 +36,74 @@ def proxy_key(pid: int, started: float) -> str:
 
 
 def began_after(key: str, sample: Sample) -> bool:
-    """Whether a proxy began after a sample was taken, so that all it counted came after it."""
+    """Whether a proxy began after a sample was taken, so that all it counted came after it. When
+    one began is not known exactly, but it serves nobody as soon as that."""
     try:
         started = float(key.rpartition("@")[2])
     except ValueError:
         return False
-    return sample.number > 0 and started > sample.at
+    return sample.number > 0 and started + BEGINNING_SECONDS > sample.at
 
 
 def delta(before: Sample, after: Sample) -> ProxySample:
     """What all proxies together counted between two samples; nothing if the first is of nothing."""
-    total = ProxySample()
+    return ProxySample(*(counted(before, after, kind) for kind in _KINDS))
+
+
+Kind = Callable[[ProxySample], Mapping[str, Counters]]
+_KINDS: tuple[Kind, ...] = tuple(attrgetter(found.name) for found in fields(ProxySample))
+
+
+def counted(before: Sample, after: Sample, kind: Kind) -> dict[str, Counters]:
+    """The same of one kind of counters, such as those of edges."""
+    total: dict[str, Counters] = {}
     if before.number == 0:
         return total
-    for key, now in after.proxies.items():
-        then = before.proxies.get(key)
-        if then is None and began_after(key, before):
-            then = ProxySample()
-        if then is not None:
-            total = _each(_sum, total, _each(_growth, then, now))
+    for key, proxy in after.proxies.items():
+        known = before.proxies.get(key)
+        if known is None and not began_after(key, before):
+            continue
+        then = kind(known) if known else {}
+        for name, now in kind(proxy).items():
+            grown = _growth(then.get(name, _NONE), now)
+            if grown is not None:
+                total[name] = _sum(total[name], grown) if name in total else grown
     return total
 
 
-def for_service(sample: Sample, service: str) -> Sample:
-    """Only what concerns one service: its groups, instances, and the edges that lead to it."""
-    number = re.compile(rf"{re.escape(service)}-[^-]+-\d+")
-    return replace(
-        sample,
-        proxies={
-            key: ProxySample(
-                {k: v for k, v in seen.groups.items() if service_of_group(k) == service},
-                {k: v for k, v in seen.instances.items() if number.fullmatch(k)},
-                {k: v for k, v in seen.edges.items() if service_of_edge(k) == service},
-                {k: v for k, v in seen.rough.items() if service_of_group(k) == service},
-            )
-            for key, seen in sample.proxies.items()
-        },
-    )
+def split(sample: Sample, services: Iterable[str]) -> dict[str, Sample]:
+    """What concerns each of these services: its groups, instances, and the edges that lead to
+    it."""
+    parts = {
+        key: (
+            _owned(seen.groups, service_of_group),
+            _owned(seen.instances, _service_of_instance),
+            _owned(seen.edges, service_of_edge),
+            _owned(seen.rough, service_of_group),
+            _owned(seen.served, _service_of_served),
+        )
+        for key, seen in sample.proxies.items()
+    }
+    return {
+        name: replace(
+            sample,
+            proxies={
+                key: ProxySample(*(kind.get(name, {}) for kind in kinds))
+                for key, kinds in parts.items()
+            },
+        )
+        for name in services
+    }
+
+
+def _owned(
+    counters: Mapping[str, Counters], owner: Callable[[str], str]
+) -> dict[str, dict[str, Counters]]:
+    """Counters by service."""
+    found: dict[str, dict[str, Counters]] = {}
+    for name, seen in counters.items():
+        found.setdefault(owner(name), {})[name] = seen
+    return found
 
 
 def service_of_group(group: str) -> str:
@@ -84,39 +116,41 @@ def service_of_edge(edge: str) -> str:
     return edge.rpartition("~")[2]
 
 
-Change = Callable[[Counters, Counters], Counters]
+def _service_of_instance(instance: str) -> str:
+    """Whose instance it is: `catalog` of `catalog-3f2a91c0-2`."""
+    return instance.rpartition("-")[0].rpartition("-")[0]
+
+
+def _service_of_served(name: str) -> str:
+    """Whose instance it is: `catalog` of `catalog~a~2`."""
+    return service_of_group(service_of_group(name))
+
+
 _NONE = Counters()
 
 
-def _each(change: Change, one: ProxySample, two: ProxySample) -> ProxySample:
-    def merged(a: Mapping[str, Counters], b: Mapping[str, Counters]) -> dict[str, Counters]:
-        found = {key: change(a.get(key, _NONE), b.get(key, _NONE)) for key in sorted({*a, *b})}
-        return {key: counters for key, counters in found.items() if counters != _NONE}
-
-    return ProxySample(
-        merged(one.groups, two.groups),
-        merged(one.instances, two.instances),
-        merged(one.edges, two.edges),
-        merged(one.rough, two.rough),
-    )
-
-
 def _sum(one: Counters, two: Counters) -> Counters:
-    latency = Counter(one.latency)
-    latency.update(two.latency)
-    return Counters(one.requests + two.requests, one.failures + two.failures, dict(latency))
+    latency = dict(one.latency)
+    for index, count in two.latency.items():
+        latency[index] = latency.get(index, 0) + count
+    return Counters(one.requests + two.requests, one.failures + two.failures, latency)
 
 
-def _growth(then: Counters, now: Counters) -> Counters:
-    return Counters(
+def _growth(then: Counters, now: Counters) -> Counters | None:
+    """What came since; None if nothing did."""
+    if now == then:
+        return None
+    before = then.latency
+    grown = Counters(
         max(0, now.requests - then.requests),
         max(0, now.failures - then.failures),
         {
-            index: count - then.latency.get(index, 0)
+            index: count - before.get(index, 0)
             for index, count in now.latency.items()
-            if count > then.latency.get(index, 0)
+            if count > before.get(index, 0)
         },
     )
+    return grown if grown != _NONE else None
 
 
 # --- arms -----------------------------------------------------------------------------------------
@@ -150,12 +184,13 @@ class Marks:
 @dataclass(frozen=True)
 class Tick:
     """What a service did between two looks, group by group and instance by instance. `edges` is
-    what its callers saw."""
+    what its callers saw; `served` how fast each instance answered, counted try by try."""
 
     seconds: float = 0.0
     slots: Mapping[SlotName, Arm] = field(default_factory=dict)
     instances: Mapping[str, Arm] = field(default_factory=dict)
     edges: Mapping[str, Counters] = field(default_factory=dict)
+    served: Mapping[str, Latency] = field(default_factory=dict)
 
 
 def arms(
@@ -165,41 +200,56 @@ def arms(
 
     Args:
         marks: of the last look; None for the first one, from which on is counted.
-        sample: the newest one; the one of the last look again, or an empty one, is no news.
+        sample: the service's part of the newest one (see `split`); the one of the last look again,
+            or an empty one, is no news.
         now: monotonic seconds.
     """
     before = marks or Marks(now)
-    sample = for_service(sample, service.name) if sample.number else before.sample
-    counted = delta(before.sample, sample)
+    sample = sample if sample.number else before.sample
+    came = delta(before.sample, sample)
     seconds = max(0.0, now - before.at)
     found: dict[str, Arm] = {}
     seen: dict[str, InstanceMark] = {}
-    for instance in world.instances_of(service.name):
+    there = world.instances_of(service.name)
+    for instance in there:
         limits = world.spec(service, instance.slot).resources
         observed = world.observed.get(instance.id)
         old = before.instances.get(instance.id, None if marks is None else InstanceMark())
         seen[instance.id] = new = _mark(old, instance, observed, limits)
-        known = instance.id in before.instances
-        arm = _lived(old or new, new, observed, limits, seconds if known else 0.0)
-        traffic = counted.instances.get(instance.id, _NONE)
-        found[instance.id] = replace(arm, requests=traffic.requests, failures=traffic.failures)
-    slots, owed = _slots(world.instances_of(service.name), found, counted, before.owed, service)
-    return Tick(seconds, slots, found, counted.edges), Marks(now, sample, seen, owed)
+        lasted = seconds if instance.id in before.instances else 0.0
+        lived, saturated = _lived(new, observed, limits, lasted)
+        traffic = came.instances.get(instance.id, _NONE)
+        found[instance.id] = Arm(
+            requests=traffic.requests,
+            failures=traffic.failures,
+            instance_seconds=lived,
+            exits=new.ended - (old or new).ended,
+            saturated_seconds=saturated,
+        )
+    slots, owed = _slots(there, found, came, before.owed, service)
+    served = {item.id: came.served.get(served_key(item), _NONE).latency for item in there}
+    return Tick(seconds, slots, found, came.edges, served), Marks(now, sample, seen, owed)
+
+
+def served_key(item: Instance) -> str:
+    """How `ProxySample.served` names an instance: its number is free again when it is gone, so that
+    proxies need not count for ever."""
+    return f"{item.service}~{item.slot}~{number_of(item.id)}"
 
 
 def _slots(
     instances: Iterable[Instance],
     found: Mapping[str, Arm],
-    counted: ProxySample,
+    came: ProxySample,
     owed: Mapping[SlotName, int],
     service: ServiceState,
 ) -> tuple[dict[SlotName, Arm], dict[SlotName, int]]:
     slots: dict[SlotName, Arm] = {}
     still: dict[SlotName, int] = {}
     everyone = list(instances)
-    latencies = _latencies(counted)
+    latencies = _latencies(came)
     for slot in service.slots:
-        traffic = counted.groups.get(f"{service.name}~{slot}", _NONE)
+        traffic = came.groups.get(f"{service.name}~{slot}", _NONE)
         failures = traffic.failures + owed.get(slot, 0)
         now = min(failures, traffic.requests)
         if failures > now:
@@ -216,14 +266,14 @@ def _slots(
     return slots, still
 
 
-def _latencies(counted: ProxySample) -> Mapping[str, Counters]:
+def _latencies(came: ProxySample) -> Mapping[str, Counters]:
     """Where a group got nothing but copies, rough latencies of all groups: like is compared with
     like."""
     only_copies = any(
-        found.latency and not counted.groups.get(group, _NONE).latency
-        for group, found in counted.rough.items()
+        found.latency and not came.groups.get(group, _NONE).latency
+        for group, found in came.rough.items()
     )
-    return counted.rough if only_copies else counted.groups
+    return came.rough if only_copies else came.groups
 
 
 def _mark(
@@ -234,7 +284,7 @@ def _mark(
         return old
     ended = old.ended if _asked_to_end(instance, seen) else max(old.ended, _ended(seen))
     if seen.measured_at is None or seen.measured_at == old.measured_at:
-        return replace(old, ended=ended)
+        return old if ended == old.ended else replace(old, ended=ended)
     return InstanceMark(ended, seen.cpu_seconds, seen.measured_at, _full_cpu(old, seen, limits))
 
 
@@ -257,19 +307,14 @@ def _full_cpu(old: InstanceMark, seen: Observation, limits: Resources) -> bool:
 
 
 def _lived(
-    old: InstanceMark,
-    new: InstanceMark,
-    seen: Observation | None,
-    limits: Resources,
-    seconds: float,
-) -> Arm:
-    exits = new.ended - old.ended
+    new: InstanceMark, seen: Observation | None, limits: Resources, seconds: float
+) -> tuple[float, float]:
+    """How long its process ran, and how much of that it spent at a limit."""
     if seen is None or seen.pid is None:
-        return Arm(exits=exits)
+        return 0.0, 0.0
     full_memory = (
         limits.memory is not None
         and seen.memory is not None
         and seen.memory >= FULL_MEMORY * limits.memory
     )
-    saturated = seconds if full_memory or new.full_cpu else 0.0
-    return Arm(instance_seconds=seconds, exits=exits, saturated_seconds=saturated)
+    return seconds, seconds if full_memory or new.full_cpu else 0.0

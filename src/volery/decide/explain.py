@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from volery.decide import judge
 from volery.decide.comparison import Comparison
 from volery.decide.judge import Policy
-from volery.model.application import Deploy, SteadyState
+from volery.model.application import SteadyState
+from volery.model.deploy import Deploy
 from volery.model.evidence import Judgement
 from volery.model.state import Look
 
@@ -79,7 +80,9 @@ def policy_lines(policy: Policy) -> list[str]:
     lines += [f"promise: {name} < {ms:g} ms" for name, ms in policy.latency_limits.items()]
     if policy.warm_up_seconds:
         lines.append(
-            f"a cold release may be worse at first; that halves every {policy.warm_up_seconds:g} s"
+            f"a cold release may fail {100 * policy.cold_errors:.2g} % more at first and be"
+            f" {2**policy.cold_octaves:.2g} times slower; that halves every"
+            f" {policy.warm_up_seconds:g} s"
         )
     return lines
 

@@ -6,6 +6,7 @@ there is nothing to tell by, and that is what is said.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from volery.decide import judge
@@ -15,6 +16,12 @@ from volery.model.units import format_duration
 
 EXCESSES = (0.02, 0.1, 0.9)
 """How many more requests a bad release fails, for which the cost is told."""
+
+OTHERWISE = {
+    "pause": "pause",
+    "promote": "go on without enough evidence",
+    "rollback": "be taken back",
+}
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,14 @@ class Harm:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A canary at today's traffic; `rate` is requests a second, None if none were seen."""
+    """A canary at today's traffic; `rate` is requests a second, None if none were seen. `limit` is
+    how many seconds a step may wait for evidence, `otherwise` what is done without enough."""
 
     rate: float | None
     steps: tuple[StepForecast, ...]
     harms: tuple[Harm, ...]
+    limit: float = math.inf
+    otherwise: str = "pause"
 
     def lines(self) -> list[str]:
         """For people."""
@@ -51,10 +61,23 @@ class Forecast:
                 " at most `at_most`; see `deploy.synthetic`"
             ]
         shares = ", ".join(f"{100 * one.weight:g} % {_about(one.seconds)}" for one in self.steps)
-        return [f"at {self.rate:.3g} requests/s a good release needs: {shares}"] + [
+        return [
+            f"at {self.rate:.3g} requests/s a good release needs: {shares}",
+            *self._too_slow(),
+        ] + [
             f"one that fails {100 * one.excess:g} % more is taken back {_about(one.seconds)},"
             f" after {_number(one.requests)} failed requests"
             for one in self.harms
+        ]
+
+    def _too_slow(self) -> list[str]:
+        slow = [one for one in self.steps if one.seconds is not None and one.seconds > self.limit]
+        if not slow:
+            return []
+        return [
+            f"a step waits at most {format_duration(self.limit)} (`at_most`), so at"
+            f" {100 * slow[0].weight:g} % it may {OTHERWISE[self.otherwise]} without more"
+            " traffic: larger `steps`, a longer `at_most` or `deploy.synthetic` help"
         ]
 
 
@@ -70,7 +93,8 @@ def forecast(service: Service, history: History) -> Forecast:
         for share, after in zip(shares, following, strict=True)
     )
     harms = tuple(_harm(settled, history, rate, shares[0], e) for e in EXCESSES if shares)
-    return Forecast(rate, steps, harms)
+    deploy = service.deploy
+    return Forecast(rate, steps, harms, deploy.at_most, deploy.on_inconclusive)
 
 
 def _harm(

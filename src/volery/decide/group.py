@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from volery.decide import backoff, places
+from volery.decide.members import place
 from volery.decide.world import World, number_of
+from volery.model.guard import Cause
 from volery.model.state import SLOTS, Instance, ServiceState, SlotName
 
-Verb = Literal["start", "prove", "condemn", "drain", "stop", "forget"]
-BACKOFF_CAP_SECONDS = 10.0
+Verb = Literal["start", "prove", "drain", "stop", "forget"]
+BACKOFF_FIRST_SECONDS, BACKOFF_CAP_SECONDS = 0.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class Operation:
     verb: Verb
     instance: Instance
     because: str
+    cause: Cause = "heal"
+    """Whoever wants it: the guard asks."""
+    harms: bool = False
+    """Users get worse answers as long as this instance stays in rotation."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,12 @@ class Conditions:
     age: Callable[[Instance], float]
     may_start: bool = True
     in_rollout: bool = False
+    wanted_by: Cause = "scale"
+    """Who wants the slots as they are now."""
     closing: SlotName | None = None
     """The group of a release that is being taken back: nothing of it is started any more."""
+    routed: Callable[[Instance], bool] = lambda _: True
+    """Whether a proxy may still send an instance something new."""
 
 
 def reconcile(
@@ -51,6 +62,8 @@ def reconcile(
     """What to do now for both groups of a service, and the service with its start back-off."""
     operations: list[Operation] = []
     for slot in SLOTS:
+        if service.slots.get(slot) is None and not world.instances_of(service.name, slot):
+            continue  # most services have one group, and most of the time
         operations += _ending(world, service, slot, given)
         claimed = [item.instance for item in operations if item.verb == "start"]
         service, running = _running(world, service, slot, given, claimed)
@@ -67,13 +80,16 @@ def _ending(
         seen = world.observed.get(item.id)
         gone = seen is None or seen.state == "exited"
         if item.intent == "stop" and gone:
-            found.append(Operation("forget", item, "nothing of it runs any more"))
+            because = "nothing of it runs any more"
+            found.append(Operation("forget", item, because, given.wanted_by))
         if item.intent != "drain":
             continue
         limit = _stop_drain(world, item, service)
         if gone or given.drained(item):
             because = "it is gone" if gone else "nothing is in flight"
             found.append(_to("stop", item, because, given))
+        elif item.hung and not given.routed(item):
+            found.append(_to("stop", item, "what is in flight it will never answer", given))
         elif given.age(item) >= limit:
             found.append(
                 _to("stop", item, f"still busy after the drain limit of {limit:g}s", given)
@@ -96,19 +112,26 @@ def _running(
     wanted = service.slots.get(slot)
     service, operations, healthy, condemned = _judge(world, service, slot, given)
     count = wanted.count if wanted else 0
-    belongs = [item for item in healthy if wanted and item.release == wanted.release]
-    strangers = [item for item in healthy if item not in belongs]
+    release = wanted.release if wanted else None
+    belongs = [item for item in healthy if item.release == release]
+    strangers = [item for item in healthy if item.release != release]
     operations += [_to("drain", item, "its group is not wanted", given) for item in strangers]
-    operations += _excess(world, belongs, count, given)
-    if world.spec(service, slot).state is None:
+    stateful = world.spec(service, slot).state is not None
+    excess = _given_up if stateful else _excess
+    operations += excess(world, service, belongs, count, given)
+    if not stateful:
         operations += _replaced(world, belongs, condemned, count, given)
     elif not any(item.intent != "run" for item in world.instances_of(service.name)):
         # Its successor needs its volume: remove before add, one at a time.
-        operations += [_to("drain", item, item.condemned, given) for item in condemned[:1]]
+        operations += [_healed(item, given) for item in condemned[:1]]
     may_start = given.may_start and slot != given.closing
     if wanted and may_start and not _backing_off(service, given.now):
-        missing = wanted.count - len(belongs)
-        operations += _missing(world, service, slot, missing, claimed, given)
+        if stateful:
+            operations += _next_place(world, service, slot, belongs, claimed, given)
+        else:
+            missing = wanted.count - len(belongs)
+            if missing > 0:
+                operations += _missing(world, service, slot, missing, claimed, given)
     return service, operations
 
 
@@ -125,19 +148,15 @@ def _judge(
         seen = world.observed.get(item.id)
         if seen and seen.state == "exited":
             because = f"it ended: {seen.exit or seen.detail}"
-            operations.append(_to("stop", item, because, given))
+            operations.append(_to("stop", item, because, given, "heal"))
             if not item.proven and slot != given.closing:
                 trouble = f"{item.id} ended while starting: {seen.exit or seen.detail}"
-                service = _back_off(service, trouble, given.now)
-        elif seen and not seen.alive and not item.condemned:
-            marked = replace(item, condemned=seen.detail or "liveness probe failed")
-            operations.append(Operation("condemn", marked, marked.condemned))
-            condemned.append(marked)
+                service = _back_off(service, item.release, trouble, given.now)
         elif item.condemned:
             condemned.append(item)
         else:
             healthy.append(item)
-            if seen and seen.state == "ready" and not item.proven:
+            if world.ready(item) and not item.proven:
                 operations.append(Operation("prove", replace(item, proven=True), "it is ready"))
                 service = started_anew(service)
     return service, operations, healthy, condemned
@@ -148,10 +167,10 @@ def started_anew(service: ServiceState) -> ServiceState:
     return replace(service, start_failures=0, start_not_before=0.0, start_trouble="")
 
 
-def _back_off(service: ServiceState, trouble: str, now: float) -> ServiceState:
-    """First replacement at once, then 0.1 s doubling to the cap (orchestration.md, opinion 3)."""
+def _back_off(service: ServiceState, release: str, trouble: str, now: float) -> ServiceState:
+    """First replacement at once, then 0.1 s doubling to the cap, in steps of this release's own."""
     failures = service.start_failures + 1
-    wait = 0.0 if failures == 1 else min(BACKOFF_CAP_SECONDS, 0.1 * 2 ** min(failures - 2, 20))
+    wait = backoff.wait(release, failures, BACKOFF_FIRST_SECONDS, BACKOFF_CAP_SECONDS)
     return replace(
         service, start_failures=failures, start_not_before=now + wait, start_trouble=trouble
     )
@@ -163,13 +182,33 @@ def _backing_off(service: ServiceState, now: float) -> bool:
 
 
 def _excess(
-    world: World, belongs: Sequence[Instance], count: int, given: Conditions
+    world: World,
+    service: ServiceState,
+    belongs: Sequence[Instance],
+    count: int,
+    given: Conditions,
 ) -> list[Operation]:
     """Too many: the ones that serve least go first, then the youngest."""
+    if len(belongs) <= count:
+        return []
     surplus = sorted(belongs, key=lambda item: (world.ready(item), -number_of(item.id)))
     return [
         _to("drain", item, f"{count} wanted, {len(belongs)} there", given)
-        for item in surplus[: max(0, len(belongs) - count)]
+        for item in surplus[: len(belongs) - count]
+    ]
+
+
+def _given_up(
+    world: World,
+    service: ServiceState,
+    belongs: Sequence[Instance],
+    count: int,
+    given: Conditions,
+) -> list[Operation]:
+    """Of a stateful service one at a time."""
+    return [
+        _to("drain", item, f"{count} wanted, {len(belongs)} there", given)
+        for item in places.excess(world, service, belongs, count)
     ]
 
 
@@ -181,12 +220,10 @@ def _replaced(
     given: Conditions,
 ) -> list[Operation]:
     """A condemned instance leaves when it serves nobody anyway or enough others are ready."""
+    if not condemned:
+        return []
     enough = sum(world.ready(item) for item in belongs) >= count
-    return [
-        _to("drain", item, item.condemned, given)
-        for item in condemned
-        if enough or not world.ready(item)
-    ]
+    return [_healed(item, given) for item in condemned if enough or not world.ready(item)]
 
 
 def _missing(
@@ -199,32 +236,57 @@ def _missing(
 ) -> list[Operation]:
     wanted = service.slots[slot]
     assert wanted is not None
-    stateful = world.spec(service, slot).state is not None
-    # A stateful instance owns its volume: no successor before the predecessor is gone.
     known = [*world.instances_of(service.name), *claimed]
-    taken = {number_of(item.id) for item in known if stateful or item.release == wanted.release}
+    taken = {number_of(item.id) for item in known if item.release == wanted.release}
     free = (number for number in range(1, 2**31) if number not in taken)
-    if stateful:
-        missing = min(missing, service.scale - len(taken))
     prefix = wanted.release.replace("@", "-")
-    because = "its group lacks it"
-    return [
-        Operation(
-            "start",
-            Instance(
-                id=f"{prefix}-{next(free)}",
-                service=service.name,
-                slot=slot,
-                release=wanted.release,
-                intent="run",
-                since=given.now,
-                created_at=given.now,
-                because=because,
-            ),
-            because,
-        )
-        for _ in range(missing)
-    ]
+    cause = _cause_of_start(world, service, slot, given)
+    return [_start(service, slot, f"{prefix}-{next(free)}", cause, given) for _ in range(missing)]
+
+
+def _next_place(
+    world: World,
+    service: ServiceState,
+    slot: SlotName,
+    belongs: Sequence[Instance],
+    claimed: Sequence[Instance],
+    given: Conditions,
+) -> list[Operation]:
+    """The next instance of a stateful service: always the same names, one at a time."""
+    numbers = places.missing(world, service, slot, belongs, claimed, given.age, given.now)
+    if not numbers:
+        return []
+    cause = _cause_of_start(world, service, slot, given)
+    return [_start(service, slot, place(service.name, number), cause, given) for number in numbers]
+
+
+def _start(
+    service: ServiceState, slot: SlotName, identity: str, cause: Cause, given: Conditions
+) -> Operation:
+    wanted, because = service.slots[slot], "its group lacks it"
+    assert wanted is not None
+    item = Instance(
+        id=identity,
+        service=service.name,
+        slot=slot,
+        release=wanted.release,
+        intent="run",
+        since=given.now,
+        created_at=given.now,
+        because=because,
+    )
+    return Operation("start", item, because, cause)
+
+
+def _cause_of_start(
+    world: World, service: ServiceState, slot: SlotName, given: Conditions
+) -> Cause:
+    """A start that no rollout asked for heals, unless the group was never as large as it should."""
+    if given.wanted_by != "scale":
+        return given.wanted_by
+    wanted = service.slots[slot]
+    there = world.instances_of(service.name, slot)
+    return "heal" if service.start_failures or (wanted and len(there) >= wanted.count) else "scale"
 
 
 def _without_empty_slots(
@@ -235,14 +297,23 @@ def _without_empty_slots(
         return service
     slots = dict(service.slots)
     for slot, group in service.slots.items():
-        left = world.instances_of(service.name, slot)
-        if group and group.count == 0 and not left and (slot != service.active or service.removing):
+        serves = slot == service.active and not service.removing
+        if group and group.count == 0 and not serves and not world.instances_of(service.name, slot):
             slots[slot] = None
     return service if slots == service.slots else replace(service, slots=slots)
 
 
+def _healed(item: Instance, given: Conditions) -> Operation:
+    """A condemned instance goes; one that is withheld harms whoever is sent to it."""
+    return replace(_to("drain", item, item.condemned, given, "heal"), harms=item.withheld)
+
+
 def _to(
-    intent: Literal["drain", "stop"], item: Instance, because: str, given: Conditions
+    intent: Literal["drain", "stop"],
+    item: Instance,
+    because: str,
+    given: Conditions,
+    cause: Cause | None = None,
 ) -> Operation:
     changed = replace(item, intent=intent, since=given.now, because=because)
-    return Operation(intent, changed, because)
+    return Operation(intent, changed, because, cause or given.wanted_by)

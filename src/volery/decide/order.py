@@ -49,6 +49,19 @@ def callers(name: str, services: Mapping[str, Service]) -> list[str]:
     return sorted(other for other, service in services.items() if name in service.needs)
 
 
+def called(name: str, services: Mapping[str, Service]) -> set[str]:
+    """The services that this one calls, in any way, through any chain of needs; itself among them
+    if it is in a circle."""
+    found: set[str] = set()
+    unvisited = [name]
+    while unvisited:
+        current = services.get(unvisited.pop())
+        fresh = set(current.needs) - found if current else set()
+        found |= fresh
+        unvisited += fresh
+    return found
+
+
 def waits_for(name: str, services: Mapping[str, Service], among: Collection[str]) -> list[str]:
     """Which of `among` must be done before `name` starts, reached through any chain of needs."""
     found: set[str] = set()

@@ -9,6 +9,7 @@ ready without requests, *shifting* while weights change, *analysing* while evide
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from volery.model.state import Phase, Rollout
 
@@ -41,6 +42,7 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 }
 """Which phase may follow which."""
 
+Waits = Literal["person", "gate", "approval", "evidence"]
 UNBEGUN = (Phase.BUILDING, Phase.TESTING)
 _TIMED = {Phase.STARTING: "start", Phase.SHIFTING: "shift", Phase.ANALYSING: "shift"}
 
@@ -57,15 +59,17 @@ def enter(rollout: Rollout, phase: Phase, now: float) -> Rollout:
     return replace(
         rollout,
         phase=phase,
+        paused_for="",
         since=now,
         finished_at=now if ended else None,
         seconds=seconds,
     )
 
 
-def pause(rollout: Rollout, now: float, reason: str) -> Rollout:
+def pause(rollout: Rollout, now: float, reason: str, waits: Waits = "person") -> Rollout:
     """Hold where it is until `resume` or `promote`; bad evidence still takes it back."""
-    return replace(enter(rollout, Phase.PAUSED, now), resume_to=rollout.phase, reason=reason)
+    held = enter(rollout, Phase.PAUSED, now)
+    return replace(held, resume_to=rollout.phase, reason=reason, paused_for=waits)
 
 
 def resume(rollout: Rollout, now: float) -> Rollout:

@@ -5,7 +5,7 @@ The same plan is printed by `volery plan`, carried out by `submit`, and compared
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,10 +14,10 @@ from volery.decide.judge import History, empty
 from volery.decide.order import start_order
 from volery.decide.stages import STAGED
 from volery.decide.world import World
-from volery.model.application import Application, Service
+from volery.model.application import RUN_FIELDS, Application, Service
 from volery.model.state import Release
 
-Verb = Literal["start", "replace", "scale", "configure", "remove", "keep"]
+Verb = Literal["start", "replace", "scale", "configure", "remove", "keep", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Step:
     blast_radius: str = ""
     forecast: Forecast | None = None
     refused: str = ""
-    """The release that is wanted and was refused before, so that what serves is kept."""
+    """The release that is wanted and was refused before, so that the last good one serves."""
 
     def __str__(self) -> str:
         arrow = f"{self.replaces} -> " if self.replaces else ""
@@ -56,8 +56,9 @@ def make_plan(
 
     `releases` maps each service to the release its present source and configuration make. With
     `only`, other services are left as they are and none is removed (that is `deploy`). A release
-    that was refused before is left alone unless `force`. `histories` is what is known of the
-    services' traffic: canaries are forecast by it.
+    that was refused before is left alone unless `force`: the last good one serves on, or is started
+    in its place; an environment that is down and has none is refused.
+    `histories` is what is known of the services' traffic: canaries are forecast by it.
     """
     steps: list[Step] = [
         _step(world, wave, name, application, releases[name], only, force)
@@ -93,20 +94,23 @@ def _step(
     running = world.newest_rollout_of(name)
     if running is not None and running.to_release == release:
         return Step(wave, "keep", name, f"{running.id} is on its way", release)
+    before = world.releases.get(release)
+    refused = before if before and before.state == "refused" and not force else None
     if state is None or live is None or live.count == 0:
-        return Step(wave, "start", name, "it does not run yet", release)
+        return _start(world, wave, made, refused)
     resized = only is None and state.scale != service.scale.min
     sizes = f"{state.scale} -> {service.scale.min} instances"
-    before = world.releases.get(release)
-    if live.release != release and before and before.state == "refused" and not force:
-        because = f"{release} was refused: {before.reason}"
+    if live.release != release and refused:
+        because = f"{release} was refused: {refused.reason}"
         return Step(wave, "keep", name, because, live.release, refused=release)
     if live.release != release:
         because = _difference(world.releases.get(live.release), made)
         because += f"; {sizes}" if resized else ""
         radius = _blast_radius(application, name, service)
         return Step(wave, "replace", name, because, release, live.release, strategy, radius)
-    policy = "its deploy policy changed" if state.config != service else ""
+    changed = _changed(state.config, service)
+    settings = [name for name in changed if name != "scale" or not resized]
+    policy = _said(settings) if settings else ""
     if resized:
         because = f"{sizes}; {policy}" if policy else sizes
         return Step(wave, "scale", name, because, release)
@@ -115,17 +119,46 @@ def _step(
     return Step(wave, "keep", name, "nothing changed", release)
 
 
+def _start(world: World, wave: int, made: Release, refused: Release | None) -> Step:
+    """A service that does not run. Where one that was refused has nothing before it, only another
+    `up` while the environment is up tries again: that is how a first start is mended."""
+    name, because = made.service, "it does not run yet"
+    if refused is None:
+        return Step(wave, "start", name, because, made.id)
+    was_refused = f"{made.id} was refused: {refused.reason}"
+    good = next(
+        (r for r in world.releases.values() if r.service == name and r.state == "live"), None
+    )
+    if good is not None:
+        running = world.newest_rollout_of(name)
+        begun = running is not None and running.to_release == good.id
+        verb: Verb = "keep" if begun else "start"
+        return Step(wave, verb, name, was_refused, good.id, refused=made.id)
+    if world.environment is None or world.environment.running:
+        return Step(wave, "start", name, because, made.id)
+    because = f"{was_refused}; no earlier release has served"
+    return Step(wave, "refuse", name, because, refused=made.id)
+
+
 def _difference(before: Release | None, after: Release) -> str:
     if before is None:
         return "its source or configuration changed"
+    # `source` is where the folder is; what is in it made the artifact.
+    fields = [name for name in _changed(before.spec, after.spec) if name != "source"]
     if before.artifact != after.artifact:
-        return "its source changed"
-    fields = [
-        key
-        for key in type(before.spec).model_fields
-        if getattr(before.spec, key) != getattr(after.spec, key)
-    ]
-    return f"its {', '.join(fields) or 'secrets'} changed"
+        return _said(fields if "build" in fields else ["source", *fields])
+    # The versions of secrets are part of a release's name alone.
+    return _said(fields if RUN_FIELDS.intersection(fields) else ["secrets", *fields])
+
+
+def _changed(before: Service, after: Service) -> list[str]:
+    names = type(before).model_fields
+    return [name for name in names if getattr(before, name) != getattr(after, name)]
+
+
+def _said(fields: Sequence[str]) -> str:
+    *most, last = fields
+    return f"its {' and '.join([', '.join(most), last] if most else [last])} changed"
 
 
 def _blast_radius(application: Application, name: str, service: Service) -> str:

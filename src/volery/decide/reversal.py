@@ -56,7 +56,7 @@ def _wanted(world: World, service: ServiceState, running: Rollout, to: str | Non
         )
     if to is not None:
         return earlier(world, service, to).id
-    if running.cause == "rollback":
+    if running.cause in ("rollback", "heal"):
         return running.to_release
     if running.cause == "restart":
         return earlier(world, service, None).id

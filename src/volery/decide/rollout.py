@@ -18,7 +18,7 @@ from volery.decide import staged, strategy
 from volery.decide.group import started_anew
 from volery.decide.phases import TRANSITIONS, enter, has_begun, pause, resume
 from volery.decide.situation import Situation
-from volery.decide.stages import STAGED, without_baseline
+from volery.decide.stages import by_stages, without_baseline
 from volery.decide.strategy import Group, Moved, View
 from volery.model.evidence import Verdict
 from volery.model.state import Phase, Rollout, ServiceState, Slot, Track, other
@@ -73,7 +73,8 @@ def _prepare(
     build, moment = now.build, now.view.now
     if build:
         spent = {"build": round(build.build_seconds, 3), "test": round(build.test_seconds, 3)}
-        rollout = replace(rollout, seconds=rollout.seconds | spent)
+        if any(rollout.seconds.get(key) != seconds for key, seconds in spent.items()):
+            rollout = replace(rollout, seconds=rollout.seconds | spent)
     if build and build.phase == "failed":
         return abort(rollout, service, build.reason, moment, tail=build.tail, verdict="abort")
     if now.turn == "abort":
@@ -92,10 +93,10 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
     if now.turn == "wait":
         return replace(rollout, reason=now.turn_reason), service
     gate = staged.first_gate(rollout, now)
-    if gate.state == "abort":
-        return abort(rollout, service, gate.text, moment, verdict="abort")
+    if gate.state == "abort":  # it says when, not what: nobody has seen the release yet
+        return abort(rollout, service, gate.text, moment)
     if gate.state == "hold":
-        return pause(rollout, moment, gate.text), service
+        return pause(rollout, moment, gate.text, "gate"), service
     if gate.state == "wait":
         return replace(rollout, reason=gate.text), service
     moved = strategy.begin(rollout, service, now.view)
@@ -114,6 +115,8 @@ def placed(rollout: Rollout, service: ServiceState) -> Rollout:
     live = service.live
     origin = live.release if live and live.count else None
     slot = other(service.active) if live else service.active
+    if (rollout.slot, rollout.from_release) == (slot, origin):
+        return rollout
     return replace(rollout, slot=slot, from_release=origin)
 
 
@@ -128,7 +131,7 @@ def _forward(
         return rollout, service
     if rollout.phase is Phase.PROMOTING:
         return _promote(rollout, service, view)
-    if rollout.strategy in STAGED and not strategy.is_alone(rollout):
+    if by_stages(rollout):
         return staged.forward(rollout, service, now)
     rollout = staged.noted(rollout, now.judged)
     moved = strategy.advance(rollout, service, view)
@@ -140,7 +143,9 @@ def _forward(
 
 def _progress(rollout: Rollout, moved: Moved, view: View) -> Rollout:
     """Note how far it is; once requests go to the new group it is *shifting*."""
-    rollout = replace(rollout, weight=moved.weight, step=moved.step, verdict="continue")
+    told = (moved.weight, moved.step, "continue")
+    if (rollout.weight, rollout.step, rollout.verdict) != told:
+        rollout = replace(rollout, weight=moved.weight, step=moved.step, verdict="continue")
     if rollout.phase is Phase.STARTING and moved.shifting:
         rollout = enter(rollout, Phase.SHIFTING, view.now)
     return rollout

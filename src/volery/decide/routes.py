@@ -1,22 +1,25 @@
 """Documents and observations -> the whole wish for the data plane.
 
 An endpoint is there while its instance is ready; one that is being taken out of rotation stays as
-*draining* until its in-flight requests are over. A group without a ready instance gets no request
+*draining* until its in-flight requests are over; so does one that is suspect or withheld by a heal,
+while the others of its group can do without it. A group without a ready instance gets no request
 while the other group has one, whatever its weight says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from volery.decide.by_role import by_role, has_roles, replicas_of
 from volery.decide.world import World
-from volery.model.application import Need
+from volery.model.needs import Need
 from volery.model.ports import (
     Edge,
     Endpoint,
     GatewayRoute,
     GatewayTraffic,
     GroupTraffic,
+    Observation,
     ServiceTraffic,
     Split,
     TrafficConfig,
@@ -28,11 +31,53 @@ SYNTHETIC_CALLER = "synthetic.volery"
 EdgePort = Callable[[str, SlotName, str], int]
 
 
+class Router:
+    """What the data plane should do, worked out anew only when something that it follows from is
+    another: most looks find nothing new in it. The same wish is the same object."""
+
+    def __init__(self, edge_port: EdgePort) -> None:
+        self._edge_port = edge_port
+        self._given: tuple[object, ...] = ()
+        self._config = TrafficConfig()
+
+    def config(self, world: World) -> TrafficConfig:
+        """What the data plane should do now."""
+        given = _given(world)
+        if given != self._given:
+            self._given, found = given, traffic_config(world, self._edge_port)
+            if found != self._config:
+                self._config = found
+        return self._config
+
+
+def _given(world: World) -> tuple[object, ...]:
+    """All of a world that `traffic_config` looks at."""
+    return (
+        world.environment,
+        world.services,
+        world.instances,
+        world.releases,
+        world.tenures,
+        {key: _looked_at(seen) for key, seen in world.observed.items()},
+    )
+
+
+def _looked_at(seen: Observation) -> tuple[object, ...]:
+    """All of an observation that `traffic_config` looks at: not how much memory one uses, or how
+    far its data is."""
+    unsure = seen.unsure_since is not None
+    return seen.state, seen.address, seen.suspect, seen.role, unsure, seen.volume
+
+
 def traffic_config(world: World, edge_port: EdgePort) -> TrafficConfig:
     """What the data plane should do now."""
     return TrafficConfig(
         gateway=_gateway(world),
-        services={name: _service(world, world.services[name]) for name in sorted(world.services)},
+        services={
+            name: traffic
+            for service in sorted(world.services)
+            for name, traffic in _services(world, world.services[service]).items()
+        },
         edges=tuple(
             edge
             for name in sorted(world.services)
@@ -52,6 +97,13 @@ def _gateway(world: World) -> GatewayTraffic | None:
         if route.service in world.services
     )
     return GatewayTraffic(gateway.host, gateway.port, routes)
+
+
+def _services(world: World, service: ServiceState) -> dict[str, ServiceTraffic]:
+    whole = _service(world, service)
+    if has_roles(world, service.name):
+        return by_role(world, service, whole)
+    return {service.name: whole}
 
 
 def _service(world: World, service: ServiceState) -> ServiceTraffic:
@@ -90,19 +142,32 @@ def _split(service: ServiceState, canary: SlotName) -> Split:
 
 def _group(world: World, service: ServiceState, slot: SlotName) -> GroupTraffic:
     group = service.slots.get(slot)
-    found = (_endpoint(world, item) for item in world.instances_of(service.name, slot))
+    there = world.instances_of(service.name, slot)
+    resting = rested(world, there)
+    found = (_endpoint(world, item, resting) for item in there)
     endpoints = tuple(sorted(endpoint for endpoint in found if endpoint))
     return GroupTraffic(group.weight if group else 0, endpoints)
 
 
-def _endpoint(world: World, instance: Instance) -> Endpoint | None:
+def rested(world: World, group: Sequence[Instance]) -> frozenset[str]:
+    """The instances that are ready and get no new request all the same: suspects, and those that a
+    heal withholds. No more than half of a group: what most of them do is a matter of the load or of
+    the machine, and fewer would only make it worse."""
+    ready = [item for item in group if item.intent == "run" and world.ready(item)]
+    doubtful = [item.id for item in ready if item.withheld or world.observed[item.id].suspect]
+    return frozenset(doubtful if 2 * len(doubtful) <= len(ready) else ())
+
+
+def _endpoint(world: World, instance: Instance, resting: frozenset[str]) -> Endpoint | None:
     seen = world.observed.get(instance.id)
     if seen is None or seen.address is None or instance.intent == "stop":
         return None
     if instance.intent == "drain":
         serving = seen.state in ("ready", "unready")
         return Endpoint(instance.id, seen.address, draining=True) if serving else None
-    return Endpoint(instance.id, seen.address) if seen.state == "ready" else None
+    if seen.state != "ready":
+        return None
+    return Endpoint(instance.id, seen.address, draining=instance.id in resting)
 
 
 def _without_dead_weight(
@@ -131,9 +196,19 @@ def _edges(world: World, service: ServiceState, edge_port: EdgePort) -> list[Edg
         Edge(service.name, slot, need, edge_port(service.name, slot, need), policy)
         for slot in SLOTS
         if service.slots.get(slot) is not None
-        for need, policy in sorted(world.spec(service, slot).needs.items())
-        if need in world.services
+        for need, policy in _needs(world, service, slot)
     ]
+
+
+def _needs(world: World, service: ServiceState, slot: SlotName) -> Iterator[tuple[str, Need]]:
+    """What a group calls; its own primary, too, where it has one."""
+    if has_roles(world, service.name):
+        yield service.name, Need()
+    for need, policy in sorted(world.spec(service, slot).needs.items()):
+        if need in world.services:
+            yield need, policy
+            if has_roles(world, need):
+                yield replicas_of(need), policy
 
 
 def _synthetic(service: ServiceState, edge_port: EdgePort) -> list[Edge]:

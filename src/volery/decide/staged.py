@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from volery.decide.phases import enter, pause
+from volery.decide.phases import Waits, enter, pause
 from volery.decide.situation import GateState, Situation
 from volery.decide.stages import (
+    by_stages,
     grown,
     has_baseline,
     is_last,
@@ -37,12 +38,13 @@ def forward(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
 
 def due(rollout: Rollout) -> str:
     """The point whose gates have to be open for the next move: "before_start",
-    "before_step:2", "after"; "" if the next move needs none."""
+    "before_step:2", "after"; "" if the next move needs none. Only a release that takes over from
+    an older one in stages has something to stand before but its start."""
     phase = rollout.resume_to if rollout.phase is Phase.PAUSED else rollout.phase
     match phase:
         case Phase.BUILDING | Phase.TESTING:
             return "before_start"
-        case Phase.STARTING:
+        case Phase.STARTING if by_stages(rollout):
             return "before_step:1"
         case Phase.SHIFTING | Phase.ANALYSING if rollout.passed >= rollout.step > 0:
             return "after" if is_last(rollout) else f"before_step:{rollout.step + 1}"
@@ -83,7 +85,7 @@ def promoted(rollout: Rollout, *, full: bool) -> Rollout:
     return replace(
         certain,
         approved=rollout.approved or last,
-        waived=tuple(dict.fromkeys((*rollout.waived, *waived))),
+        waived=tuple(dict.fromkeys(filter(None, (*rollout.waived, *waived)))),
     )
 
 
@@ -164,7 +166,7 @@ def _weigh(rollout: Rollout, service: ServiceState, now: Situation) -> Rollout:
     rollout = replace(rollout, verdict="inconclusive", reason=reason)
     if service.config.deploy.on_inconclusive == "promote":
         return replace(rollout, passed=rollout.step)
-    return pause(rollout, now.view.now, reason)
+    return pause(rollout, now.view.now, reason, "evidence")
 
 
 def _onward(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
@@ -183,7 +185,8 @@ def _take(rollout: Rollout, service: ServiceState, now: Situation, step: int) ->
     moment, last = now.view.now, step == rollout.steps
     asked = is_asked_for(rollout)
     if asked and last and service.config.deploy.approve and not rollout.approved:
-        return _ask(rollout, moment, f"waits for approval: volery promote {rollout.service}")
+        asks = f"waits for approval: volery promote {rollout.service}"
+        return _ask(rollout, moment, asks, "approval")
     if asked and last and now.behind:
         return replace(rollout, reason=f"waits for {now.behind}")
     held = _held_by_gate(rollout, f"before_step:{step}", now)
@@ -202,11 +205,11 @@ def _held_by_gate(rollout: Rollout, point: str, now: Situation) -> Rollout | Non
     if gate.state == "open":
         return None
     if gate.state == "hold":
-        return _ask(rollout, now.view.now, gate.text)
+        return _ask(rollout, now.view.now, gate.text, "gate")
     return replace(rollout, reason=gate.text)
 
 
-def _ask(rollout: Rollout, now: float, reason: str) -> Rollout:
+def _ask(rollout: Rollout, now: float, reason: str, waits: Waits) -> Rollout:
     """Hold for a person's word. The step before is passed, with or without enough evidence: it is
     not what is waited for."""
-    return pause(replace(rollout, verdict="continue"), now, reason)
+    return pause(replace(rollout, verdict="continue"), now, reason, waits)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from volery.model.application import Deploy
+from volery.model.deploy import Deploy
 from volery.model.state import BASELINE, Rollout, ServiceState, Slot, Track, other
 
 STAGED = ("canary", "blue-green")
@@ -41,6 +41,12 @@ def stages(rollout: Rollout, service: ServiceState) -> tuple[Stage, ...]:
     first = steps[0].count if steps else service.scale
     copied = [Stage(0.0, first, round(100 * deploy.mirror, 4))] if deploy.mirror else []
     return (*copied, *steps, whole)
+
+
+def by_stages(rollout: Rollout) -> bool:
+    """Whether it takes over from an older release in stages; a first release has nothing beside it
+    to be compared with."""
+    return rollout.strategy in STAGED and rollout.from_release is not None
 
 
 def is_last(rollout: Rollout) -> bool:

@@ -67,7 +67,9 @@ def is_alone(rollout: Rollout) -> bool:
 
 
 def begin(rollout: Rollout, service: ServiceState, view: View) -> Moved:
-    """Make the new group, without requests while an old one serves."""
+    """Make the new group, without requests while an old one serves. Whatever was kept warm in its
+    place is not any more."""
+    service = replace(service, warm_until=None)
     there = service.slots[rollout.slot]
     if there is not None and there.release != rollout.to_release:
         if view.new.existing > 0:
@@ -120,13 +122,17 @@ def _rolling(rollout: Rollout, service: ServiceState, view: View, old: Slot, new
         return replace(here, complete=view.old.existing == 0)
     room = scale + view.surge - (new.count + view.old.existing)
     grown = new.count + max(0, min(room, scale - new.count))
-    spare = view.new.ready + view.old.ready - (scale - view.unavailable)
+    # What should go still waits for the guard: it serves on, and nothing more is taken meanwhile.
+    pending = max(0, view.old.ready - old.count)
+    spare = 0 if pending else view.new.ready + view.old.ready - (scale - view.unavailable)
     unready = max(0, old.count - view.old.ready)
     shrunk = old.count - min(old.count, unready + max(0, spare))
-    if (grown, shrunk) == (new.count, old.count):
-        return here
-    serving = view.new.ready + shrunk
+    # Only what is more than enough leaves for certain; what else should go has its share meanwhile.
+    staying = shrunk if view.new.ready + shrunk >= scale else max(shrunk, view.old.ready)
+    serving = view.new.ready + staying
     weight = round(100 * view.new.ready / serving) if serving else 100
+    if (grown, shrunk, weight) == (new.count, old.count, new.weight):
+        return here
     service = _put(service, rollout.slot, replace(new, count=grown, weight=weight))
     service = _put(service, other(rollout.slot), replace(old, count=shrunk, weight=100 - weight))
     return Moved(service, weight, view.new.ready, scale, shifting=weight > 0 or shrunk < old.count)

@@ -54,9 +54,10 @@ def submit(
     begins when it has ended. Behind a rollback or a restart the new one waits.
 
     Raises:
-        VoleryError: REFUSED if a release that was refused before is deployed again without force.
+        VoleryError: REFUSED if a release that was refused before is deployed again without force,
+            or is all there is to bring up.
     """
-    _refuse_refused(world, plan, releases, order)
+    _refuse_refused(plan, order)
     changing = [step for step in plan if step.verb in ("start", "replace")]
     waiting = {
         step.service: waits_for(
@@ -70,7 +71,7 @@ def submit(
     for step in changing:
         behind = tuple(ids[name] for name in waiting[step.service])
         rollouts.append(_rollout(world, application, step, ids[step.service], group, behind, order))
-    new = [releases[step.service] for step in changing]
+    new = [world.releases.get(step.release, releases[step.service]) for step in changing]
     return Submission(
         services=tuple(_services(world, application, plan, resize=order.cause == "up")),
         releases=tuple(item for item in new if item.id not in world.releases)
@@ -86,18 +87,13 @@ def submit(
     )
 
 
-def _refuse_refused(
-    world: World, plan: Sequence[Step], releases: Mapping[str, Release], order: Order
-) -> None:
-    if order.cause != "deploy" or order.force:
-        return
+def _refuse_refused(plan: Sequence[Step], order: Order) -> None:
+    """`up` goes on with the last good release, where there is one; `deploy` asked for this one."""
     for step in plan:
-        before = world.releases.get(releases[step.service].id)
-        if step.verb == "keep" and before is not None and before.state == "refused":
+        if step.verb == "refuse" or (step.refused and order.cause == "deploy"):
+            again = f"deploy {step.service}" if order.cause == "deploy" else "up"
             raise VoleryError(
-                f"{before.id} was refused: {before.reason}",
-                code=Code.REFUSED,
-                hint=f"change it, or: volery deploy {step.service} --force",
+                step.because, code=Code.REFUSED, hint=f"change it, or: volery {again} --force"
             )
 
 
@@ -180,6 +176,19 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     return _to_release(world, state, release.id, strategy, order)
 
 
+def serves_already(world: World, service: str, to: str | None) -> str:
+    """The release that `rollback --to` names, if it is the one that serves; else "".
+
+    Raises:
+        VoleryError: NOT_FOUND without such a release.
+    """
+    state = known(world, service)
+    if to is None or state.live is None or state.live.count == 0:
+        return ""
+    wanted = earlier(world, state, to).id
+    return wanted if wanted == state.live.release else ""
+
+
 def restart(world: World, service: str, order: Order) -> Rollout:
     """A rollout from the live release to itself: every instance is replaced, none is missed."""
     state = known(world, service)
@@ -234,7 +243,7 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
     )
     left: set[str] = set()
     for rollout in ended:
-        if rollout.cause == "rollback" and rollout.from_release:
+        if rollout.cause in ("rollback", "heal") and rollout.from_release:
             left.add(rollout.from_release)  # somebody found it bad, unless it came again later
         earlier = world.releases.get(rollout.to_release)
         if earlier is None or earlier.id in (state.live.release, *left):
@@ -248,11 +257,12 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
     )
 
 
-def scale(world: World, service: str, count: int) -> ServiceState:
+def scale(world: World, service: str, count: int, *, force: bool = False) -> ServiceState:
     """The service with another number of instances.
 
     Raises:
-        VoleryError: NOT_FOUND, CONFLICT during a rollout, INVALID out of bounds.
+        VoleryError: NOT_FOUND, CONFLICT during a rollout, INVALID out of bounds, REFUSED if that is
+            fewer than its owner's floor, without force.
     """
     state = known(world, service)
     _refuse_second_rollout(world, service)
@@ -261,6 +271,14 @@ def scale(world: World, service: str, count: int) -> ServiceState:
             f"scale must be 0 to 1000, got {count}",
             code=Code.INVALID,
             hint=f"volery scale {service} {min(max(count, 0), 1000)}",
+        )
+    floor = state.config.floor or 0
+    if count < min(floor, state.scale) and not force:
+        raise VoleryError(
+            f"{service} would have {count} instance{'' if count == 1 else 's'}"
+            f" and its floor is {floor}",
+            code=Code.REFUSED,
+            hint=f"lower `floor` of {service} and run volery up, or add --yes",
         )
     return replace(started_anew(state), scale=count)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from volery.decide.order import callers, waits_for
+from volery.decide.order import called, callers, waits_for
 from volery.decide.world import World
 from volery.model.state import ServiceState, other
 
@@ -23,13 +23,15 @@ def is_leaving(world: World, service: ServiceState) -> bool:
 
 
 def _no_caller_left(world: World, service: ServiceState) -> bool:
-    """Stop in reverse order: a need goes when nobody is left who could call it. Services that
-    need each other in a circle (through degradable edges) go in the order they would start."""
+    """Stop in reverse order: a need goes when nobody is left who could call it. Of services that
+    need each other in a circle (through degradable edges) only those are waited for that started
+    after it: else each would wait for the other for ever."""
     configs = {name: state.config for name, state in world.services.items()}
+    circle = called(service.name, configs)
     return not any(
         world.instances_of(caller)
         for caller in callers(service.name, configs)
-        if not waits_for(service.name, configs, {caller})
+        if caller not in circle or waits_for(caller, configs, {service.name})
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from volery.model.application import Service
+from volery.model.guard import GuardState
+from volery.model.healing import Heal
 from volery.model.ports import BuildStatus, Observation
 from volery.model.state import (
     EnvironmentState,
@@ -16,6 +18,7 @@ from volery.model.state import (
     ServiceState,
     SlotName,
 )
+from volery.model.tenure import Tenure
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,17 @@ class World:
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)
     observed: Mapping[str, Observation] = field(default_factory=dict)
     builds: Mapping[str, BuildStatus] = field(default_factory=dict)
+    tenures: Mapping[str, Tenure] = field(default_factory=dict)
+    heals: Mapping[str, Heal] = field(default_factory=dict)
+    guard: GuardState = field(default_factory=GuardState)
 
     @cached_property
-    def _instances(self) -> Mapping[str, list[Instance]]:
-        found: dict[str, list[Instance]] = {}
-        for instance in self.instances.values():
-            found.setdefault(instance.service, []).append(instance)
-        for instances in found.values():
-            instances.sort(key=lambda instance: (instance.created_at, number_of(instance.id)))
+    def _instances(self) -> Mapping[tuple[str, SlotName | None], list[Instance]]:
+        found: dict[tuple[str, SlotName | None], list[Instance]] = {}
+        ordered = sorted(self.instances.values(), key=lambda i: (i.created_at, number_of(i.id)))
+        for instance in ordered:
+            found.setdefault((instance.service, None), []).append(instance)
+            found.setdefault((instance.service, instance.slot), []).append(instance)
         return found
 
     @cached_property
@@ -45,15 +51,44 @@ class World:
         # The wall clock may have been set back: what was asked for later has a higher number.
         return sorted(live, key=lambda rollout: (number_of(rollout.id), rollout.id))
 
-    def instances_of(self, service: str, slot: SlotName | None = None) -> list[Instance]:
+    @cached_property
+    def _changing(self) -> Mapping[str, list[Rollout]]:
+        found: dict[str, list[Rollout]] = {}
+        for rollout in self._active:
+            found.setdefault(rollout.service, []).append(rollout)
+        return found
+
+    @cached_property
+    def _heals(self) -> Mapping[str, list[Heal]]:
+        found: dict[str, list[Heal]] = {}
+        for heal in sorted(self.heals.values(), key=lambda heal: int(heal.id.rpartition("-h")[2])):
+            found.setdefault(heal.service, []).append(heal)
+        return found
+
+    def after(self, before: World | None) -> World:
+        """This world, with what an earlier one has worked out from documents that are the same."""
+        known = vars(before) if before else {}
+        for view, source in VIEWS.items():
+            if view in known and getattr(self, source) is getattr(before, source):
+                vars(self)[view] = known[view]
+        return self
+
+    def instances_of(self, service: str, slot: SlotName | None = None) -> Sequence[Instance]:
         """The instances of a service, or of one of its groups, in a stable order."""
-        found = self._instances.get(service, [])
-        return [instance for instance in found if slot in (None, instance.slot)]
+        return self._instances.get((service, slot), ())
 
     def ready(self, instance: Instance) -> bool:
-        """Whether the engine says that it can serve now."""
+        """Whether the engine says that it can serve now; one with a role also has to say it, and to
+        be in sync."""
         seen = self.observed.get(instance.id)
-        return seen is not None and seen.state == "ready" and seen.address is not None
+        if seen is None or seen.state != "ready" or seen.address is None:
+            return False
+        return not self.has_roles(instance) or in_sync(seen)
+
+    def has_roles(self, instance: Instance) -> bool:
+        """Whether the instance says which role it has."""
+        release = self.releases.get(instance.release)
+        return release is not None and bool(release.spec.state and release.spec.state.role)
 
     def spec(self, service: ServiceState, slot: SlotName) -> Service:
         """The configuration the group in a slot runs with: its release's, not today's manifest."""
@@ -68,13 +103,34 @@ class World:
     def rollout_of(self, service: str) -> Rollout | None:
         """The rollout of a service that is under way, if any: the oldest. A newer one may be built
         meanwhile and waits until this one has ended."""
-        return next((rollout for rollout in self._active if rollout.service == service), None)
+        found = self._changing.get(service)
+        return found[0] if found else None
+
+    def heals_of(self, service: str) -> Sequence[Heal]:
+        """The heals of a service that are remembered, oldest first."""
+        return self._heals.get(service, ())
 
     def newest_rollout_of(self, service: str) -> Rollout | None:
         """The rollout of a service that was asked for last, if any is under way."""
-        return next((item for item in reversed(self._active) if item.service == service), None)
+        found = self._changing.get(service)
+        return found[-1] if found else None
 
 
+VIEWS = {
+    "_instances": "instances",
+    "_active": "rollouts",
+    "_changing": "rollouts",
+    "_heals": "heals",
+}
+"""What a world works out once, and from which of its documents."""
+
+
+def in_sync(seen: Observation) -> bool:
+    """Whether an instance is known to be a primary or a replica now."""
+    return seen.unsure_since is None and seen.role in ("primary", "replica")
+
+
+@lru_cache(maxsize=4096)
 def number_of(identity: str) -> int:
     """The ordinal at the end of an instance's or rollout's id: catalog-3f2a91c0-2 -> 2,
     catalog-r7 -> 7."""

@@ -88,6 +88,12 @@ class Stage:
         head, rest = bare.split("\n", 1)
         manifest.write_text(text.replace(block[0], f"{head}\n{line}{rest}"))
 
+    def need(self, name: str, policy: str) -> None:
+        """Another policy for the storefront's need of a service."""
+        manifest = self.app / "volery.yaml"
+        line = re.compile(rf"^      {name}: \{{.*\}}$", re.MULTILINE)
+        manifest.write_text(line.sub(f"      {name}: {policy}", manifest.read_text(), count=1))
+
     def edit(self, service: str) -> None:
         """A harmless change of the source: a new release."""
         folder = self.app / service

@@ -1,6 +1,6 @@
-"""The tour: up, users, a good canary, back at once, and releases that are bad in four ways.
+"""The tour: up, users, good and bad releases, an instance killed, a database gone.
 
-Users are played by the prober from the first deploy to the last. The report says how many requests
+Users are played by the prober from the first act to the last. The report says how many requests
 they sent, how many bad releases failed before they were taken back, and how many Volery itself
 lost. Each act has the exit code it must have.
 """
@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from volery.demo.breakage import kill_one, without_database
 from volery.demo.harm import Window, failed_by, record
 from volery.demo.stage import Stage
 from volery.demo.story import Story
 from volery.model.units import format_duration
-from volery.prober import Kind, ProbePlan, ProbeReport, Stream, probing
+from volery.prober import Kind, ProbePlan, ProbeReport, Running, Stream, probing
 
 Json = dict[str, Any]
 LONGEST_SECONDS = 900.0
@@ -29,6 +30,8 @@ class Act:
     title: str
     expected: int
     play: Callable[[Stage], int]
+    breaks: bool = False
+    """It breaks something itself, so what users lose meanwhile is its doing."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,13 @@ class Played:
     code: int
     seconds: float
     story: Story | None = None
+    broken: int = 0
+    """Users' requests that failed because of what the act itself broke."""
 
     @property
     def harmed(self) -> int:
-        """Users' requests that the new release failed."""
-        return len(self.story.harmed) if self.story else 0
+        """Users' requests that the new release, or what was broken on purpose, failed."""
+        return len(self.story.harmed) if self.story else self.broken
 
     def as_json(self) -> Json:
         """One act of the report."""
@@ -68,7 +73,8 @@ class Report:
 
     @property
     def harmed(self) -> int:
-        """Users' requests that bad releases failed before they were taken back."""
+        """Users' requests that bad releases failed before they were taken back, or that what was
+        broken on purpose failed."""
         return sum(act.harmed for act in self.acts)
 
     @property
@@ -106,7 +112,7 @@ class Report:
                 "(lost: without its right answer, whoever failed it; whose doing it was is below)",
                 "",
                 f"requests sent {self.traffic.sent}, requests lost by Volery {self.lost};"
-                f" requests that bad releases failed before they were taken back: {self.harmed}",
+                f" requests that bad releases and what was broken failed: {self.harmed}",
                 f"the whole tour took {format_duration(self.seconds)}",
             ]
         return "\n".join(lines)
@@ -129,6 +135,9 @@ ACTS = (
     Act("a catalog that fails requests is taken back", 3, _deploy("catalog", "errors")),
     Act("a catalog that is slow is taken back", 3, _deploy("catalog", "slow")),
     Act("a catalog that crashes again and again is too", 3, _deploy("catalog", "crash-loop")),
+    Act("an instance of the catalog is killed", 0, kill_one, breaks=True),
+    Act("database down: fail fast", 0, without_database("fail_fast"), breaks=True),
+    Act("database down: keep trying", 0, without_database("keep_trying"), breaks=True),
 )
 
 
@@ -172,9 +181,21 @@ def _play(stage: Stage) -> tuple[list[Played], ProbeReport | None]:
     with probing(_users(stage.url)) as users:
         users.wait_for(5, timeout=60)
         stage.say(f"\nFrom now on users send requests to {stage.url}, all the time.")
-        played += [_told(stage, _act(stage, act)) for act in ACTS]
+        played += [_watched(stage, act, users) for act in ACTS]
     stage.volery("releases", "catalog")
     return played, users.report
+
+
+def _watched(stage: Stage, act: Act, users: Running) -> Played:
+    """An act, and what it did to users."""
+    if not act.breaks:
+        return _told(stage, _act(stage, act))
+    before = users.failed
+    played = _act(stage, act)
+    users.wait_for(5, timeout=60)
+    broken = users.failed - before
+    stage.say(f"  requests of users that failed because of it: {broken}")
+    return replace(played, broken=broken)
 
 
 def _act(stage: Stage, act: Act) -> Played:

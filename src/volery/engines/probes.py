@@ -8,6 +8,9 @@ timeout with all it started, reads a bounded answer, and never raises: no answer
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import socket
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,12 +20,14 @@ import h2.events
 import h2.exceptions
 
 from volery.model.application import Probe
+from volery.model.ports import REFUSED
 from volery.model.units import format_duration
 from volery.supervise.command import run
 from volery.supervise.shim.child import expand
 from volery.supervise.shim.processes import signal_name
 
 _HEAD_BYTES = 16 * 1024
+NOT_YET = 0
 
 
 @dataclass(frozen=True)
@@ -42,15 +47,21 @@ class Answer:
 
     ok: bool
     text: str
+    late: bool = False
+    """There was none in time."""
 
 
 async def ask(probe: Probe | None, target: Target, seconds: float) -> Answer:
-    """Put the question; without a probe it is whether a connection is accepted."""
+    """Put the question; without a probe it is whether a connection is accepted, and over HTTP/2
+    greeted: the kernel accepts for a process that hangs, but does not greet for it."""
     if probe is not None and probe.command is not None:
         return await _command(probe.command, target, seconds)
+    over_http2 = target.protocol in ("http2", "grpc")
+    if probe is None and over_http2:
+        return await _limited(_greets(target), seconds, "a connection was not greeted")
     if probe is None or probe.path is None:
         return await _limited(_connects(target), seconds, "a connection was not accepted")
-    question = _get_h2 if target.protocol in ("http2", "grpc") else _get
+    question = _get_h2 if over_http2 else _get
     return await _limited(
         question(probe.path, target), seconds, f"GET {probe.path} was not answered"
     )
@@ -61,38 +72,73 @@ async def _limited(question: Coroutine[Any, Any, Answer], seconds: float, late: 
         async with asyncio.timeout(seconds):
             return await question
     except TimeoutError:
-        return Answer(False, f"{late} within {format_duration(seconds)}")
+        return Answer(False, f"{late} within {format_duration(seconds)}", late=True)
     except ConnectionRefusedError:
-        return Answer(False, "connection refused")
+        return Answer(False, REFUSED)
     except ConnectionError:
         return Answer(False, "connection reset")
     except OSError as error:
         return Answer(False, error.strerror or str(error))
 
 
+def _socket() -> socket.socket:
+    """One for one question. Bare, as streams cost more than everything else a probe does."""
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+
 async def _connects(target: Target) -> Answer:
-    _, writer = await asyncio.open_connection(target.host, target.port)
-    writer.close()
+    with _socket() as opened:
+        await asyncio.get_running_loop().sock_connect(opened, (target.host, target.port))
     return Answer(True, "a connection was accepted")
 
 
-async def _get(path: str, target: Target) -> Answer:
-    reader, writer = await asyncio.open_connection(target.host, target.port, limit=_HEAD_BYTES)
+async def _greets(target: Target) -> Answer:
+    """Whether somebody there speaks HTTP/2: a server sends its settings whatever is asked."""
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    connection = h2.connection.H2Connection()
     try:
-        head = f"GET {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
-        writer.write(
-            f"{head}User-Agent: volery\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode()
-        )
-        while True:
-            status = _status(await reader.readuntil(b"\r\n"))
-            if status is None or status >= 200:
-                return _judged(path, status)
-            while await reader.readuntil(b"\r\n") != b"\r\n":  # 100 Continue and its like
-                continue
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        return _judged(path, None)
+        connection.initiate_connection()
+        writer.write(connection.data_to_send())
+        while content := await reader.read(_HEAD_BYTES):
+            events = connection.receive_data(content)
+            if any(isinstance(event, h2.events.RemoteSettingsChanged) for event in events):
+                return Answer(True, "a connection was greeted")
+    except (h2.exceptions.ProtocolError, ValueError):
+        return Answer(False, "a connection got no HTTP/2 greeting")
     finally:
         writer.transport.abort()
+    return Answer(False, "a connection got no HTTP/2 greeting")
+
+
+async def _get(path: str, target: Target) -> Answer:
+    loop = asyncio.get_running_loop()
+    head = f"GET {path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
+    rest = "User-Agent: volery\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    with _socket() as opened:
+        # Not waited for: what is sent waits for the connection, and most are there at once.
+        if (error := opened.connect_ex((target.host, target.port))) not in (0, errno.EINPROGRESS):
+            raise OSError(error, os.strerror(error))
+        await loop.sock_sendall(opened, (head + rest).encode())
+        heard = b""
+        while len(heard) < _HEAD_BYTES and (content := await loop.sock_recv(opened, _HEAD_BYTES)):
+            heard += content
+            status = _final(heard)
+            if status != NOT_YET:
+                return _judged(path, status)
+    return _judged(path, None)
+
+
+def _final(heard: bytes) -> int | None:
+    """The status in what was heard so far, `100 Continue` and its like left out; None if that is
+    no HTTP, `NOT_YET` while more must come."""
+    while True:
+        line, complete, _ = heard.partition(b"\r\n")
+        status = _status(line) if complete else NOT_YET
+        if status is None or status == NOT_YET or status >= 200:
+            return status
+        _, complete, heard = heard.partition(b"\r\n\r\n")
+        if not complete:
+            return NOT_YET
 
 
 def _status(line: bytes) -> int | None:
@@ -146,6 +192,6 @@ async def _command(words: Sequence[str], target: Target, seconds: float) -> Answ
     except OSError as error:
         return Answer(False, f"{name} cannot be run: {error.strerror}")
     if ran.code is None:
-        return Answer(False, f"{name} did not end within {format_duration(seconds)}")
+        return Answer(False, f"{name} did not end within {format_duration(seconds)}", late=True)
     how = f"exited {ran.code}" if ran.code >= 0 else f"was killed by {signal_name(-ran.code)}"
     return Answer(ran.code == 0, f"{name} {how}: {ran.last_line}".removesuffix(": "))

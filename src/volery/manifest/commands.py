@@ -15,7 +15,8 @@ from pathlib import Path as Folder
 
 from volery.manifest.mistake import Path, quoted
 from volery.manifest.references import Problem
-from volery.model.application import Application, Deploy, Health, Service
+from volery.model.application import Application, Health, Service
+from volery.model.deploy import Deploy
 from volery.model.placeholders import placeholders
 
 
@@ -71,10 +72,10 @@ def _commands(service: Service) -> Iterator[tuple[Path, tuple[str, ...], bool]]:
     yield ("run",), service.run, built
     yield from _probes(service.health, built)
     if service.state is not None:
-        if service.state.role:
-            yield ("state", "role"), service.state.role, built
-        if service.state.switchover:
-            yield ("state", "switchover"), service.state.switchover, built
+        for key in ("role", "switchover", "demote", "backup"):
+            command = getattr(service.state, key)
+            if command:
+                yield ("state", key), command, built
 
 
 def _deploys(application: Application) -> Iterator[tuple[Path, Deploy]]:

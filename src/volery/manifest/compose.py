@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def _service(
     service.listens = bool(ports)
     service.run = with_port(service.run, ports)
     _environment(settings.get("environment"), service, draft)
+    service.left_out += _files_and_mounts(settings)
     _health(mapping(settings.get("healthcheck")), service, ports)
     wanted = settings.get("depends_on")
     wanted = list(wanted) if isinstance(wanted, dict) else texts(wanted)
@@ -110,6 +112,33 @@ def _service(
         said = f"{name} listened on {', '.join(ports)}; it must listen on $PORT now"
         draft.guessed.append(said)
     return service
+
+
+def _files_and_mounts(settings: dict[str, Any]) -> Iterator[str]:
+    """Where a container gets its environment and its files from, which is not so with us."""
+    given = settings.get("env_file")
+    files = [str(mapping(file).get("path", file)) for file in _list(given) or [given] if file]
+    if files:
+        instead = "write what it needs under env, or as secrets"
+        yield f"env_file {', '.join(files)} is left out: {instead}"
+    pairs = [_mount(mount) for mount in _list(settings.get("volumes"))]
+    mounts = [f"{a}:{b}" for a, b in pairs if a[:1] in ("/", ".", "~", "$") and b]
+    volumes = [f"{a}:{b}" if b else a for a, b in pairs if f"{a}:{b}" not in mounts]
+    if mounts:
+        yield f"mounts {', '.join(mounts)} are left out: it runs in a clean copy of its source"
+    if volumes:
+        needs = "what must be kept needs `state: {volume: NAME}`"
+        yield f"volumes {', '.join(volumes)} are left out: {needs}"
+
+
+def _mount(value: object) -> tuple[str, str]:
+    """What is mounted and where; one that has no name has only a place."""
+    long = mapping(value)
+    source, _, rest = str(value).partition(":")
+    if not long:
+        return source, rest.partition(":")[0]
+    target = str(long.get("target", ""))
+    return (str(long["source"]), target) if "source" in long else (target, "")
 
 
 def _list(value: object) -> list[Any]:

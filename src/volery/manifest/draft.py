@@ -40,6 +40,10 @@ class DraftService:
     scale: int = 1
     listens: bool = False
     """Whether users reach it: it gets a route."""
+    image_env: list[str] = field(default_factory=list)
+    """What its image says of its environment."""
+    left_out: list[str] = field(default_factory=list)
+    """What else was said of it and could not be taken over."""
     tests_maybe: str = ""
     """A test command that may work; written as a comment."""
 

@@ -19,6 +19,7 @@ from volery.manifest.load import read_bounded
 
 PROCESSES_MAX = 100
 _PROCESS = re.compile(r"^([A-Za-z0-9_-]+):\s*(\S.*)$")
+_ASSIGNED = re.compile(r"(?:^|(?<=\s))([A-Za-z_]\w*)=")
 _TARGET = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)")
 _PYTHON_MODULES = ("gunicorn", "uvicorn", "hypercorn", "daphne", "flask", "celery", "pytest")
 _VENV = ".venv/bin/python"
@@ -62,12 +63,9 @@ def dockerfile(path: Path, service: DraftService) -> bool:
     text = text_of(path)
     if not text:
         return False
-    entry, arguments, ports, workdir = "", "", list[str](), ""
-    for line in re.sub(r"\\\s*\n", " ", text).splitlines():
-        word, _, rest = line.strip().partition(" ")
-        match word.upper():
-            case "FROM":
-                entry, arguments, ports, workdir = "", "", [], ""
+    entry, arguments, ports, workdir, env = "", "", list[str](), "", list[str]()
+    for word, rest in _last_stage(text):
+        match word:
             case "ENTRYPOINT":
                 entry = _docker_command(rest)
             case "CMD":
@@ -76,13 +74,27 @@ def dockerfile(path: Path, service: DraftService) -> bool:
                 ports += re.findall(r"\b(\d{2,5})\b", rest)
             case "WORKDIR":
                 workdir = rest.strip().rstrip("/")
+            case "ENV":
+                env += _ASSIGNED.findall(rest) or rest.split()[:1]
     line = f"{entry} {arguments}".strip()
     if workdir.startswith("/"):
         line = line.replace(f"{workdir}/", "./")
     if line and not service.run:
         service.run = with_port(line, ports)
+    service.image_env += [name for name in env if name not in ("PORT", "HOST")]
     service.listens = service.listens or bool(ports)
     return True
+
+
+def _last_stage(text: str) -> list[tuple[str, str]]:
+    """The instructions that make the image that runs."""
+    found: list[tuple[str, str]] = []
+    for line in re.sub(r"\\\s*\n", " ", text).splitlines():
+        word, _, rest = line.strip().partition(" ")
+        if word.upper() == "FROM":
+            found.clear()
+        found.append((word.upper(), rest))
+    return found
 
 
 def _docker_command(text: str) -> str:

@@ -22,6 +22,8 @@ __all__ = ["SCHEMA_FILE", "Draft", "detect", "render", "write"]
 
 SCHEMA_FILE = ".volery/schema.json"
 FOLDERS_MAX = 200
+RUNS = "true"
+"""The readiness command of what has no port to be asked on; what exits is seen anyhow."""
 _SKIPPED = frozenset(
     {"node_modules", "vendor", "dist", "build", "target", "test", "tests", "docs", "examples"}
 )
@@ -52,6 +54,7 @@ def detect(folder: Path) -> Draft:
             other.needs = [need for need in other.needs if need != service.name]
     for service in draft.services:
         _leave_to_volery(service, draft)
+        draft.notes += [f"{service.name}: {said}" for said in _not_taken_over(service)]
     if not draft.services:
         draft.services.append(_placeholder())
         draft.guessed.append("nothing was recognised: `web` serves this folder; change its `run`")
@@ -83,6 +86,16 @@ def _leave_to_volery(service: DraftService, draft: Draft) -> None:
         service.env.pop(variable, None)
         service.secrets = [secret for secret in service.secrets if secret != variable]
         draft.guessed.append(f"{service.name}: {variable} is left out, Volery sets it")
+
+
+def _not_taken_over(service: DraftService) -> Iterator[str]:
+    """What other files said of a service, and its owner has to say again in another way."""
+    yield from service.left_out
+    given = {*service.env, *service.secrets}
+    lost = [name for name in dict.fromkeys(service.image_env) if name not in given]
+    if lost:
+        said = f"ENV {', '.join(lost)} of Dockerfile is left out"
+        yield f"{said}: write what it needs under env"
 
 
 def _placeholder() -> DraftService:
@@ -138,6 +151,7 @@ def _processes(processes: dict[str, str], base: DraftService, prefix: str, draft
     own = any(line.startswith("python -m venv") for line in base.build)
     for process, line in processes.items():
         wanted = process if not prefix or process != "web" else base.source
+        listens = process == "web" or "$PORT" in line or "${PORT" in line
         draft.services.append(
             DraftService(
                 service_name(wanted, _names(draft)),
@@ -148,8 +162,13 @@ def _processes(processes: dict[str, str], base: DraftService, prefix: str, draft
                 tests_maybe=base.tests_maybe,
                 run=in_venv(line) if own else line,
                 listens=process == "web",
+                image_env=list(base.image_env),
+                health={} if listens else {"command": RUNS},
             )
         )
+        if not listens:
+            said = "gets no port, as it is not `web`: it counts as ready as long as it runs"
+            draft.guessed.append(f"{draft.services[-1].name} {said}")
 
 
 # --- writing it down ------------------------------------------------------------------------------
@@ -214,7 +233,8 @@ def _service(service: DraftService) -> Iterator[str]:
 
 def _health(health: dict[str, str]) -> Iterator[str]:
     if health:
-        yield "    health:"
+        why = "  # it has no port: ready as long as it runs"
+        yield "    health:" + (why if health.get("command") == RUNS else "")
     for key, value in health.items():
         if key == "command":
             yield f"      ready: {{command: {json.dumps(value, ensure_ascii=False)}}}"

@@ -9,40 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from volery.manifest.mistake import Path, dotted
-from volery.model.application import (
-    Application,
-    CustomMetric,
-    Deploy,
-    Gate,
-    Need,
-    Retry,
-    Scale,
-    Service,
-)
+from volery.manifest.finding import Finding, shorter, time_text, warning
+from volery.manifest.lint_edges import edges
+from volery.manifest.mistake import Path
+from volery.model.application import Application, Scale, Service
+from volery.model.deploy import CustomMetric, Deploy, Gate
 from volery.model.placeholders import strangers
-from volery.model.units import format_duration
-
-BUDGET_LARGE = 0.5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One opinion: where, and what about it."""
-
-    severity: Literal["warning", "note"]
-    at: Path
-    message: str
-
-    @property
-    def path(self) -> str:
-        """Where, as a person would search for it."""
-        return dotted(self.at)
 
 
 def lint(application: Application) -> tuple[Finding, ...]:
@@ -53,11 +30,12 @@ def lint(application: Application) -> tuple[Finding, ...]:
         finding
         for name, service in services.items()
         for finding in (
-            *_edges(name, service, services),
+            *edges(name, service, services),
             *_health(name, service),
             *_stop(name, service, slowest.get(name)),
             *_deploy(name, service),
             *_state(name, service),
+            *_floor(name, service),
         )
     ]
     asked = [
@@ -74,134 +52,10 @@ def unset_secrets(application: Application, known: Collection[str]) -> Iterator[
         for secret in service.secrets:
             if secret not in known:
                 said = f"{secret} is not set here: volery secret set {secret}"
-                yield _warning(("services", name, "secrets"), said)
-
-
-def _warning(path: Path, message: str) -> Finding:
-    return Finding("warning", path, message)
+                yield warning(("services", name, "secrets"), said)
 
 
 Services = Mapping[str, Service]
-
-
-# --- edges ----------------------------------------------------------------------------------------
-
-
-def _edges(name: str, service: Service, services: Services) -> Iterator[Finding]:
-    for need, policy in service.needs.items():
-        at: Path = ("services", name, "needs", need)
-        callee = services.get(need)
-        if policy.retry is not None and policy.retry.attempts > 1:
-            yield from _retry(at, policy, policy.retry)
-            if callee is not None and callee.protocol == "tcp":
-                said = "tcp connections are not retried; only http, http2 and grpc calls are"
-                yield _warning((*at, "retry"), said)
-            yield from _layers(at, name, need, services)
-        if policy.importance == "degradable" and policy.when_unavailable == "keep_trying":
-            said = (
-                "keep_trying makes the caller wait for a need it can do without; "
-                "use fail_fast, or importance: critical"
-            )
-            yield _warning((*at, "when_unavailable"), said)
-        if callee is not None and policy.timeout is not None:
-            yield from _callee_waits(at, need, policy.timeout, callee)
-
-
-def _retry(at: Path, policy: Need, retry: Retry) -> Iterator[Finding]:
-    longest = longest_seconds(retry)
-    if policy.timeout is not None and longest is not None and _shorter(policy.timeout, longest):
-        said = (
-            f"{_time(policy.timeout)} is shorter than {retry.attempts} tries of "
-            f"{_time(retry.per_try or 0)} with their waits ({_time(longest)}): "
-            "the last tries cannot finish"
-        )
-        yield _warning((*at, "timeout"), said)
-    if retry.per_try is None and set(retry.on) != {"connect"}:
-        said = "without per_try one slow try uses up the whole timeout and is never retried"
-        yield _warning((*at, "retry"), said)
-    if "budget" not in retry.model_fields_set:
-        said = f"no budget is written: retries may add {retry.budget * 100:g}% to the calls"
-        yield Finding("note", (*at, "retry"), said)
-    if retry.budget == 0:
-        yield _warning((*at, "retry", "budget"), "with a budget of 0% nothing is ever retried")
-    elif retry.budget > BUDGET_LARGE:
-        said = (
-            f"a budget of {retry.budget * 100:g}% is hardly one: retries may add that much load "
-            "while the callee is already in trouble; 20% is usual"
-        )
-        yield _warning((*at, "retry", "budget"), said)
-
-
-def longest_seconds(retry: Retry) -> float | None:
-    """How long all tries and the waits between them can take; None if a try has no limit."""
-    if retry.per_try is None:
-        return None
-    waits = (
-        min(retry.backoff.base * 2.0**number, retry.backoff.cap)
-        for number in range(retry.attempts - 1)
-    )
-    return retry.attempts * retry.per_try + sum(waits)
-
-
-def _callee_waits(at: Path, need: str, timeout: float, callee: Service) -> Iterator[Finding]:
-    for further, edge in callee.needs.items():
-        limits = [edge.timeout, longest_seconds(edge.retry) if edge.retry else None]
-        known = [limit for limit in limits if limit is not None]
-        if known and _shorter(timeout, min(known)):
-            said = (
-                f"{_time(timeout)} is shorter than {need} may wait for {further} "
-                f"({_time(min(known))}): {need} goes on after its caller has given up"
-            )
-            yield _warning((*at, "timeout"), said)
-
-
-def _repeats(policy: Need) -> bool:
-    """Whether a failed call may have reached the callee and is sent again."""
-    return (
-        policy.retry is not None
-        and policy.retry.attempts > 1
-        and set(policy.retry.on) != {"connect"}
-    )
-
-
-def _may_repeat(policy: Need) -> bool:
-    """The same, or nobody wrote on which failures: then only `connect` is retried, as yet."""
-    retry = policy.retry
-    unsaid = retry is not None and retry.attempts > 1 and "on" not in retry.model_fields_set
-    return unsaid or _repeats(policy)
-
-
-def _layers(at: Path, name: str, need: str, services: Services) -> Iterator[Finding]:
-    for retries, multiply in ((_repeats, "multiply"), (_may_repeat, "multiply with more `on`")):
-        below = _next_retry([name, need], services, retries)
-        if below is None or not retries(services[name].needs[need]):
-            continue
-        outer, inner = services[name].needs[need].retry, services[below[-2]].needs[below[-1]].retry
-        assert outer is not None and inner is not None
-        calls = outer.attempts * inner.attempts
-        said = (
-            f"retries at two layers {multiply}: {' -> '.join(below)} can become {calls} "
-            "calls for one; keep the retry nearest to the failure"
-        )
-        yield _warning((*at, "retry"), said)
-        return
-
-
-def _next_retry(
-    start: list[str], services: Services, retries: Callable[[Need], bool]
-) -> list[str] | None:
-    """The shortest call path that goes on from `start` and ends in an edge that retries."""
-    paths, seen = [start], set(start)
-    while paths:
-        path = paths.pop(0)
-        here = services.get(path[-1])
-        for further, edge in here.needs.items() if here else ():
-            if retries(edge):
-                return [*path, further]
-            if further not in seen:
-                seen.add(further)
-                paths.append([*path, further])
-    return None
 
 
 # --- one service ----------------------------------------------------------------------------------
@@ -210,23 +64,23 @@ def _next_retry(
 def _health(name: str, service: Service) -> Iterator[Finding]:
     at: Path = ("services", name, "health")
     health = service.health
-    if _shorter(health.every, health.timeout):
+    if shorter(health.every, health.timeout):
         said = (
-            f"{_time(health.timeout)} is longer than every ({_time(health.every)}): "
+            f"{time_text(health.timeout)} is longer than every ({time_text(health.every)}): "
             "probes of a slow instance overlap or are late"
         )
-        yield _warning((*at, "timeout"), said)
-    if _shorter(health.startup, health.timeout):
+        yield warning((*at, "timeout"), said)
+    if shorter(health.startup, health.timeout):
         said = (
-            f"{_time(health.startup)} is shorter than one probe may take "
-            f"({_time(health.timeout)}): a slow start is never given a chance"
+            f"{time_text(health.startup)} is shorter than one probe may take "
+            f"({time_text(health.timeout)}): a slow start is never given a chance"
         )
-        yield _warning((*at, "startup"), said)
+        yield warning((*at, "startup"), said)
     if service.protocol == "tcp" and any(
         probe is not None and probe.path for probe in (health.ready, health.live)
     ):
         said = "asks for an HTTP path of a service with protocol tcp; use {tcp: true} or a command"
-        yield _warning(at, said)
+        yield warning(at, said)
 
 
 def _slowest_callers(services: Services) -> dict[str, tuple[float, str]]:
@@ -240,12 +94,12 @@ def _slowest_callers(services: Services) -> dict[str, tuple[float, str]]:
 
 
 def _stop(name: str, service: Service, slowest: tuple[float, str] | None) -> Iterator[Finding]:
-    if slowest is not None and _shorter(service.stop.drain, slowest[0]):
+    if slowest is not None and shorter(service.stop.drain, slowest[0]):
         said = (
-            f"{_time(service.stop.drain)} is shorter than {slowest[1]} may wait for an answer "
-            f"({_time(slowest[0])}): long requests are cut off when an instance stops"
+            f"{time_text(service.stop.drain)} is shorter than {slowest[1]} may wait for an answer "
+            f"({time_text(slowest[0])}): long requests are cut off when an instance stops"
         )
-        yield _warning(("services", name, "stop", "drain"), said)
+        yield warning(("services", name, "stop", "drain"), said)
 
 
 def _deploy(name: str, service: Service) -> Iterator[Finding]:
@@ -254,13 +108,13 @@ def _deploy(name: str, service: Service) -> Iterator[Finding]:
     if deploy.strategy == "recreate" and service.state is None:
         said = "stops the old instances before new ones serve, so every deploy is an outage"
         one = "; with one instance, too, rolling serves on" if service.scale.max == 1 else ""
-        yield _warning((*at, "strategy"), said + (one or "; rolling serves on"))
+        yield warning((*at, "strategy"), said + (one or "; rolling serves on"))
     if deploy.strategy == "rolling" and deploy.unavailable >= max(service.scale.min, 1):
         said = (
             f"{deploy.unavailable} of {service.scale.min} instances may be away at once: "
             "nothing may serve during a deploy"
         )
-        yield _warning((*at, "unavailable"), said)
+        yield warning((*at, "unavailable"), said)
 
 
 def _state(name: str, service: Service) -> Iterator[Finding]:
@@ -270,7 +124,28 @@ def _state(name: str, service: Service) -> Iterator[Finding]:
             f"{most} instances write a volume each, and without `role` nothing tells which of them "
             "is the primary; use scale: 1, or say role"
         )
-        yield _warning(("services", name, "state"), said)
+        yield warning(("services", name, "state"), said)
+    if state is not None and state.role is not None and state.switchover is None and most > 1:
+        said = "without `switchover` no replica can take over when the primary is gone"
+        yield warning(("services", name, "state"), said)
+    if state is not None and state.role is None:
+        for key in ("switchover", "demote", "backup"):
+            if getattr(state, key) is not None:
+                said = "has no effect without `role`, which tells who is the primary"
+                yield warning(("services", name, "state", key), said)
+
+
+def _floor(name: str, service: Service) -> Iterator[Finding]:
+    """A floor at which nothing could be replaced is one lower than it says; see decide.capacity."""
+    least, wished = service.scale.min, service.floor
+    if wished is None:
+        return
+    at: Path = ("services", name, "floor")
+    if wished > least:
+        yield warning(at, f"{wished} is more than the {least} there may be: it counts as {least}")
+    elif wished == least > 1 and (service.state or service.deploy.surge == 0):
+        said = f"nothing could ever be replaced with all {least} ready: it counts as {least - 1}"
+        yield warning(at, said)
 
 
 # --- what is asked outside ------------------------------------------------------------------------
@@ -289,44 +164,50 @@ def _deploys(application: Application) -> Iterator[tuple[Path, Service, Deploy]]
 
 def _outside(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
     for index, gate in enumerate(deploy.gates):
-        yield from _gate((*at, "gates", index), service, gate)
+        yield from _gate((*at, "gates", index), service, deploy, gate)
     for name, metric in deploy.metrics.items():
         yield from _metric((*at, "metrics", name), deploy, metric)
     if deploy.metrics and deploy.strategy in ("rolling", "recreate"):
         said = f"nothing is judged in a {deploy.strategy} deploy; use canary or blue-green"
-        yield _warning((*at, "metrics"), said)
+        yield warning((*at, "metrics"), said)
     if deploy.synthetic and deploy.strategy != "canary":
-        yield _warning((*at, "synthetic"), "only a canary makes requests of its own")
+        yield warning((*at, "synthetic"), "only a canary makes requests of its own")
     elif deploy.synthetic and service.protocol in ("tcp", "grpc"):
         said = f"are HTTP requests; a service with protocol {service.protocol} fails them all"
-        yield _warning((*at, "synthetic"), said)
+        yield warning((*at, "synthetic"), said)
     for index, synthetic in enumerate(deploy.synthetic):
         if synthetic.body and synthetic.method != "POST":
             said = f"a {synthetic.method} with a body is refused by many servers; use POST"
-            yield _warning((*at, "synthetic", index, "body"), said)
+            yield warning((*at, "synthetic", index, "body"), said)
 
 
-def _gate(at: Path, service: Service, gate: Gate) -> Iterator[Finding]:
+def _gate(at: Path, service: Service, deploy: Deploy, gate: Gate) -> Iterator[Finding]:
     url = gate.url or ""
+    if gate.when != "before_start" and deploy.strategy in ("rolling", "recreate"):
+        said = (
+            f"never asked in a {deploy.strategy} deploy, which has no steps; "
+            "use canary or blue-green, or when: before_start"
+        )
+        yield warning((*at, "when"), said)
     if url.startswith("/") and service.protocol == "tcp":
         said = "asks for an HTTP path of a service with protocol tcp; use a command"
-        yield _warning((*at, "url"), said)
+        yield warning((*at, "url"), said)
     yield from _password((*at, "url"), url)
 
 
 def _metric(at: Path, deploy: Deploy, metric: CustomMetric) -> Iterator[Finding]:
-    if _shorter(metric.every, metric.timeout):
+    if shorter(metric.every, metric.timeout):
         said = (
-            f"{_time(metric.timeout)} is longer than every ({_time(metric.every)}): "
+            f"{time_text(metric.timeout)} is longer than every ({time_text(metric.every)}): "
             "measurements of a slow source are late"
         )
-        yield _warning((*at, "timeout"), said)
-    if deploy.strategy == "canary" and _shorter(deploy.at_most, metric.every * metric.failures):
+        yield warning((*at, "timeout"), said)
+    if deploy.strategy == "canary" and shorter(deploy.at_most, metric.every * metric.failures):
         said = (
-            f"{metric.failures} measurements every {_time(metric.every)} take longer than a step "
-            f"(at_most: {_time(deploy.at_most)}): it can never take a release back"
+            f"{metric.failures} measurements every {time_text(metric.every)} take longer than a "
+            f"step (at_most: {time_text(deploy.at_most)}): it can never take a release back"
         )
-        yield _warning((*at, "failures"), said)
+        yield warning((*at, "failures"), said)
     if metric.query is not None:
         yield from _query((*at, "query"), metric)
     yield from _password((*at, "prometheus"), metric.prometheus or "")
@@ -338,28 +219,19 @@ def _query(at: Path, metric: CustomMetric) -> Iterator[Finding]:
             f"{{{word}}} is not filled in, and in PromQL it means nothing; "
             "known: {service}, {release}, {track}"
         )
-        yield _warning(at, said)
+        yield warning(at, said)
     if not metric.by_group:
         said = (
             "names neither {release} nor {track}, so the new release is blamed for what the old "
             "one does as well"
         )
-        yield _warning(at, said)
+        yield warning(at, said)
 
 
 def _password(at: Path, url: str) -> Iterator[Finding]:
     if ":" in urlsplit(url).netloc.rpartition("@")[0]:
         said = "has a password that everyone sees who reads the manifest; a command can keep it"
-        yield _warning(at, said)
-
-
-def _shorter(seconds: float, others: float) -> bool:
-    """By more than sums of binary fractions are off."""
-    return seconds < others - 1e-6
-
-
-def _time(seconds: float) -> str:
-    return format_duration(seconds)
+        yield warning(at, said)
 
 
 # --- what is accepted but not acted on ------------------------------------------------------------
@@ -385,14 +257,6 @@ def _autoscales(scale: Scale | None) -> bool:
 INACTIVE = (
     Inactive("*.scale", "autoscaling; `min` instances run until then", _autoscales),
     Inactive("*.steady_state", "alerting by this promise; deploys are judged by it"),
-    Inactive("*.needs.*.when_unavailable", "keep_trying; calls fail fast", _is("keep_trying")),
-    Inactive(
-        "*.needs.*.importance",
-        "importance beyond the order of starting",
-        _is("critical", "degradable"),
-    ),
-    Inactive("*.state.role", "roles; all instances are treated alike"),
-    Inactive("*.state.switchover", "switching the primary over before it is stopped"),
     Inactive(
         "environments.*.engine",
         "this engine; use an environment with `engine: local`",

@@ -7,8 +7,11 @@ else. Only regular files of bounded size are opened, and never one outside the t
 
 from __future__ import annotations
 
+import os
 import posixpath
+import re
 import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
@@ -27,6 +30,55 @@ class Loaded:
     root: Mapping | None
     mistakes: list[Mistake]
     folders: dict[str, str] = field(default_factory=dict)
+
+
+def find(start: Path) -> Path:
+    """The nearest manifest, looking in `start` and then upwards; for a part of one, the whole.
+
+    Raises:
+        VoleryError: there is none up to the root of the file system.
+    """
+    folder = start.resolve()
+    nearest = next(_manifests((folder, *folder.parents)), None)
+    if nearest is None:
+        raise VoleryError(
+            f"no {FILE_NAME} here, nor in a folder above",
+            code=Code.INVALID,
+            hint="volery init",
+            where=str(start),
+        )
+    found = nearest if _names_an_application(nearest) else whole_of(nearest) or nearest
+    return found if start.is_absolute() else Path(os.path.relpath(found))
+
+
+def whole_of(part: Path) -> Path | None:
+    """The manifest in a folder above that includes this file; None if there is none."""
+    real = os.path.realpath(part)
+    return next((path for path in above(part) if real in _included(path)), None)
+
+
+def above(path: Path) -> Iterator[Path]:
+    """The manifests in the folders above that of a file, nearest first."""
+    return _manifests(path.resolve().parent.parents)
+
+
+def _manifests(folders: Iterable[Path]) -> Iterator[Path]:
+    return (path for folder in folders if (path := folder / FILE_NAME).is_file())
+
+
+def _names_an_application(path: Path) -> bool:
+    """Whether it is a manifest by itself, as far as a glance can tell."""
+    data = read_bounded(path)
+    return isinstance(data, bytes) and re.search(rb"^app\s*:", data, re.MULTILINE) is not None
+
+
+def _included(path: Path) -> Iterator[str]:
+    """The files that a manifest includes, as far as it can be read."""
+    root, _ = _file(path, str(path))
+    listed = root.entries.get("include") if root else None
+    for item in listed.value.items if listed and isinstance(listed.value, Sequence) else ():
+        if isinstance(item, Scalar) and "\0" not in item.text:
+            yield os.path.realpath(path.parent / item.text)
 
 
 def load(path: Path) -> Loaded:
@@ -52,9 +104,11 @@ def _as_people_say(path: Path) -> Path:
 
 
 def missing(path: Path) -> VoleryError:
-    """What to say where a manifest should be and is not."""
+    """What to say where a manifest that was named is not."""
     return VoleryError(
-        f"no {path.name} here", code=Code.INVALID, hint="volery init", where=str(path.parent)
+        f"there is no file {path}",
+        code=Code.INVALID,
+        hint="check the path: --file names the manifest",
     )
 
 

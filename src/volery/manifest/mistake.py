@@ -45,11 +45,12 @@ class Mistake:
 class ManifestError(VoleryError):
     """The manifest cannot be used; `mistakes` says everything that is wrong with it."""
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+    def __init__(self, mistakes: Iterable[Mistake], hint: str = "") -> None:
         self.mistakes = tuple(mistakes)
         first = self.mistakes[0]
         where = f"{first.file}:{first.line}:{first.column}"
-        super().__init__("\n".join(map(str, self.mistakes)), code=Code.INVALID, where=where)
+        text = "\n".join(map(str, self.mistakes))
+        super().__init__(text, code=Code.INVALID, hint=hint, where=where)
 
 
 def mistake(mark: Mark, path: Path, message: str) -> Mistake:

@@ -8,7 +8,6 @@ with a mistake of its own is left out of the last pass, the rest is still checke
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from pathlib import Path as File
@@ -19,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from volery.manifest import commands, references
 from volery.manifest.explain import explain
-from volery.manifest.load import FILE_NAME, Loaded, load, missing, source_folder
+from volery.manifest.load import FILE_NAME, Loaded, above, find, load, source_folder, whole_of
 from volery.manifest.mistake import ManifestError, Mark, Mistake, Path, mistake
 from volery.manifest.references import Problem
 from volery.manifest.tree import data, descend, key_mark
@@ -36,20 +35,6 @@ SOUND_ROUNDS_MAX = 5
 _UNCHECKED: dict[str, object] = {"app": "unnamed", "run": ["$RUN"]}
 
 
-def find(start: File) -> File:
-    """The nearest manifest, looking in `start` and then upwards.
-
-    Raises:
-        VoleryError: there is none up to the root of the file system.
-    """
-    folder = start.resolve()
-    for candidate in (folder, *folder.parents):
-        found = candidate / FILE_NAME
-        if found.is_file():
-            return found if start.is_absolute() else File(os.path.relpath(found))
-    raise missing(start / FILE_NAME)
-
-
 def read(path: File) -> Application:
     """The application a manifest describes; sources are relative to the manifest's folder.
 
@@ -64,8 +49,22 @@ def read(path: File) -> Application:
         application, found = _validated(loaded, loaded.root, path.parent)
         mistakes += found
     if mistakes or application is None:
-        raise ManifestError(_sorted(mistakes, list(loaded.folders)))
+        raise ManifestError(_sorted(mistakes, list(loaded.folders)), _hint(path, loaded))
     return application
+
+
+def _hint(path: File, loaded: Loaded) -> str:
+    """What is meant, most likely, by a file with services alone."""
+    if loaded.root is None or set(loaded.root.entries) != {"services"}:
+        return ""
+    whole = whole_of(path)
+    if whole is not None:
+        return f"it is a part of {whole}: go without --file, or name that one"
+    nearest = next(above(path), None)
+    if nearest is None:
+        return "name the application: app: NAME"
+    part = path.resolve().relative_to(nearest.parent)
+    return f"if it belongs to {nearest}, write there: include: [{part}]"
 
 
 def places(path: File) -> Callable[[Path], Mark]:

@@ -13,7 +13,8 @@ from graphlib import CycleError, TopologicalSorter
 
 from volery.manifest.explain import nearest
 from volery.manifest.mistake import Path, quoted
-from volery.model.application import Application, Deploy, Gateway, Route, Service
+from volery.model.application import Application, Gateway, Route, Service
+from volery.model.deploy import Deploy
 
 CYCLES_MAX = 20
 
@@ -36,6 +37,7 @@ def problems(application: Application, declared: Collection[str]) -> Iterator[Pr
         yield from _stateful(("services", name), service, service.deploy)
     yield from _cycles(application.services)
     yield from _overrides(application, declared)
+    yield from _accounts(application)
 
 
 def _unknown(path: Path, name: str, declared: Collection[str], at_key: bool = False) -> Problem:
@@ -79,9 +81,11 @@ def _needs(name: str, service: Service, declared: Collection[str]) -> Iterator[P
 
 def set_by_volery(service: Service) -> dict[str, str]:
     """Names of variables that a service is given anyway, and what they are for."""
-    urls = {
-        f"{need.upper().replace('-', '_')}_URL": f"the address of {need}" for need in service.needs
-    }
+    urls = {}
+    for need in service.needs:
+        stem = need.upper().replace("-", "_")
+        urls[f"{stem}_URL"] = f"the address of {need}"
+        urls[f"{stem}_REPLICAS_URL"] = f"the address of the replicas of {need}"
     return {"PORT": "where to listen", "HOST": "where to listen"} | urls
 
 
@@ -168,3 +172,13 @@ def _overrides(application: Application, declared: Collection[str]) -> Iterator[
                     yield Problem((*at, "env", variable), said, at_key=True)
             if override.deploy is not None:
                 yield from _stateful(at, service, override.deploy)
+
+
+def _accounts(application: Application) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for name, account in application.accounts.items():
+        for index, host in enumerate(account.hosts):
+            if host in first:
+                said = f"{quoted(host)} is also in accounts.{first[host]}: it counts for one"
+                yield Problem(("accounts", name, "hosts", index), said)
+            first.setdefault(host, name)

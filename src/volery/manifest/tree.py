@@ -20,6 +20,8 @@ TEXT_PLACES: tuple[tuple[str, ...], ...] = (
     ("services", "*", "health", "*", "command", "*"),
     ("services", "*", "state", "role", "*"),
     ("services", "*", "state", "switchover", "*"),
+    ("services", "*", "state", "demote", "*"),
+    ("services", "*", "state", "backup", "*"),
 )
 
 

@@ -51,12 +51,14 @@ class Counters:
 class ProxySample:
     """One proxy's counters: by group (`catalog~a`), by instance (latency is not known there), by
     edge (`storefront~a~catalog`; the gateway's are `gateway~catalog`). `rough` is by group as well:
-    latencies in whole milliseconds, also of the copies of requests that `groups` has none of."""
+    latencies in whole milliseconds, also of the copies of requests that `groups` has none of.
+    `served` has the latencies of single instances, by group and number (`catalog~a~2`)."""
 
     groups: Mapping[str, Counters] = field(default_factory=dict)
     instances: Mapping[str, Counters] = field(default_factory=dict)
     edges: Mapping[str, Counters] = field(default_factory=dict)
     rough: Mapping[str, Counters] = field(default_factory=dict)
+    served: Mapping[str, Counters] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

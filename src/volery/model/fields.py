@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from volery.model.names import NAME
 from volery.model.units import (
     Condition,
     parse_condition,
@@ -34,7 +35,6 @@ from volery.model.units import (
     parse_size,
 )
 
-NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"})
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
@@ -117,6 +117,9 @@ def _command(value: object) -> object:
 
     Unless it asks for one: a shell's operator among its words (`a && b`) means `sh -c 'a && b'`.
     """
+    if isinstance(value, bool | int | float):
+        written = str(value).lower()
+        raise ValueError(f'must be a command, got {written}; write it in quotes: "{written}"')
     if not isinstance(value, str):
         return value
     try:

@@ -13,19 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from volery.model.application import (
-    CustomMetric,
-    Gate,
-    Health,
-    Need,
-    Override,
-    Resources,
-    Sticky,
-    Stop,
-    Synthetic,
-)
+from volery.model.application import Health, Resources, Stop
+from volery.model.deploy import CustomMetric, Gate, Override, Sticky, Synthetic
 from volery.model.evidence import Sample
+from volery.model.needs import Need
 from volery.model.state import Event, Look, Release, SlotName
+from volery.model.tenure import Role
 
 # --- engine ---------------------------------------------------------------------------------------
 
@@ -46,6 +39,8 @@ class InstanceSpec:
     resources: Resources
     stop: Stop
     volume: str | None = None
+    role: tuple[str, ...] | None = None
+    """The command that says its role."""
     secrets: frozenset[str] = frozenset()
     """Values to mask wherever output of the instance is shown."""
 
@@ -67,6 +62,10 @@ class Exit:
         return "exit code unknown" if self.code is None else f"exit code {self.code}"
 
 
+REFUSED = "connection refused"
+"""The `detail` of one at whose address nobody listens."""
+
+
 @dataclass(frozen=True)
 class Observation:
     """What an engine knows of one instance now.
@@ -85,12 +84,33 @@ class Observation:
     restarts: int = 0
     alive: bool = True
     """False once the liveness probe failed as often as `health.failures` allows."""
+    suspect: str = ""
+    """Why its last probe failed, while that is not yet enough to say that it is unready."""
+    hung: bool = False
+    """As many probes as `health.failures` in a row got no answer at all."""
     unkept: bool = False
     """What keeps it has failed, so nothing that happens to it now speaks against what it runs."""
     detail: str = ""
     """In a few words why it is not ready: the last probe's answer, or how it ended."""
     exit: Exit | None = None
     """The latest exit, also of an earlier process of the same instance."""
+    role: Role | None = None
+    """What its process last said it is, if it ever did; after `unsure_since` that may be over."""
+    position: int | None = None
+    """How far its data is, as it said together with the role; grows with every write."""
+    asked_at: float | None = None
+    """Monotonic seconds when the question was put that `role` is the answer to."""
+    unsure_since: float | None = None
+    """Monotonic seconds since when its role is unknown: no process, or no usable answer. None
+    while it is known, and for instances that have none."""
+    volume: str = ""
+    """What is wrong with its volume, such as *is gone* or *is read-only*; "" if nothing is."""
+    volume_made: bool = False
+    """Whether there was no volume when it started, so that it began with an empty one."""
+    commands: Mapping[str, Answer] = field(default_factory=dict)
+    """How the latest commands went that were run beside it, by key."""
+    exits: tuple[Exit, ...] = ()
+    """The latest few exits that are known, oldest first."""
     enforced: Mapping[str, str] = field(default_factory=dict)
     """Which limit is enforced by what: {"memory": "cgroup v1", "cpu": "not enforced"}."""
     cpu_seconds: float | None = None
@@ -99,6 +119,26 @@ class Observation:
     """Bytes the whole tree uses now; None if not known."""
     measured_at: float | None = None
     """Monotonic seconds when these two were measured."""
+
+
+@dataclass(frozen=True)
+class RoleWatch:
+    """How the roles of a service are asked: with which VOLERY_TERM, and whether often, because
+    somebody waits for the answer. With another `occasion` they are asked anew at once."""
+
+    term: int
+    often: bool = False
+    occasion: str = ""
+
+
+@dataclass(frozen=True)
+class SideCommand:
+    """A command to run beside an instance: in its folder, with its environment and these variables
+    on top, for so long at most."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    seconds: float
 
 
 class Engine(Protocol):
@@ -112,13 +152,28 @@ class Engine(Protocol):
         there is time."""
 
     def start(self, spec: InstanceSpec) -> None:
-        """Run this instance; nothing happens if it is already known."""
+        """Run this instance; nothing happens if it is already known.
+
+        Raises:
+            VoleryError: it could not write its volume, so it is not started; ask again."""
 
     def settle(self, instance: str) -> None:
         """From now on restart the instance by itself when it exits: its release is proven."""
 
     def stop(self, instance: str) -> None:
         """SIGTERM, grace, SIGKILL of the whole tree; ends in *exited*. Repeating it is harmless."""
+
+    def kill(self, instance: str) -> None:
+        """SIGKILL the whole tree now, also one that is being stopped, and restart it no more; ends
+        in *exited*. For a primary that is fenced, and for what hangs."""
+
+    def watch_roles(self, services: Mapping[str, RoleWatch]) -> None:
+        """Ask the instances of these services for their role, about once a second or about ten
+        times a second."""
+
+    def command(self, instance: str, key: str, command: SideCommand) -> None:
+        """Run this beside the instance, once for each key; its answer is observed. One that was
+        under way when the engine was closed ends with it, and may be run again."""
 
     def forget(self, instance: str) -> None:
         """Drop an *exited* instance; its log is kept for a while."""
@@ -249,7 +304,8 @@ class Traffic(Protocol):
         """The loopback port of an edge: chosen once, the same for ever in this environment."""
 
     def attend(self, services: frozenset[str]) -> None:
-        """Sample these services about twice a second, all others when there is time."""
+        """Sample these services about twice a second and wake for it, all others when there is
+        time."""
 
     def sample(self) -> Sample:
         """The newest counters. Services that nobody attends to may be missing or old in it."""
@@ -367,11 +423,26 @@ class Outside(Protocol):
 # --- store and clock ------------------------------------------------------------------------------
 
 
+DocumentKind = Literal[
+    "environment",
+    "service",
+    "instance",
+    "release",
+    "rollout",
+    "comparison",
+    "past",
+    "guard",
+    "tenure",
+    "heal",
+    "edge",
+]
+
+
 @dataclass(frozen=True)
 class Change:
     """One document to write, or to delete where `document` is None."""
 
-    kind: Literal["environment", "service", "instance", "release", "rollout", "comparison", "past"]
+    kind: DocumentKind
     key: str
     document: object | None
 

@@ -141,8 +141,21 @@ class Instance:
     proven: bool = False
     restarts: int = 0
     condemned: str = ""
+    fenced: bool = False
+    """It is to be killed, not asked to end."""
+    """Why it will be replaced."""
+    heal: str = ""
+    """The heal that replaces it."""
+    withheld: bool = False
+    """It gets no request while another one of its group can have it."""
+    hung: bool = False
+    """It will never answer: it is ended without drain and without grace."""
     unstartable: str = ""
     """Why it cannot even be asked for."""
+    volume: str = ""
+    """What is wrong with its volume, as far as it was told."""
+    volume_made: bool = False
+    """Whether it was told that it began with an empty one."""
     because: str = ""
 
 
@@ -159,9 +172,11 @@ class Rollout:
     created_at: float
     since: float
     from_release: str | None = None
-    cause: Literal["up", "deploy", "rollback", "restart"] = "deploy"
+    cause: Literal["up", "deploy", "rollback", "restart", "heal"] = "deploy"
     phase: Phase = Phase.BUILDING
     resume_to: Phase | None = None
+    paused_for: Literal["", "person", "gate", "approval", "evidence"] = ""
+    """What it waits for: somebody who paused it, a gate's yes, `promote`, or enough evidence."""
     waits_for: tuple[str, ...] = ()
     skip_tests: bool = False
     weight: float = 0

@@ -18,6 +18,7 @@ _BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
     "Gi": 2**30,
     "Ti": 2**40,
 }
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h|d)")
 _CONDITION = re.compile(r"(<=|>=|<|>)\s*(\S+)")
 
 
@@ -45,6 +46,14 @@ def format_duration(seconds: float) -> str:
         return f"{minutes}m{rest}s" if rest else f"{minutes}m"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes}m" if minutes else f"{hours}h"
+
+
+def parse_rate(text: str) -> float:
+    """Times a second in `5000/h`, `30/m`. Raises ValueError on anything else."""
+    match = _RATE.fullmatch(text) if len(text) <= 64 else None
+    if match is None:
+        raise ValueError(f"must be a number a second, or such as 30/m or 5000/h, got {text!r}")
+    return float(match[1]) / _SECONDS[match[2]]
 
 
 def parse_size(text: str) -> int:

@@ -14,27 +14,31 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from uuid import UUID, uuid5
 
+from volery.calls import Calls, NoReply, Reply, Request
+from volery.calls.exchange import address_of
+from volery.calls.retry import TRIES
 from volery.engines.probes import Target, ask
 from volery.model.application import Probe
 from volery.model.ports import Answer, GateCall
 from volery.model.units import format_duration
 from volery.outside.commands import run
-from volery.outside.exchange import NoReply, Reply, Request, exchange
-from volery.outside.wording import Tail, address_of, first_line
+from volery.outside.wording import Tail, first_line
 
+QUESTIONS = UUID("6f2c7a0e-5d0b-4f0e-9a64-1c1f3f3d8b57")
 HOOK_BODY_BYTES = 2**14
 HOOK_BODY_SECONDS = 1.0
 """The status of a hook decides; its words are not waited for longer."""
 ASKED_AT_ONCE = 50
 
 
-async def ask_gate(call: GateCall) -> Answer:
-    """Its answer, within its time limit."""
+async def ask_gate(key: str, call: GateCall, calls: Calls) -> Answer:
+    """Its answer, within its time limit. `key` names the question for whoever is asked twice."""
     if call.gate.command is not None:
         return await _command(call, call.gate.command)
     url = call.gate.url or ""
-    return await (_smoke(call, url) if url.startswith("/") else _hook(call, url))
+    return await (_smoke(call, url) if url.startswith("/") else _hook(key, call, url, calls))
 
 
 async def _command(call: GateCall, words: Sequence[str]) -> Answer:
@@ -47,20 +51,28 @@ async def _command(call: GateCall, words: Sequence[str]) -> Answer:
     return Answer("no" if ended.kind == "exit" else "broken", text)
 
 
-async def _hook(call: GateCall, url: str) -> Answer:
+async def _hook(key: str, call: GateCall, url: str, calls: Calls) -> Answer:
     request = Request(
         "POST",
         url,
         HOOK_BODY_BYTES,
         body=json.dumps(dict(call.about)).encode(),
-        headers={"content-type": "application/json"},
+        headers={"content-type": "application/json", "idempotency-key": _same(key, call)},
         body_seconds=HOOK_BODY_SECONDS,
+        tries=TRIES,
     )
     try:
-        reply = await exchange(request, call.gate.timeout)
+        reply = await calls.send(request, call.gate.timeout)
     except NoReply as why:
         return Answer("broken", str(why))
     return _judged(reply, address_of(url))
+
+
+def _same(key: str, call: GateCall) -> str:
+    """An Idempotency-Key: the same for one question however often it is sent, also by the control
+    plane that comes after this one; the syntax is that of a structured header's string."""
+    whole = "/".join((call.about.get("app", ""), call.about.get("environment", ""), key))
+    return f'"{uuid5(QUESTIONS, whole)}"'
 
 
 def _judged(reply: Reply, where: str) -> Answer:
@@ -71,6 +83,7 @@ def _judged(reply: Reply, where: str) -> Answer:
     if 200 <= reply.status < 300:
         return Answer("yes", said or text)
     if 400 <= reply.status < 600:
+        said = "; ".join(filter(None, (said, reply.note)))
         return Answer("no", f"{text}: {said}" if said else text)
     return Answer("broken", text)
 

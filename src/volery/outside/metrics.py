@@ -9,32 +9,22 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from volery.model.application import CustomMetric
+from volery.calls import Calls, NoReply, Request
+from volery.calls.exchange import address_of
+from volery.model.deploy import CustomMetric
 from volery.model.placeholders import fill
 from volery.model.ports import Answer, MetricCall
 from volery.outside.commands import run
-from volery.outside.exchange import NoReply, Request, exchange
 from volery.outside.prometheus import BODY_BYTES, NoValue, number, reading
-from volery.outside.wording import Tail, address_of
+from volery.outside.wording import Tail
 
 BACK_OFF_SECONDS = 60.0
-STAY_AWAY_SECONDS = 300.0
-"""Longer than that no answer keeps us away."""
 EVERY_SECONDS = 0.1
 """More often nothing is measured, whatever the manifest says."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One measurement; `wait`: how many seconds the source asked not to be asked again."""
-
-    answer: Answer
-    wait: float = 0.0
-
-
-async def measure(call: MetricCall) -> Measured:
+async def measure(call: MetricCall, calls: Calls) -> Answer:
     """Measure it once, within its time limit."""
     subject, metric = call.subject, call.metric
     words = {"service": subject.service, "release": subject.release, "track": subject.track}
@@ -43,12 +33,10 @@ async def measure(call: MetricCall) -> Measured:
             argv = [fill(word, words) for word in metric.command]
             value = await _printed(argv, call)
         else:
-            value = await _queried(metric, fill(metric.query or "", words))
-    except NoReply as why:
-        return Measured(Answer("broken", str(why)))
-    except NoValue as why:
-        return Measured(Answer("broken", str(why)), min(why.wait, STAY_AWAY_SECONDS))
-    return Measured(Answer("yes", f"{value:g}", value))
+            value = await _queried(metric, fill(metric.query or "", words), calls)
+    except (NoReply, NoValue) as why:
+        return Answer("broken", str(why))
+    return Answer("yes", f"{value:g}", value)
 
 
 def pause(every: float, broken: int, source: random.Random) -> float:
@@ -61,14 +49,16 @@ def pause(every: float, broken: int, source: random.Random) -> float:
     return source.uniform(every, ceiling) if broken else every
 
 
-async def _queried(metric: CustomMetric, query: str) -> float:
+async def _queried(metric: CustomMetric, query: str, calls: Calls) -> float:
+    """Once: the next measurement is the next try."""
     base = metric.prometheus or ""
     url = base.rstrip("/") + "/api/v1/query"
-    reply = await exchange(Request("GET", url, BODY_BYTES, query={"query": query}), metric.timeout)
+    request = Request("GET", url, BODY_BYTES, query={"query": query})
+    reply = await calls.send(request, metric.timeout)
     try:
         return reading(reply.status, reply.headers, reply.body, reply.whole, time.time())
     except NoValue as why:
-        raise NoValue(f"{address_of(base)}: {why}", why.wait) from None
+        raise NoValue(f"{address_of(base)}: {why}") from None
 
 
 async def _printed(argv: Sequence[str], call: MetricCall) -> float:

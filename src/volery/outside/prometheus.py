@@ -11,9 +11,9 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from volery.calls.retry import wanted_rest
 from volery.outside.wording import first_line
 
 BODY_BYTES = 2**20
@@ -22,11 +22,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 class NoValue(Exception):
-    """Why there is no number. `wait`: how many seconds to stay away, if the answer said so."""
-
-    def __init__(self, text: str, wait: float = 0.0) -> None:
-        super().__init__(text)
-        self.wait = wait
+    """Why there is no number."""
 
 
 def number(text: str) -> float:
@@ -40,9 +36,8 @@ def number(text: str) -> float:
 
 def reading(status: int, headers: Mapping[str, str], body: bytes, whole: bool, now: float) -> float:
     """The number in an answer; `now` is Unix seconds. Raises NoValue."""
-    if status in (429, 503) and "retry-after" in headers:
-        wait = _seconds(headers["retry-after"], now)
-        raise NoValue(f"answered {status}: asks to stay away for {wait:.0f} s", wait)
+    if rest := wanted_rest(status, headers, now):
+        raise NoValue(f"answered {status}: asks to stay away for {rest:.0f} s")
     if not whole:
         raise NoValue(f"more than {BODY_BYTES // 2**10} KiB of answer: {AGGREGATE}")
     answer = _parsed(body)
@@ -52,16 +47,6 @@ def reading(status: int, headers: Mapping[str, str], body: bytes, whole: bool, n
     if not isinstance(data, dict):
         raise NoValue("no `data` in the answer: is this a Prometheus API?")
     return _value(data.get("resultType"), data.get("result"))
-
-
-def _seconds(text: str, now: float) -> float:
-    """Retry-After, seconds or a date; 0 if it is neither."""
-    if text.strip().isdecimal():
-        return float(text.strip()[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

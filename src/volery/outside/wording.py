@@ -48,12 +48,6 @@ def shown(text: str, hidden: Iterable[str]) -> str:
     return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 3] + "..."
 
 
-def address_of(url: str) -> str:
-    """A URL without user, password and query: what may be shown of it."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def secrets_of(url: str) -> Iterator[str]:
     """What must not be shown of a URL, in the forms a server may send it back."""
     user, found, word = urlsplit(url).netloc.rpartition("@")[0].partition(":")

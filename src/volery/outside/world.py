@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from volery.calls import Calls
 from volery.model.errors import VoleryError
 from volery.model.ports import Answer, GateCall, MetricCall, OutsideCall, SyntheticCall
 from volery.outside.gates import ask_gate
@@ -39,6 +40,7 @@ class OutsideWorld:
 
     Args:
         wake: called when `observe` has news.
+        calls: how other people's servers are asked.
         hidden: values never to be shown in an answer's text.
         source: of the jitter between two measurements.
     """
@@ -46,11 +48,13 @@ class OutsideWorld:
     def __init__(
         self,
         wake: Callable[[], None],
+        calls: Calls,
         *,
         hidden: Callable[[], Iterable[str]] = tuple,
         source: random.Random | None = None,
     ) -> None:
         self._wake = wake
+        self._calls = calls
         self._hidden = hidden
         self._source = source or random.Random()  # noqa: S311 - jitter, not cryptography
         self._going: dict[str, _Going] = {}
@@ -107,17 +111,17 @@ class OutsideWorld:
             going.task.cancel()
 
     async def _ask(self, going: _Going, call: GateCall) -> None:
-        self._tell(going, await ask_gate(call))
+        self._tell(going, await ask_gate(going.key, call, self._calls))
 
     async def _measure(self, going: _Going, call: MetricCall) -> None:
         broken, clock = 0, asyncio.get_running_loop().time
         while True:
             started = clock()
-            measured = await measure(call)
-            self._tell(going, measured.answer)
-            broken = broken + 1 if measured.answer.state == "broken" else 0
+            answer = await measure(call, self._calls)
+            self._tell(going, answer)
+            broken = broken + 1 if answer.state == "broken" else 0
             next_at = started + pause(call.metric.every, broken, self._source)
-            await asyncio.sleep(max(next_at - clock(), measured.wait))
+            await asyncio.sleep(max(0.0, next_at - clock()))
             assert isinstance(going.call, MetricCall)
             call = going.call
 

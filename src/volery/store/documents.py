@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from volery.decide.comparison import Comparison, Past
+from volery.decide.edges import EdgeState
 from volery.model.errors import VoleryError
+from volery.model.guard import GuardState
+from volery.model.healing import Heal
 from volery.model.ports import Change
 from volery.model.state import (
     EnvironmentState,
@@ -27,6 +31,7 @@ from volery.model.state import (
     Rollout,
     ServiceState,
 )
+from volery.model.tenure import Tenure
 
 KINDS: Mapping[str, type] = {
     "environment": EnvironmentState,
@@ -36,6 +41,10 @@ KINDS: Mapping[str, type] = {
     "rollout": Rollout,
     "comparison": Comparison,
     "past": Past,
+    "tenure": Tenure,
+    "heal": Heal,
+    "guard": GuardState,
+    "edge": EdgeState,
 }
 
 
@@ -56,7 +65,8 @@ def check(change: Change) -> None:
 def apply(
     documents: Mapping[str, Mapping[str, object]], changes: Sequence[Change]
 ) -> dict[str, Mapping[str, object]]:
-    """The documents, by kind and key, after the changes. What is given stays as it was."""
+    """The documents, by kind and key, after the changes. What is given stays as it was, and a kind
+    without changes is the same object, so that its readers see at once that nothing is new."""
     fresh: dict[str, dict[str, object]] = {}
     for change in changes:
         check(change)
@@ -66,7 +76,12 @@ def apply(
             fresh[change.kind].pop(change.key, None)
         else:
             fresh[change.kind][change.key] = change.document
-    return {**documents, **fresh}
+    return {**documents, **sealed(fresh)}
+
+
+def sealed(documents: Mapping[str, dict[str, object]]) -> dict[str, Mapping[str, object]]:
+    """Documents by kind that nobody can change."""
+    return {kind: MappingProxyType(found) for kind, found in documents.items()}
 
 
 def encode(kind: str, key: str, document: object) -> str:

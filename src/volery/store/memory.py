@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from volery.model.ports import Change
 from volery.model.state import Event, Look
-from volery.store.documents import KINDS, apply, without_rollout
+from volery.store.documents import KINDS, apply, sealed, without_rollout
 from volery.store.retention import EVENTS_KEPT, expired
 
 
@@ -19,7 +18,7 @@ class MemoryStore:
     """Documents and events in memory, with the semantics of the `Store` port."""
 
     def __init__(self, *, keep: int = EVENTS_KEPT) -> None:
-        self._documents: dict[str, Mapping[str, object]] = {kind: {} for kind in KINDS}
+        self._documents = sealed({kind: {} for kind in KINDS})
         self._events: list[Event] = []
         self._looks: dict[str, dict[int, Look]] = {}
         self._last = 0
@@ -43,7 +42,7 @@ class MemoryStore:
 
     def documents(self, kind: str) -> Mapping[str, object]:
         """Every document of a kind, by key: a snapshot that later commits do not change."""
-        return MappingProxyType(self._documents[kind])
+        return self._documents[kind]
 
     def events(
         self, after: int = 0, limit: int = 1000, service: str | None = None

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from volery.model.errors import Code, VoleryError
 from volery.model.ports import Change
@@ -31,6 +31,7 @@ from volery.store.documents import (
     encode,
     encode_event,
     encode_look,
+    sealed,
     without_rollout,
 )
 from volery.store.files import hold, sync_folder
@@ -137,7 +138,7 @@ class SqliteStore:
 
     def documents(self, kind: str) -> Mapping[str, object]:
         """Every document of a kind, by key: a snapshot that later commits do not change."""
-        return MappingProxyType(self._documents[kind])
+        return self._documents[kind]
 
     def events(
         self, after: int = 0, limit: int = 1000, service: str | None = None
@@ -192,7 +193,7 @@ class SqliteStore:
         for kind, key, body in self._connection.execute("SELECT kind, key, body FROM document"):
             if kind in documents:  # else a newer version wrote it; it stays in the file
                 documents[kind][key] = decode(kind, key, body)
-        return dict(documents)
+        return sealed(documents)
 
     def _bounds(self) -> tuple[int, int]:
         """The oldest event's sequence number and the newest one ever given."""

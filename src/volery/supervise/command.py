@@ -7,6 +7,7 @@ waited for. It gets exactly the environment given, no input, and a session of it
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from volery.supervise.text import clean
 
 _KEPT_BYTES = 4096
 _CHUNK = 65536
+READ_BYTES = 2**20
+"""Where output is what counts, who writes more than this is read no further, so not believed."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Ran:
     code: int | None
     output: bytes
     """The end of what it wrote."""
+    head: bytes = b""
+    """The beginning of its standard output, where that is kept apart."""
 
     @property
     def last_line(self) -> str:
@@ -36,46 +41,56 @@ class Ran:
 
 
 async def run(
-    argv: Sequence[str], directory: str, environment: Mapping[str, str], seconds: float
+    argv: Sequence[str],
+    directory: str,
+    environment: Mapping[str, str],
+    seconds: float,
+    *,
+    apart: bool = False,
 ) -> Ran:
-    """Run it.
+    """Run it. With `apart` the `head` is of its standard output, and `output` of its errors.
 
     Raises:
         OSError: it cannot be started.
     """
     output = _Output()
+    said = _Output(READ_BYTES) if apart else output
     try:
         process = subprocess.Popen(  # noqa: ASYNC220 - returns once the program is executed
             argv,
             cwd=directory,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=output.write_end,
+            stdout=said.write_end,
             stderr=output.write_end,
             start_new_session=True,
         )
     except BaseException:
-        output.close()
+        for stream in {output, said}:
+            stream.close()
         raise
     finally:
-        os.close(output.write_end)
+        for stream in {output, said}:
+            os.close(stream.write_end)
     pidfd = os.pidfd_open(process.pid)
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(pidfd, ended.set)
-    output.listen()
+    for stream in {output, said}:
+        stream.listen()
     try:
         async with asyncio.timeout(seconds):
             await ended.wait()
     except TimeoutError:
-        return Ran(None, output.content)
+        return Ran(None, output.content, said.head)
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)
         if not ended.is_set():
             _kill(process.pid)
         process.wait()
-        output.close()
-    return Ran(process.returncode, output.content)
+        for stream in {output, said}:
+            stream.close()
+    return Ran(process.returncode, output.content, said.head)
 
 
 def _kill(pid: int) -> None:
@@ -87,12 +102,14 @@ def _kill(pid: int) -> None:
 
 
 class _Output:
-    """The end of what comes through a pipe."""
+    """The beginning and the end of what comes through a pipe."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = math.inf) -> None:
+        self._most = most
         self._read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._read_end, False)
-        self.content = b""
+        self.content = self.head = b""
+        self._read = 0
 
     def listen(self) -> None:
         asyncio.get_running_loop().add_reader(self._read_end, self._take)
@@ -102,8 +119,10 @@ class _Output:
             content = os.read(self._read_end, _CHUNK)
         except BlockingIOError:
             return False
+        self.head += content[: _KEPT_BYTES - len(self.head)]
         self.content = (self.content + content)[-_KEPT_BYTES:]
-        if not content:
+        self._read += len(content)
+        if not content or self._read > self._most:
             asyncio.get_running_loop().remove_reader(self._read_end)
         return bool(content)
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from volery.supervise.shim.processes import boot_id, stat_of
 
+BOOT = boot_id()
+"""Of the machine; it cannot change while we run."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -26,7 +29,7 @@ class Identity:
     def of(cls, pid: int) -> Identity | None:
         """The living process that has this number now."""
         stat = stat_of(pid)
-        return cls(boot_id(), pid, stat.ticks) if stat and not stat.dead else None
+        return cls(BOOT, pid, stat.ticks) if stat and not stat.dead else None
 
     @classmethod
     def read(cls, document: object) -> Identity | None:
@@ -67,7 +70,8 @@ class Identity:
 
 
 def environment_of(pid: int) -> Mapping[str, str] | None:
-    """The environment a process was started with, if we may read it."""
+    """The environment a process was started with, if we may read it. Many a process shows its state
+    in `ps` by writing over it (setproctitle)."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - not a path of ours
             content = file.read()

@@ -1,9 +1,9 @@
 """Reads what a supervised process wrote: by time, the last lines, or as it goes on.
 
 Lines come as text fit to show (see `text.clean`), still with secrets in them; whoever shows them
-masks. Times are known to about a quarter of a second, from the index the shim keeps. The shim may
-cut the log at any moment: positions count all bytes ever written, and what was read while a cut was
-under way is read again.
+masks. Times are known to about a quarter of a second, right after a silence to a second, from the
+index the shim keeps. The shim may cut the log at any moment: positions count all bytes ever
+written, and what was read while a cut was under way is read again.
 """
 
 from __future__ import annotations

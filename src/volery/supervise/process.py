@@ -16,18 +16,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from volery.model.errors import Code, VoleryError
-from volery.model.ports import Exit
 from volery.supervise.identity import Identity
 from volery.supervise.shim import __file__ as _shim
 from volery.supervise.shim.files import read_document, write_durably
 from volery.supervise.shim.lives import BLOCKED, ENVIRONMENT_FD
 
+if TYPE_CHECKING:
+    from volery.model.ports import Exit
+
 Phase = Literal["running", "waiting", "stopping", "ended"]
+KEPT_NAME = "environment"
+"""Of the anonymous file that a shim keeps."""
 LEAVING_SECONDS = 5.0
 """How long a shim that has written its last word may take to let go of the folder."""
+SETTLED_SECONDS = 2.0
+"""A file that was written so long ago looks different when it is written again: longer than any
+file system's clock takes to move on."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,8 @@ class Supervised:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._state = path / "state.json"
+        self._read: tuple[tuple[int, ...], Status | None] = (), None
 
     def launch(
         self,
@@ -121,7 +130,7 @@ class Supervised:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._locked() as lock:
-                (self.path / "state.json").unlink(missing_ok=True)
+                self._state.unlink(missing_ok=True)
                 write_durably(str(self.path / "spec.json"), asdict(spec))
                 self._write(Wish(restart=restart))
                 return self._spawn(environment, lock, hold)
@@ -149,7 +158,7 @@ class Supervised:
             os.close(fd)
 
     def _spawn(self, environment: Mapping[str, str], lock: int, hold: Sequence[int]) -> Identity:
-        secret = os.memfd_create("environment", os.MFD_CLOEXEC)
+        secret = os.memfd_create(KEPT_NAME, os.MFD_CLOEXEC)
         complaints = os.open(
             self.path / "shim.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -170,7 +179,32 @@ class Supervised:
 
     def status(self) -> Status | None:
         """What is; None before the shim has first written it."""
-        return _status(read_document(str(self.path / "state.json")))
+        try:
+            found = self._state.stat()
+        except OSError:
+            return None
+        seen = found.st_ino, found.st_size, found.st_mtime_ns
+        before, status = self._read
+        if seen != before:
+            status = _status(read_document(str(self._state)))
+            settled = time.time() - found.st_mtime > SETTLED_SECONDS
+            self._read = (seen if settled else ()), status
+        return status
+
+    def environment(self) -> Mapping[str, str] | None:
+        """What its process is started with: its shim keeps that, and tells whoever may read it.
+        None if there is no shim."""
+        status = self.status()
+        if status is None:
+            return None
+        kept = Path(f"/proc/{status.shim.pid}/fd/{ENVIRONMENT_FD}")
+        try:
+            if KEPT_NAME not in kept.readlink().name or not status.shim.alive():
+                return None
+            found: Mapping[str, str] = json.loads(kept.read_bytes())
+        except OSError:
+            return None
+        return found
 
     def about(self) -> Mapping[str, Any]:
         """The owner's notes; empty if there are none to read."""
@@ -268,10 +302,14 @@ def _status(document: dict[str, Any] | None) -> Status | None:
         next_at=get("next_at"),
         fallback=get("fallback", False),
         detail=get("detail", ""),
-        exits=tuple(
-            Exit(found["code"], found["signal"], found["oom"], found["at"])
-            for found in get("exits", ())
-        ),
+        exits=_exits(get("exits", ())),
         enforced=get("enforced", {}),
         cgroups=tuple(get("cgroups", ())),
     )
+
+
+def _exits(found: Sequence[Mapping[str, Any]]) -> tuple[Exit, ...]:
+    # Here, because the ports bring the whole manifest along, which commands that look do without.
+    from volery.model.ports import Exit
+
+    return tuple(Exit(one["code"], one["signal"], one["oom"], one["at"]) for one in found)

@@ -3,23 +3,25 @@
 The connection is kept open on purpose: an Envoy that is being replaced closes its admin socket to
 newcomers but goes on answering on connections it has, which is how its remaining requests can
 still be counted.
+
+HTTP is spoken by hand: one server of our own, which answers plainly and is asked for ever.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 TIMEOUT_SECONDS = 2.0
-# It tells of every request at level INFO, and we look several times a second.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
+OK = 200
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)")
+_CHUNKED = b"\r\ntransfer-encoding: chunked"
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,12 @@ class Admin:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._directory = -1
-        self._client: httpx2.AsyncClient | None = None
+        self._turn = asyncio.Lock()
+        self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def close(self) -> None:
         """Hang up."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        self._hang_up()
         if self._directory >= 0:
             os.close(self._directory)
             self._directory = -1
@@ -104,26 +105,53 @@ class Admin:
 
     async def _send(self, method: str, path: str) -> str:
         try:
-            answer = await self._connected().request(method, path)
-        except (httpx2.HTTPError, OSError) as error:
+            async with asyncio.timeout(TIMEOUT_SECONDS), self._turn:
+                status, body = await self._exchange(method, path)
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise AdminError(f"{self._socket.parent.name}: {error!r}") from error
-        if path != "/ready" and answer.status_code != httpx2.codes.OK:
-            raise AdminError(f"{self._socket.parent.name}: {path} answered {answer.status_code}")
-        return answer.text
+        if path != "/ready" and status != OK:
+            raise AdminError(f"{self._socket.parent.name}: {path} answered {status}")
+        return body.decode(errors="replace")
 
-    def _connected(self) -> httpx2.AsyncClient:
-        if self._client is None:
+    async def _exchange(self, method: str, path: str) -> tuple[int, bytes]:
+        """One question and its answer. A connection where that went wrong is not used again."""
+        reader, writer = await self._connected()
+        try:
+            writer.write(f"{method} {path} HTTP/1.1\r\nhost: envoy\r\n\r\n".encode())
+            return await _answer(reader)
+        except BaseException:
+            self._hang_up()
+            raise
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._connection is not None and self._connection[0].at_eof():
+            self._hang_up()
+        if self._connection is None:
             # A Unix socket's path is limited to 107 bytes; a directory's descriptor shortens it.
-            self._directory = os.open(self._socket.parent, os.O_PATH | os.O_DIRECTORY)
-            self._client = httpx2.AsyncClient(
-                base_url="http://envoy",
-                timeout=TIMEOUT_SECONDS,
-                transport=httpx2.AsyncHTTPTransport(
-                    uds=f"/proc/self/fd/{self._directory}/{self._socket.name}",
-                    limits=httpx2.Limits(max_connections=1, keepalive_expiry=None),
-                ),
-            )
-        return self._client
+            if self._directory < 0:
+                self._directory = os.open(self._socket.parent, os.O_PATH | os.O_DIRECTORY)
+            place = f"/proc/self/fd/{self._directory}/{self._socket.name}"
+            self._connection = await asyncio.open_unix_connection(place)
+        return self._connection
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection[1].close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The status and the body of what is answered."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    status = int(head[9:12])
+    if _CHUNKED not in head:
+        length = _LENGTH.search(head)
+        return status, await reader.readexactly(int(length[1]) if length else 0)
+    pieces = []
+    while size := int(await reader.readline(), 16):
+        pieces.append((await reader.readexactly(size + 2))[:-2])
+    await reader.readline()
+    return status, b"".join(pieces)
 
 
 def read_hosts(text: str) -> dict[tuple[str, str], HostCount]:

@@ -25,7 +25,8 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
 
-from volery.traffic.clusters import pack
+from volery.traffic import calm
+from volery.traffic.messages import pack
 from volery.traffic.xds import (
     CLUSTERS,
     ENDPOINTS,
@@ -37,6 +38,7 @@ from volery.traffic.xds import (
     expected,
 )
 
+RUNTIME = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 # A replaced cluster waits for its endpoints, a replaced listener for its routes.
 COMPLETES = {ENDPOINTS: CLUSTERS, ROUTES: LISTENERS}
@@ -117,6 +119,7 @@ class Stream:
 
     node: str = ""
     types: dict[str, Subscription] = field(default_factory=dict)
+    borrows: bool = False
     outbox: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
 
 
@@ -127,6 +130,7 @@ class DiscoveryServer:
         self._socket = socket
         self._streams: set[Stream] = set()
         self._offer: Offer | None = None
+        self._lease = calm.lease(())
         self._counter = itertools.count(1)
         self._changed = asyncio.Event()
         self._refusal: str | None = None
@@ -174,6 +178,12 @@ class DiscoveryServer:
             self._advance(stream)
         self._notify()
 
+    def lend(self, lease: Message) -> None:
+        """Say what holds only for a moment; it has to be said again and again."""
+        self._lease = lease
+        for stream in self._streams:
+            self._lend(stream)
+
     async def deliver(self, snapshot: Snapshot) -> str | None:
         """Offer a snapshot and wait until every proxy settled; its words if one refuses."""
         self.offer(snapshot)
@@ -210,6 +220,9 @@ class DiscoveryServer:
 
     def _hear(self, stream: Stream, request: Message) -> None:
         stream.node = request.node.id or stream.node
+        if request.type_url == RUNTIME and not request.response_nonce:
+            stream.borrows = True
+            self._lend(stream)
         known = stream.types.get(request.type_url, Subscription())
         if request.type_url not in ORDER or request.response_nonce != known.nonce:
             return  # not ours to serve, or an answer to what has been superseded
@@ -245,6 +258,18 @@ class DiscoveryServer:
         if url in COMPLETES and not offer.names[url]:
             return True
         return known is not None and known.has(offer.versions[url], offer.names[url])
+
+    def _lend(self, stream: Stream) -> None:
+        if stream.borrows:
+            number = str(next(self._counter))
+            stream.outbox.put_nowait(
+                discovery_pb2.DiscoveryResponse(
+                    type_url=RUNTIME,
+                    version_info=number,
+                    nonce=number,
+                    resources=[pack(self._lease)],
+                )
+            )
 
     def _send(self, stream: Stream, url: str, offer: Offer) -> None:
         known, resources = stream.types[url], offer.snapshot.types[url]

@@ -22,8 +22,10 @@ from envoy.extensions.resource_monitors.downstream_connections.v3 import downstr
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from volery.traffic.clusters import HTTP_OPTIONS, http_options, pack, seconds
+from volery.traffic import calm
+from volery.traffic.clusters import HTTP_OPTIONS, from_ads, http_options
 from volery.traffic.memo import Memo
+from volery.traffic.messages import pack, seconds
 from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, routes_of
 
 ADS = "volery~ads"
@@ -40,12 +42,13 @@ def with_ads(socket: str) -> str:
     """Ask the control plane behind this Unix socket, and keep asking until it answers."""
     bootstrap = _common()
     bootstrap.static_resources.clusters.append(_ads_cluster(socket))
+    bootstrap.layered_runtime.layers.add(name=calm.LAYER).rtds_layer.CopyFrom(
+        bootstrap_pb2.RuntimeLayer.RtdsLayer(name=calm.LAYER, rtds_config=from_ads())
+    )
     dynamic = bootstrap.dynamic_resources
     dynamic.ads_config.CopyFrom(_ads_source())
-    for source in (dynamic.cds_config, dynamic.lds_config):
-        source.ads.SetInParent()
-        source.resource_api_version = config_source_pb2.V3
-        source.initial_fetch_timeout.CopyFrom(seconds(0))
+    dynamic.cds_config.CopyFrom(from_ads())
+    dynamic.lds_config.CopyFrom(from_ads())
     return str(json_format.MessageToJson(bootstrap))
 
 

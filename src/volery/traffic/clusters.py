@@ -9,19 +9,19 @@ still answers is counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import address_pb2, config_source_pb2, health_check_pb2, protocol_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as upstream_pb2
 from envoy.type.v3 import percent_pb2
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from volery.model.ports import Edge, Endpoint, ServiceTraffic
 from volery.model.state import SLOTS, SlotName
+from volery.traffic import away, limits
+from volery.traffic.messages import seconds
 
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 CONNECT_SECONDS = 1.0
@@ -29,15 +29,10 @@ CONNECT_SECONDS = 1.0
 # request could be written to a connection that is just being closed.
 HTTP1_IDLE_SECONDS = 1.0
 HTTP2_IDLE_SECONDS = 60.0
-# A limit on everything, far above what one machine serves.
-MAX_ACTIVE = 100_000
-MAX_RETRIES = 1_024
-# A budget is a share; with few requests under way the share alone would forbid every retry.
-BUDGET_FLOOR = 10
 # All weights of a cluster must fit into 32 bits.
 TCP_WEIGHT_SCALE = 1_000_000
-# Where statistics find the slot of an endpoint of a tcp service.
-SLOT_METADATA, SLOT = "volery", "slot"
+# Where statistics find the slot of an endpoint of a tcp service, and the number of any instance.
+SLOT_METADATA, SLOT, NUMBER = "volery", "slot", "number"
 
 
 def slot_cluster(service: str, slot: SlotName) -> str:
@@ -48,19 +43,6 @@ def slot_cluster(service: str, slot: SlotName) -> str:
 def tcp_cluster(service: str) -> str:
     """The one cluster of a tcp service."""
     return f"{service}~tcp"
-
-
-def seconds(value: float) -> Duration:
-    """A protobuf duration."""
-    whole, nanos = divmod(round(value * 1e9), 10**9)
-    return Duration(seconds=whole, nanos=nanos)
-
-
-def pack(message: Message) -> AnyMessage:
-    """A message wrapped for an extension point, byte for byte the same every time."""
-    packed = AnyMessage()
-    packed.Pack(message, deterministic=True)
-    return packed
 
 
 def from_ads() -> config_source_pb2.ConfigSource:
@@ -81,18 +63,22 @@ def socket_address(host: str, port: int) -> address_pb2.Address:
 
 def clusters(services: Mapping[str, ServiceTraffic], edges: Iterable[Edge]) -> list[Message]:
     """Every cluster, without its endpoints."""
-    budgets = _budgets(edges)
+    budgets = limits.budgets(edges)
     return [
-        _cluster(name, service, budgets.get(owner))
+        _cluster(name, service, budgets.get(owner, limits.BUDGET))
         for owner, service in services.items()
         for name in _names(owner, service)
     ]
 
 
-def assignments(services: Mapping[str, ServiceTraffic]) -> list[Message]:
-    """The endpoints of every cluster."""
+def assignments(
+    services: Mapping[str, ServiceTraffic], awaited: Collection[str] = ()
+) -> list[Message]:
+    """The endpoints of every cluster. *Awaited* services have callers that keep trying."""
     return [
-        assignment for name, service in services.items() for assignment in _assigned(name, service)
+        assignment
+        for name, service in services.items()
+        for assignment in _assigned(name, service, name in awaited and away.is_away(service))
     ]
 
 
@@ -137,27 +123,14 @@ def _names(name: str, service: ServiceTraffic) -> list[str]:
     return [slot_cluster(name, slot) for slot in SLOTS if slot in service.slots]
 
 
-def _budgets(edges: Iterable[Edge]) -> dict[str, float]:
-    """The retry budget of a service: the largest any caller asks for, as a cluster has only one.
-
-    Retries of a connection that never carried a request need no budget: they add no load.
-    """
-    budgets: dict[str, float] = {}
-    for edge in edges:
-        retry = edge.policy.retry
-        if retry is not None and set(retry.on) - {"connect"}:
-            budgets[edge.need] = max(budgets.get(edge.need, 0.0), retry.budget)
-    return budgets
-
-
-def _cluster(name: str, service: ServiceTraffic, budget: float | None) -> Message:
+def _cluster(name: str, service: ServiceTraffic, budget: float) -> Message:
     cluster = cluster_pb2.Cluster(
         name=name,
         type=cluster_pb2.Cluster.EDS,
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=from_ads()),
         connect_timeout=seconds(CONNECT_SECONDS),
         lb_policy=cluster_pb2.Cluster.LEAST_REQUEST,
-        circuit_breakers=_limits(budget),
+        circuit_breakers=limits.thresholds(budget),
         common_lb_config=cluster_pb2.Cluster.CommonLbConfig(
             # Never "all are unhealthy, so try any": a draining instance gets no new request.
             healthy_panic_threshold=percent_pb2.Percent(value=0),
@@ -174,30 +147,20 @@ def _cluster(name: str, service: ServiceTraffic, budget: float | None) -> Messag
         http1 = service.protocol == "http"
         options = http_options(http1, HTTP1_IDLE_SECONDS if http1 else HTTP2_IDLE_SECONDS)
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].Pack(options, deterministic=True)
+        cluster.outlier_detection.CopyFrom(limits.ejection())
     return cluster
 
 
-def _limits(budget: float | None) -> Message:
-    thresholds = circuit_breaker_pb2.CircuitBreakers.Thresholds()
-    for limit in ("max_connections", "max_pending_requests", "max_requests"):
-        getattr(thresholds, limit).value = MAX_ACTIVE
-    if budget is None:
-        thresholds.max_retries.value = MAX_RETRIES
-    else:
-        thresholds.retry_budget.budget_percent.value = round(budget * 100, 6)
-        thresholds.retry_budget.min_retry_concurrency.value = BUDGET_FLOOR
-    return circuit_breaker_pb2.CircuitBreakers(thresholds=[thresholds])
-
-
-def _assigned(name: str, service: ServiceTraffic) -> Iterator[Message]:
+def _assigned(name: str, service: ServiceTraffic, awaited: bool) -> Iterator[Message]:
+    nobody = [away.nobody()] if awaited else []
     if service.protocol == "tcp":
         endpoints = [item for slot in service.slots for item in _tcp_endpoints(service, slot)]
-        yield assignment(tcp_cluster(name), endpoints)
+        yield assignment(tcp_cluster(name), [*endpoints, *nobody])
         return
     for slot in service.slots:
         group = service.slots[slot]
         endpoints = [_endpoint(item, item.draining) for item in group.endpoints]
-        yield assignment(slot_cluster(name, slot), endpoints)
+        yield assignment(slot_cluster(name, slot), [*endpoints, *nobody])
 
 
 def _tcp_endpoints(service: ServiceTraffic, slot: SlotName) -> Iterator[Message]:
@@ -221,4 +184,6 @@ def _endpoint(item: Endpoint, draining: bool, weight: int = 1) -> Message:
         health_status=health_check_pb2.DRAINING if draining else health_check_pb2.HEALTHY,
     )
     endpoint.load_balancing_weight.value = weight
+    number = item.instance.rpartition("-")[2]
+    endpoint.metadata.filter_metadata[SLOT_METADATA].fields[NUMBER].string_value = number
     return endpoint

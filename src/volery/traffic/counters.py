@@ -62,6 +62,9 @@ _OURS = re.compile(
     rf"{named.PREFIX}\.(?P<what>\w+)(?:\.how\.(?P<how>\w+))?"
     r"\.via\.(?P<via>[^.]+)\.need\.(?P<need>[^.]+)\.to\.(?P<to>[^.]+)"
 )
+_SERVED = re.compile(
+    rf"{named.PREFIX}\.{named.SERVED}\.{named.TO}\.(?P<to>[^.]+)\.{named.ON}\.(?P<on>\d+)"
+)
 _CLUSTER = re.compile(r"cluster\.(?P<to>[^.]+)\.(?P<what>\w+)")
 
 
@@ -70,8 +73,31 @@ def query(services: Iterable[str] | None) -> str:
     names = "[^.]+" if services is None else f"({'|'.join(map(re.escape, sorted(services)))})"
     ours = rf"^{named.PREFIX}\..*\.need\.{names}\.to\."
     clusters = rf"^cluster\.{names}~[a-z]\.({'|'.join([*CLUSTER_EFFECTS, ROUGH])})$"
-    wanted = quote(f"{ours}|{clusters}", safe="")
+    served = rf"^{named.PREFIX}\.{named.SERVED}\.{named.TO}\.{names}~[a-z]\."
+    wanted = quote(f"{ours}|{clusters}|{served}", safe="")
     return f"/stats?format=json&usedonly&histogram_buckets=detailed&filter={wanted}"
+
+
+FAILING = "/stats?format=json&usedonly&type=Counters&filter=" + quote(
+    rf"^{named.PREFIX}\.{named.FAILURES}\.", safe=""
+)
+"""The admin path for everything that ever failed."""
+
+
+def failing(text: str) -> dict[str, int]:
+    """Read the answer to `FAILING`: by service, what callers saw fail.
+
+    Raises:
+        ValueError: that is not what an Envoy answers.
+    """
+    failures: Counter[str] = Counter()
+    try:
+        for stat in json.loads(text)["stats"]:
+            if found := _OURS.fullmatch(stat.get("name", "")):
+                failures[found["need"]] += stat["value"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not the statistics of an Envoy: {error!r}") from None
+    return failures
 
 
 def proxy_sample(text: str, hosts: Mapping[tuple[str, str], HostCount]) -> ProxySample:
@@ -85,8 +111,8 @@ def proxy_sample(text: str, hosts: Mapping[tuple[str, str], HostCount]) -> Proxy
         found = _tallies(stats)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the statistics of an Envoy: {error!r}") from None
-    groups, edges, rough = map(_counters, found)
-    return ProxySample(groups, dict(_instances(hosts)), edges, rough)
+    groups, edges, rough, served = map(_counters, found)
+    return ProxySample(groups, dict(_instances(hosts)), edges, rough, served)
 
 
 @dataclass
@@ -103,15 +129,17 @@ class _Tally:
 _Tallies = defaultdict[str, _Tally]
 
 
-def _tallies(stats: Iterable[Mapping[str, Any]]) -> tuple[_Tallies, _Tallies, _Tallies]:
-    groups, edges, rough = _Tallies(_Tally), _Tallies(_Tally), _Tallies(_Tally)
+def _tallies(stats: Iterable[Mapping[str, Any]]) -> tuple[_Tallies, ...]:
+    """Of groups, of edges, of groups in whole milliseconds, and of instances."""
+    groups, edges, rough, served = (_Tallies(_Tally) for _ in range(4))
     for stat in stats:
         if "histograms" in stat:
             for histogram in stat["histograms"].get("details", ()):
                 _spread(histogram, groups, edges, rough)
+                _spread_over_instances(histogram, served)
         elif isinstance(stat["value"], int):
             _count(stat["name"], stat["value"], groups, edges)
-    return groups, edges, rough
+    return groups, edges, rough, served
 
 
 def _count(name: str, amount: int, groups: _Tallies, edges: _Tallies) -> None:
@@ -135,6 +163,12 @@ def _spread(
         latency = _latency(bins, MS[found["what"]])
         groups[found["to"]].latency.update(latency)
         edges[_edge(found)].latency.update(latency)
+
+
+def _spread_over_instances(histogram: Mapping[str, Any], served: _Tallies) -> None:
+    if found := _SERVED.fullmatch(histogram["name"]):
+        latency = _latency(histogram["totals"], 0.001)
+        served[f"{found['to']}~{found['on']}"].latency.update(latency)
 
 
 def _latency(

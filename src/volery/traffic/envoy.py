@@ -25,13 +25,14 @@ from volery.model.errors import VoleryError
 from volery.model.evidence import Sample
 from volery.model.ports import TrafficConfig, TrafficStatus
 from volery.model.state import SlotName
-from volery.traffic import bootstrap, sampler, xds
+from volery.supervise.moments import pause
+from volery.traffic import bootstrap, calm, counters, sampler, xds
 from volery.traffic.addresses import EdgePorts, check_port
 from volery.traffic.admin import AdminError
 from volery.traffic.ads import DiscoveryServer
 from volery.traffic.files import write_atomically
 from volery.traffic.fleet import Fleet
-from volery.traffic.meter import ATTENDED_SECONDS, Meter
+from volery.traffic.meter import ATTENDED_SECONDS, SLACK_SECONDS, Meter
 from volery.traffic.proxy import ADS_SOCKET, BOOTSTRAP, FALLBACK, Proxy
 from volery.traffic.waiting import until
 
@@ -71,6 +72,8 @@ class EnvoyTraffic:
         self._compiler = xds.Compiler()
         self._fallbacks = bootstrap.Fallbacks()
         self._meter = Meter()
+        self._failures = calm.Failures(time.monotonic())
+        self._lent_at = float("-inf")
         self._tasks: list[asyncio.Task[None]] = []
         self._replacing = asyncio.Lock()
         self._mending: asyncio.Task[None] | None = None
@@ -100,7 +103,8 @@ class EnvoyTraffic:
         return self._ports.port(caller, slot, need)
 
     def attend(self, services: frozenset[str]) -> None:
-        """Sample these services about twice a second, all others when there is time."""
+        """Sample these services about twice a second and wake for it, all others when there is
+        time."""
         self._meter.attend(services)
 
     def sample(self) -> Sample:
@@ -116,6 +120,7 @@ class EnvoyTraffic:
         write_atomically(self._home / BOOTSTRAP, bootstrap.with_ads(ADS_SOCKET).encode())
         self._wish, self._status = None, TrafficStatus()
         self._fleet.adopt()
+        self._tell(proxies=self._fleet.pids)
         self._recall()
         self._ports.open({port for _, port in xds.addresses(self._snapshot)})
         await self._ads.open()
@@ -255,7 +260,9 @@ class EnvoyTraffic:
                 await self._look()
             except (AdminError, VoleryError, OSError) as error:
                 log.debug("cannot count what is in flight: %s", error)
-            await self._meter.read(self._fleet.admins_by_process)
+            if await self._meter.read(self._fleet.admins_by_process) and self._meter.attends:
+                self._wake()
+            await self._lend()
             await self._pause(self._look_now, self._until_next_look())
             self._look_now.clear()
 
@@ -266,7 +273,8 @@ class EnvoyTraffic:
                 await self._fleet.ensure()
             if self._fleet.replacing or self._fleet.needs_replacing:
                 self._mending = asyncio.create_task(self._mend(), name="traffic: mend")
-        await asyncio.sleep(SETTLE_SECONDS)
+        if self._attentive():
+            await asyncio.sleep(SETTLE_SECONDS)
         begun = time.monotonic()
         newest = self._fleet.newest
         told = generation > 0 or self._snapshot != xds.Snapshot()
@@ -276,6 +284,24 @@ class EnvoyTraffic:
             return
         in_flight = await sampler.sample(self._fleet.admins)
         self._tell(in_flight=in_flight, sampled=generation, sampled_at=begun)
+
+    async def _lend(self) -> None:
+        """Tell the proxies of which services nothing fails; who could not be asked is told nothing,
+        and has every breaker soon."""
+        now = time.monotonic()
+        if now < self._lent_at + calm.LOOK_SECONDS - SLACK_SECONDS:
+            return
+        self._lent_at = now
+        try:
+            counted = {
+                f"{who.pid}@{who.ticks}": counters.failing(await admin.ask(counters.FAILING))
+                for who, admin in self._fleet.admins_by_process.items()
+            }
+        except (AdminError, ValueError) as error:
+            log.debug("what fails cannot be read: %s", error)
+            return
+        self._failures.heard(counted, now)
+        self._ads.lend(calm.lease(self._failures.calm(self._in_force.services, now)))
 
     async def _mend(self) -> None:
         """End a replacement that was interrupted, or begin one that is needed."""
@@ -292,7 +318,7 @@ class EnvoyTraffic:
     def _until_next_look(self) -> float:
         if self._attentive():
             return FAST_SECONDS
-        return ATTENDED_SECONDS if self._meter.attends else SLOW_SECONDS
+        return ATTENDED_SECONDS if self._meter.attends else pause(SLOW_SECONDS)
 
     def _attentive(self) -> bool:
         """Whether something is about to change that somebody waits for."""

@@ -1,21 +1,22 @@
 """Gateway and edges -> Envoy listeners. Pure.
 
 A listener never changes while its port lives: what may change is in routes and endpoints, because
-replacing a listener would cut its connections. The gateway is the border: what only we may say
-(`x-envoy-*`, `x-volery-*`, the members `fit` and `volery-*` of `baggage`) does not enter. Inside,
-at the edges, headers pass untouched but for `x-envoy-*`. The gateway is also who says where a
-request came from.
+replacing a listener would cut its connections. The gateway is the `border`. Inside, at the edges,
+headers pass untouched but for `x-envoy-*`.
 """
 
 from __future__ import annotations
 
+import math
+
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
-from envoy.config.core.v3 import extension_pb2, protocol_pb2, substitution_format_string_pb2
+from envoy.config.core.v3 import (
+    extension_pb2,
+    protocol_pb2,
+    substitution_format_string_pb2,
+)
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
-from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
-from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
@@ -25,42 +26,19 @@ from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from google.protobuf.message import Message
 
+from volery.model.needs import KEEP_TRYING_SECONDS, Need
 from volery.model.ports import Edge, GatewayTraffic
-from volery.traffic import statistics
-from volery.traffic.clusters import from_ads, pack, seconds, socket_address, tcp_cluster
-from volery.traffic.routes import GATEWAY, edge_name
+from volery.traffic import border, breaker, reasons, shedding, statistics
+from volery.traffic.clusters import from_ads, socket_address, tcp_cluster
+from volery.traffic.messages import pack, seconds
+from volery.traffic.retries import keeps_trying
+from volery.traffic.routes import GATEWAY, IDLE_SECONDS, edge_name
 
 HEADERS_SECONDS = 30.0
 TCP_CONNECT_ATTEMPTS = 3
+TCP_BACKOFF = (0.025, 0.5)
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
 LOOPBACK = "127.0.0.1"
-# For a client on this machine Envoy itself would name the machine's own address.
-# Libraries decode the key of a member and pass it on decoded, so it is looked at as they see it.
-BORDER = """
-local function ours(member)
-  local key = string.gsub(string.match(member, "^[^=;]*"), "%+", " ")
-  key = string.gsub(key, "%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
-  key = string.match(key, "^%s*(.-)%s*$")
-  return key == "fit" or string.sub(key, 1, 7) == "volery-"
-end
-
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  local client = handle:streamInfo():downstreamDirectRemoteAddress()
-  client = string.match(client, "^%[?(.-)%]?:%d+$") or client
-  local through = headers:get("x-forwarded-for")
-  headers:replace("x-forwarded-for", through and through .. ", " .. client or client)
-
-  local baggage = headers:get("baggage")
-  if baggage == nil then return end
-  local kept = {}
-  for member in string.gmatch(baggage, "[^,]+") do
-    if not ours(member) then kept[#kept + 1] = member end
-  end
-  headers:remove("baggage")
-  if #kept > 0 then headers:add("baggage", table.concat(kept, ",")) end
-end
-"""
 # Query strings may hold secrets: the path is logged without.
 LOG_FIELDS = {
     "at": "%START_TIME%",
@@ -86,8 +64,8 @@ def gateway_name(gateway: GatewayTraffic) -> str:
 def gateway_listener(gateway: GatewayTraffic) -> Message:
     """Where users come in: HTTP/1.1, HTTP/2 without TLS (prior knowledge) and WebSocket."""
     manager = _http_manager(GATEWAY)
-    manager.http_filters.insert(0, _border())
-    manager.http_filters.insert(1, _drop_ours())
+    manager.http_filters.insert(0, border.shell())
+    manager.early_header_mutation_extensions.append(border.our_headers())
     manager.access_log.append(_access_log(GATEWAY))
     manager.access_log.extend(statistics.of_requests(GATEWAY))
     return _listener(gateway_name(gateway), gateway.host, gateway.port, _http(manager))
@@ -98,6 +76,8 @@ def edge_listener(edge: Edge, tcp: bool) -> Message:
     if tcp:
         return _listener(edge_name(edge), LOOPBACK, edge.port, _tcp(edge))
     manager = _http_manager(edge_name(edge))
+    if shedding.sheds(edge.policy):
+        manager.http_filters.insert(0, shedding.shell(edge.policy))
     manager.access_log.append(_access_log(edge_name(edge), only_failures=True))
     manager.access_log.extend(statistics.of_requests(caller(edge)))
     return _listener(edge_name(edge), LOOPBACK, edge.port, _http(manager))
@@ -110,9 +90,13 @@ def caller(edge: Edge) -> str:
 
 def _listener(name: str, host: str, port: int, network_filter: Message) -> Message:
     chain = listener_components_pb2.FilterChain(filters=[network_filter])
-    return listener_pb2.Listener(
+    listener = listener_pb2.Listener(
         name=name, address=socket_address(host, port), filter_chains=[chain], stat_prefix=name
     )
+    # The kernel shares connections out by a hash. With few that stay, as pools keep them, one
+    # worker would have most of the work and the other would wait.
+    listener.connection_balance_config.exact_balance.SetInParent()
+    return listener
 
 
 def _http(manager: Message) -> Message:
@@ -128,10 +112,23 @@ def _tcp(edge: Edge) -> Message:
         # A database connection may be quiet for a day; both ends notice when the other is gone.
         idle_timeout=seconds(0),
     )
-    proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS
+    _tries(proxy, edge.policy)
     proxy.access_log.extend(statistics.of_connections(caller(edge), edge.need))
     proxy.access_log_options.flush_access_log_on_connected = True
     return listener_components_pb2.Filter(name=TCP_PROXY, typed_config=pack(proxy))
+
+
+def _tries(proxy: Message, policy: Need) -> None:
+    """How often a connection is tried; what the client sends meanwhile waits."""
+    if not keeps_trying(policy):
+        proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS
+        return
+    base, cap = TCP_BACKOFF
+    whole = policy.timeout or KEEP_TRYING_SECONDS
+    # Each wait is anything up to the longest, so on average half of it.
+    proxy.max_connect_attempts.value = TCP_CONNECT_ATTEMPTS + math.ceil(whole / (cap / 2))
+    proxy.backoff_options.base_interval.CopyFrom(seconds(base))
+    proxy.backoff_options.max_interval.CopyFrom(seconds(cap))
 
 
 def _http_manager(routes: str) -> Message:
@@ -139,11 +136,18 @@ def _http_manager(routes: str) -> Message:
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
         stat_prefix=routes,
         rds=hcm_pb2.Rds(route_config_name=routes, config_source=from_ads()),
-        http_filters=[_extension("router", router_pb2.Router(suppress_envoy_headers=True))],
+        http_filters=[
+            breaker.shell(),
+            _extension("router", router_pb2.Router(suppress_envoy_headers=True)),
+        ],
+        local_reply_config=reasons.replies(marked=routes != GATEWAY),
         http_protocol_options=protocol_pb2.Http1ProtocolOptions(
             accept_http_10=True, default_host_for_http_10="localhost"
         ),
-        request_headers_timeout=seconds(HEADERS_SECONDS),
+        # Until there are headers and so a route, which has limits of its own. With a
+        # `request_headers_timeout` every request would have one timer more.
+        stream_idle_timeout=seconds(HEADERS_SECONDS),
+        stream_flush_timeout=seconds(IDLE_SECONDS),
         server_header_transformation=hcm_pb2.HttpConnectionManager.PASS_THROUGH,
         skip_xff_append=True,
         # The peer's address decides whether its x-envoy-* headers are believed. Present and empty:
@@ -170,19 +174,6 @@ def _request_id() -> Message:
 
 def _extension(name: str, settings: Message) -> Message:
     return hcm_pb2.HttpFilter(name=f"envoy.filters.http.{name}", typed_config=pack(settings))
-
-
-def _border() -> Message:
-    script = lua_pb2.Lua()
-    script.default_source_code.inline_string = BORDER
-    return _extension("lua", script)
-
-
-def _drop_ours() -> Message:
-    ours = mutation_rules_pb2.HeaderMutation()
-    ours.remove_on_match.key_matcher.prefix = "x-volery-"
-    mutations = header_mutation_pb2.Mutations(request_mutations=[ours])
-    return _extension("header_mutation", header_mutation_pb2.HeaderMutation(mutations=mutations))
 
 
 def _access_log(via: str, only_failures: bool = False) -> Message:

@@ -46,12 +46,12 @@ class Meter:
         """Whether some services are to be read often."""
         return bool(self._attended)
 
-    async def read(self, proxies: Mapping[Identity, Admin]) -> None:
-        """Read what is due of the proxies that run."""
+    async def read(self, proxies: Mapping[Identity, Admin]) -> bool:
+        """Read what is due of the proxies that run. False if nothing was."""
         now = time.monotonic()
         everything = _due(self._read_all_at, OTHERS_SECONDS, now)
         if not everything and not (self._attended and _due(self._read_at, ATTENDED_SECONDS, now)):
-            return
+            return False
         self._read_at = now
         self._read_all_at = now if everything else self._read_all_at
         services = None if everything else self._attended
@@ -64,6 +64,7 @@ class Meter:
             at=time.monotonic(),
             proxies={name: seen for name, seen in found.items() if seen is not None},
         )
+        return True
 
     async def _of(
         self, name: str, admin: Admin, services: frozenset[str] | None
@@ -89,6 +90,12 @@ def merged(before: ProxySample, after: ProxySample, services: frozenset[str] | N
         instances=after.instances,
         edges=_merged(before.edges, after.edges, services, service_of_edge),
         rough=_merged(before.rough, after.rough, services, service_of_group),
+        served=_merged(
+            before.served,
+            after.served,
+            services,
+            lambda key: service_of_group(service_of_group(key)),
+        ),
     )
 
 

@@ -17,35 +17,26 @@ from fnmatch import fnmatchcase
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.type.matcher.v3 import regex_pb2
 from google.protobuf.message import Message
 
-from volery.model.application import Need
+from volery.model.needs import KEEP_TRYING_SECONDS, Need
 from volery.model.ports import Edge, GatewayRoute, GatewayTraffic, ServiceTraffic
-from volery.traffic.clusters import pack, seconds
-from volery.traffic.split import shares, ways
+from volery.traffic import border, breaker, calm, reasons, shedding
+from volery.traffic.messages import seconds
+from volery.traffic.retries import (
+    EDGE_SECONDS,
+    Retries,
+    keeps_trying,
+    retries,
+)
+from volery.traffic.shedding import sheds
+from volery.traffic.split import matched, shares, ways
 
 GATEWAY = "gateway"
 GATEWAY_SECONDS = 60.0
-EDGE_SECONDS = 15.0
 IDLE_SECONDS = 300.0
 STREAM_IDLE_SECONDS = 3600.0
-# Nothing has reached the service in these cases, so another try changes nothing but the answer.
-SAFE = ("connect-failure", "refused-stream", "reset-before-request")
-SAFE_RETRIES = 2
-SAFE_BACKOFF = (0.005, 0.05)
-OTHER_HOST_TRIES = 5
-# Envoy's `reset` means: no answer at all, be it cut or not in time.
-RETRY_ON = {
-    "connect": "connect-failure",
-    "reset": "reset",
-    "timeout": "reset",
-    "5xx": "5xx",
-    "gateway-error": "gateway-error",
-}
-# gRPC reports failure in its own status, with HTTP status 200.
-GRPC_RETRY_ON = {"5xx": "internal,unavailable", "gateway-error": "unavailable"}
 INTERNAL_HEADERS = ("x-envoy-external-address", "x-envoy-internal")
 NO_ROUTE = (
     "404: nothing is routed here\n"
@@ -72,6 +63,8 @@ def edge_routes(edge: Edge, services: Services) -> Message:
     """Everything a caller sends to one need."""
     routes = list(_to_service("/", edge.need, services, edge.policy))
     host = route_components_pb2.VirtualHost(name=edge.need, domains=["*"], routes=routes)
+    if not keeps_trying(edge.policy):
+        _with(host, breaker.filled())
     return _configuration(edge_name(edge), [host])
 
 
@@ -111,20 +104,53 @@ def _to_service(
     path: str, name: str, services: Services, policy: Need | None, strip: str | None = None
 ) -> Iterator[Message]:
     service = services.get(name)
-    if service is None or service.protocol == "tcp" or not shares(service):
+    if service is None or service.protocol == "tcp" or not _has_way(service, policy):
         yield _unavailable(path, name, service)
         return
     for upgrade in (True, False) if service.protocol == "http" else (False,):
-        limits = _limits(service, policy, upgrade)
+        first_byte = _first_byte(service, policy, upgrade)
+        tried = list(retries(service, policy, first_byte, upgrade))
         for way in ways(name, service, users=policy is None, upgrade=upgrade):
-            match = _match(path, upgrade)
-            match.headers.extend(way.headers)
-            yield route_components_pb2.Route(
-                name=name,
-                match=match,
-                route=_action(limits, way.target, strip),
-                response_headers_to_add=way.answer,
-            )
+            for retry in tried:
+                match = _match(path, upgrade)
+                match.headers.extend(way.headers)
+                if retry.methods is not None:
+                    match.headers.append(matched(":method", retry.methods))
+                limits = _limits(service, policy, upgrade, retry)
+                route = route_components_pb2.Route(
+                    name=name,
+                    match=match,
+                    route=_action(limits, way.target, strip),
+                    response_headers_to_add=way.answer,
+                )
+                if sheds(policy) and not upgrade and service.protocol != "grpc":
+                    _with(route, shedding.on())
+                if not upgrade and not keeps_trying(policy):
+                    yield _while_calm(route, users=policy is None)
+                if policy is None:
+                    _with(route, {**breaker.filled(), **border.on()})
+                yield route
+
+
+def _while_calm(route: Message, users: bool) -> Message:
+    """The same without what costs every request something, for as long as it is not needed."""
+    found = route_components_pb2.Route()
+    found.CopyFrom(route)
+    found.match.runtime_fraction.CopyFrom(calm.while_calm(route.name))
+    if users:
+        found.match.headers.extend(border.harmless())
+    else:
+        _with(found, breaker.left_out())
+    return found
+
+
+def _has_way(service: ServiceTraffic, policy: Need | None) -> bool:
+    return bool(shares(service)) or keeps_trying(policy)
+
+
+def _with(place: Message, filters: Mapping[str, Message]) -> None:
+    for name, settings in filters.items():
+        place.typed_per_filter_config[name].CopyFrom(settings)
 
 
 def _unavailable(path: str, name: str, service: ServiceTraffic | None) -> Message:
@@ -133,7 +159,12 @@ def _unavailable(path: str, name: str, service: ServiceTraffic | None) -> Messag
         why = "speaks tcp, which has no paths; services reach it through `needs`"
     body = f"503: {name} {why}\n"
     answer = _answer(503, body)
-    return route_components_pb2.Route(name=name, match=_match(path), direct_response=answer)
+    return route_components_pb2.Route(
+        name=name,
+        match=_match(path),
+        direct_response=answer,
+        response_headers_to_add=[reasons.header(f"{name} {why}")],
+    )
 
 
 def _answer(status: int, body: str) -> Message:
@@ -168,52 +199,28 @@ def _action(limits: Message, target: Message, strip: str | None) -> Message:
     return action
 
 
-def _limits(service: ServiceTraffic, policy: Need | None, upgrade: bool) -> Message:
+def _first_byte(service: ServiceTraffic, policy: Need | None, upgrade: bool) -> float:
+    """Seconds until an answer must begin, where nothing else limits it; 0 for no limit."""
+    grpc, given = service.protocol == "grpc", policy.timeout if policy else None
+    if upgrade or (grpc and given is None):
+        return 0.0
+    if given is not None:
+        return given if grpc else 0.0
+    return EDGE_SECONDS if policy else GATEWAY_SECONDS
+
+
+def _limits(service: ServiceTraffic, policy: Need | None, upgrade: bool, retry: Retries) -> Message:
     """Timeouts and retries of a route."""
     grpc = service.protocol == "grpc"
-    given = policy.timeout if policy else None
-    first_byte = EDGE_SECONDS if policy else GATEWAY_SECONDS
-    if upgrade or (grpc and given is None):
-        first_byte = 0.0
-    elif given is not None:
-        first_byte = given if grpc else 0.0
+    whole = (policy.timeout if policy else None) or 0.0
+    if keeps_trying(policy) and not upgrade:
+        whole = whole or KEEP_TRYING_SECONDS
     action = route_components_pb2.RouteAction(
-        timeout=seconds(0.0 if grpc or given is None else given),
+        timeout=seconds(0.0 if grpc else whole),
         idle_timeout=seconds(STREAM_IDLE_SECONDS if grpc or upgrade else IDLE_SECONDS),
-        retry_policy=_retries(service, policy, first_byte),
+        retry_policy=retry.policy,
+        priority=base_pb2.HIGH if keeps_trying(policy) else base_pb2.DEFAULT,
     )
     if grpc:
         action.max_stream_duration.grpc_timeout_header_max.CopyFrom(seconds(0))
     return action
-
-
-def _retries(service: ServiceTraffic, policy: Need | None, first_byte: float) -> Message:
-    retry = policy.retry if policy and policy.retry and policy.retry.attempts > 1 else None
-    conditions = dict.fromkeys(SAFE)
-    tries, per_try, (base, cap) = SAFE_RETRIES, first_byte, SAFE_BACKOFF
-    if retry is not None:
-        conditions |= dict.fromkeys(RETRY_ON[on] for on in retry.on)
-        if service.protocol == "grpc":
-            conditions |= dict.fromkeys(GRPC_RETRY_ON[on] for on in retry.on if on in GRPC_RETRY_ON)
-        tries, base, cap = retry.attempts - 1, retry.backoff.base, retry.backoff.cap
-        whole = (policy.timeout if policy else None) or EDGE_SECONDS
-        share = whole / retry.attempts if "timeout" in retry.on else first_byte
-        per_try = retry.per_try or share
-    result = route_components_pb2.RetryPolicy(
-        retry_on=",".join(conditions),
-        retry_host_predicate=[_another_host()],
-        host_selection_retry_max_attempts=OTHER_HOST_TRIES,
-    )
-    result.num_retries.value = tries
-    result.retry_back_off.base_interval.CopyFrom(seconds(max(base, 0.001)))
-    result.retry_back_off.max_interval.CopyFrom(seconds(max(cap, base, 0.001)))
-    if per_try:
-        result.per_try_timeout.CopyFrom(seconds(per_try))
-    return result
-
-
-def _another_host() -> Message:
-    return route_components_pb2.RetryPolicy.RetryHostPredicate(
-        name="envoy.retry_host_predicates.previous_hosts",
-        typed_config=pack(previous_hosts_pb2.PreviousHostsPredicate()),
-    )

@@ -21,9 +21,9 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf.message import Message
 
-from volery.model.application import Override, Sticky
+from volery.model.deploy import Override, Sticky
 from volery.model.ports import ServiceTraffic
-from volery.model.state import SlotName
+from volery.model.state import SLOTS, SlotName
 from volery.traffic.clusters import slot_cluster
 
 # Envoy's weights are whole numbers. They always sum up to the same, because who is sent where by a
@@ -78,17 +78,17 @@ def parts(weights: Mapping[SlotName, float], canary: SlotName | None) -> dict[Sl
 
 
 def ways(name: str, service: ServiceTraffic, users: bool, upgrade: bool) -> Iterator[Way]:
-    """The ways to a service that has weights, best match first.
+    """The ways to a service, best match first; one without weights is asked where it will be.
 
     `users`: for requests from outside, which carry no tag and may be given a cookie. `upgrade`: for
     requests that become another protocol, which are neither copied nor given a cookie.
     """
-    split, weights = service.split, shares(service)
+    split, weights = service.split, shares(service) or {SLOTS[0]: 100.0}
     canary = split.canary if split.canary and _serves(service, split.canary) else None
     rest = _weighted(name, parts(weights, canary), canary)
     if canary is not None:
         if not users:
-            yield Way(_weighted(name, {canary: WHOLE}, None), (_regex("baggage", TAGGED),))
+            yield Way(_weighted(name, {canary: WHOLE}, None), (matched("baggage", TAGGED),))
         if split.override is not None:
             yield Way(_weighted(name, {canary: WHOLE}, canary), (_chosen(split.override),))
         if canary not in weights and not upgrade:
@@ -137,7 +137,7 @@ def _tag() -> tuple[Message, Message]:
 def _chosen(override: Override) -> Message:
     if override.cookie is not None:
         cookie = f'(.*;)?[ ]*{_literal(override.cookie)}="?{_literal(override.value)}"?[ ]*(;.*)?'
-        return _regex("cookie", cookie)
+        return matched("cookie", cookie)
     matcher = route_components_pb2.HeaderMatcher(name=override.header)
     matcher.string_match.exact = override.value
     return matcher
@@ -150,7 +150,7 @@ def _mirrored(name: str, service: ServiceTraffic, canary: SlotName, rest: Messag
     target = route_components_pb2.RouteAction()
     target.CopyFrom(rest)
     target.request_mirror_policies.append(_copy(slot_cluster(name, canary), service.split.mirror))
-    methods = () if service.split.mirror_all else (_regex(":method", SAFE_METHODS),)
+    methods = () if service.split.mirror_all else (matched(":method", SAFE_METHODS),)
     yield Way(target, methods)
 
 
@@ -178,7 +178,7 @@ def _newcomers(sticky: Sticky, rest: Message) -> Iterator[Way]:
     did. Only users get cookies: a service that kept one would keep it for all of its users."""
     if sticky.cookie is None:
         return
-    known = _regex("cookie", f"(.*;)?[ ]*{_literal(sticky.cookie)}=[^;].*")
+    known = matched("cookie", f"(.*;)?[ ]*{_literal(sticky.cookie)}=[^;].*")
     known.invert_match = known.treat_missing_header_as_empty = True
     name = sticky.cookie.replace("%", "%%")
     cookie = f"{name}=%REQ({REQUEST_ID})%; {COOKIE_ATTRIBUTES}"
@@ -187,7 +187,7 @@ def _newcomers(sticky: Sticky, rest: Message) -> Iterator[Way]:
         append_action=_Append.APPEND_IF_EXISTS_OR_ADD,
     )
     yield Way(
-        _hashed(rest, Sticky(header=REQUEST_ID)), (known, _regex(REQUEST_ID, HARMLESS)), (given,)
+        _hashed(rest, Sticky(header=REQUEST_ID)), (known, matched(REQUEST_ID, HARMLESS)), (given,)
     )
 
 
@@ -203,7 +203,8 @@ def _hashed(rest: Message, sticky: Sticky) -> Message:
     return target
 
 
-def _regex(name: str, pattern: str) -> Message:
+def matched(name: str, pattern: str) -> Message:
+    """A header of which the whole value fits a pattern."""
     matcher = route_components_pb2.HeaderMatcher(name=name)
     matcher.string_match.safe_regex.regex = pattern
     return matcher

@@ -3,7 +3,8 @@
 Envoy's own statistics know neither microseconds, nor which need a caller asked for, nor whether a
 gRPC call failed or an answer broke off half way. So every listener has *statistics loggers*: they
 see each request when it is over and count it in statistics named `volery.WHAT.via.CALLER.need.
-SERVICE.to.CLUSTER`, where the caller is `gateway` or `storefront~a`. `counters` reads them back.
+SERVICE.to.CLUSTER`, where the caller is `gateway` or `storefront~a`; and how fast single instances
+answer in `volery.served.to.CLUSTER.on.NUMBER`. `counters` reads them back.
 
 Terms: *broken* answers are those that Envoy's counters of a cluster take for a success; among them
 are some that it *counted* as failures all the same, and some calls that the client *left*. What
@@ -15,18 +16,21 @@ does not have; a stream's, for instance. That is switched off in `proxy`.)
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2 as entry_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 from google.protobuf.message import Message
 
-from volery.traffic.clusters import SLOT, SLOT_METADATA, pack
+from volery.traffic.clusters import NUMBER, SLOT, SLOT_METADATA
+from volery.traffic.messages import pack
 
 PREFIX = "volery"
 REQUESTS, FAILURES, LATENCY = "requests", "failures", "latency"
 BROKEN, COUNTED, LEFT, GIVEN_UP = "broken", "counted", "left", "given_up"
 CONNECTED, REFUSED, ENDED = "connected", "refused", "ended"
+SERVED, TO, ON = "served", "to", "on"
 GRPC_FAULTS = (
     *("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"),
 )
@@ -40,6 +44,8 @@ ANSWERED_FOR = tuple(name for name in GRPC_FAULTS if name != "UNKNOWN")
 answer that was cut off has no status: UNKNOWN."""
 THINKING = "%COMMON_DURATION(DS_RX_END:DS_TX_BEG:us)%"
 """From the moment the request was complete to the moment the answer began."""
+ANSWERING = "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%"
+"""The same of the last try alone: what a former one took says nothing of this instance."""
 WAITED = "%DURATION%"
 """In milliseconds, as that is all there is when a request never ended."""
 CONNECTING = "%COMMON_DURATION(US_CX_BEG:US_CX_END:us)%"
@@ -52,8 +58,10 @@ Filter = accesslog_pb2.AccessLogFilter
 def of_requests(caller: str) -> list[Message]:
     """Loggers for everything a caller sends over HTTP. Its routes must be named by service."""
     tags = (("via", caller), ("need", "%ROUTE_NAME%"), ("to", "%UPSTREAM_CLUSTER%"))
+    instance = ((TO, "%UPSTREAM_CLUSTER%"), (ON, f"%UPSTREAM_METADATA({SLOT_METADATA}:{NUMBER})%"))
+    served = _histogram(SERVED, instance, ANSWERING)
     return [
-        _logger(_answered(), _counter(REQUESTS, tags), _histogram(LATENCY, tags, THINKING)),
+        _logger(_answered(), _counter(REQUESTS, tags), _histogram(LATENCY, tags, THINKING), served),
         _logger(_any(_status(500), _cut_off(), _grpc_fault(GRPC_FAULTS)), _counter(FAILURES, tags)),
         _logger(_any(_cut_off(), _grpc_fault(GRPC_FAULTS)), _counter(BROKEN, tags)),
         _logger(_all(_flags(FLAGS), _grpc_fault(ANSWERED_FOR)), _counter(COUNTED, tags)),
@@ -86,8 +94,15 @@ def _logger(when: Message, *stats: Message) -> Message:
 
 
 def _stat(name: str, tags: Iterable[tuple[str, str]]) -> Message:
-    named = [Config.Tag(name=tag, value_format=value) for tag, value in tags]
-    return Config.Stat(name=name, tags=named)
+    """Tags at the beginning that are always the same are part of the name, which is not formatted
+    anew for every request, and what follows the first other one is part of its value: a request
+    pays for every tag. What the statistic is called in the end does not differ."""
+    given = list(tags)
+    while given and "%" not in given[0][1]:
+        name = ".".join((name, *given.pop(0)))
+    (first, value), *more = given
+    whole = ".".join((value, *chain.from_iterable(more)))
+    return Config.Stat(name=name, tags=[Config.Tag(name=first, value_format=whole)])
 
 
 def _counter(name: str, tags: Iterable[tuple[str, str]]) -> Message:
@@ -108,11 +123,11 @@ def _answered() -> Message:
 
 def _cut_off() -> Message:
     """Not what became a WebSocket: there the server hanging up is how it ends."""
-    return _all(_grpc(invert=True), _status(200), _status_below(500), _flags(FLAGS))
+    return _all(_flags(FLAGS), _grpc(invert=True), _status(200), _status_below(500))
 
 
 def _grpc_fault(names: Iterable[str]) -> Message:
-    return _all(_answered(), _grpc(), _grpc_status(names))
+    return _all(_grpc(), _answered(), _grpc_status(names))
 
 
 def _grpc(invert: bool = False) -> Message:

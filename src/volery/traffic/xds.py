@@ -15,7 +15,7 @@ from functools import partial
 from google.protobuf.message import Message
 
 from volery.model.ports import Edge, GatewayTraffic, ServiceTraffic, TrafficConfig
-from volery.traffic import clusters, listeners, routes
+from volery.traffic import away, clusters, listeners, routes
 from volery.traffic.memo import Memo
 from volery.traffic.routes import edge_name
 
@@ -69,7 +69,7 @@ class Compiler:
         compiled = Snapshot(
             {
                 CLUSTERS: _by_name(self._clusters(services, config.edges)),
-                ENDPOINTS: {item.cluster_name: item for item in self._endpoints(services)},
+                ENDPOINTS: _by_cluster(self._endpoints(services, away.awaited(config.edges))),
                 LISTENERS: _by_name(self._listeners(edges, config.gateway)),
                 ROUTES: _by_name(self._routes(edges, config.gateway, services)),
             }
@@ -87,10 +87,11 @@ class Compiler:
             make = partial(clusters.clusters, {name: service}, mine)
             yield from self._resources.get((CLUSTERS, name), (service, mine), make)
 
-    def _endpoints(self, services: Services) -> Iterator[Message]:
+    def _endpoints(self, services: Services, awaited: frozenset[str]) -> Iterator[Message]:
         for name, service in services.items():
-            make = partial(clusters.assignments, {name: service})
-            yield from self._resources.get((ENDPOINTS, name), service, make)
+            waits = awaited & {name}
+            make = partial(clusters.assignments, {name: service}, waits)
+            yield from self._resources.get((ENDPOINTS, name), (service, waits), make)
 
     def _listeners(
         self, edges: Iterable[tuple[Edge, bool]], gateway: GatewayTraffic | None
@@ -197,6 +198,10 @@ def _is_tcp(edge: Edge, services: Services) -> bool:
 
 def _by_name(messages: Iterable[Message]) -> dict[str, Message]:
     return {message.name: message for message in messages}
+
+
+def _by_cluster(messages: Iterable[Message]) -> dict[str, Message]:
+    return {message.cluster_name: message for message in messages}
 
 
 def _forwards_tcp(listener: Message) -> bool:

@@ -94,7 +94,6 @@ def git_init(folder: Path) -> None:
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(trees())
@@ -108,7 +107,6 @@ def test_takes_what_git_takes(tree: dict[str, object]) -> None:
 
 @settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(trees(depth=1), LINES.filter(lambda line: "foo" in line or ".log" in line))
@@ -148,6 +146,14 @@ def test_some_folders_are_never_source(tmp_path: Path, app: Path) -> None:
     make(app, {"env": {"pyvenv.cfg": "", "bin": {"python": ""}}})
     home = make(app / "state", {"ledger.db": ""})
     Source(app, without=(home, tmp_path / "absent")).copy(tmp_path / "copy")
+    assert files(tmp_path / "copy") == {b"app.py", b"lib/a.py", b"lib/b.py"}
+
+
+def test_a_manifest_beside_the_source_is_no_source(tmp_path: Path, app: Path) -> None:
+    before = digest(app)
+    make(app, {"volery.yaml": "app: birds\n", "lib": {"volery.yaml": "services: {}\n"}})
+    snapshot(app, tmp_path / "copy")
+    assert digest(app) == before
     assert files(tmp_path / "copy") == {b"app.py", b"lib/a.py", b"lib/b.py"}
 
 

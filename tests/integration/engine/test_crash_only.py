@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from integration.engine.lab import DAEMONS, Lab, daemons, reaches, running, until
+from integration.engine.lab import DAEMONS, SERVER, Lab, daemons, reaches, running, until
 
 from volery.engines.local import LocalEngine
 from volery.model.application import Stop
 from volery.model.ports import Exit
 from volery.supervise import orphan
+from volery.supervise.identity import environment_of
 
 CONTROL = """
 import asyncio, pickle, sys
@@ -215,6 +216,36 @@ def test_an_orphan_is_adopted_by_the_next_engine_too(lab: Lab) -> None:
         os.kill(pid, signal.SIGKILL)
         ended = await reaches(engine, "web-1", "exited")
         assert ended.restarts == 0
+
+    lab.run(later)
+
+
+RENAMED = """
+import ctypes
+with open("/proc/self/stat") as file:
+    fields = file.read().rpartition(")")[2].split()
+start, end = int(fields[47]), int(fields[48])
+ctypes.memset(start, 32, end - start)
+"""
+"""As Redis, nginx and whatever else has a title in `ps`: it lies over the environment."""
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["with its shim", "an orphan"])
+def test_a_service_that_overwrote_its_environment_is_adopted(lab: Lab, kept: bool) -> None:
+    spec = lab.spec("web-1", RENAMED + SERVER, health=lab.http())
+
+    async def begin(engine: LocalEngine) -> None:
+        engine.start(spec)
+        await reaches(engine, "web-1", "ready")
+
+    lab.run(begin)
+    pid = children(lab, ["web-1"])["web-1"]
+    assert "PORT" not in (environment_of(pid) or {})
+    if not kept:
+        lab.kill_shim("web-1")
+
+    async def later(engine: LocalEngine) -> None:
+        assert (await reaches(engine, "web-1", "ready")).pid == pid
 
     lab.run(later)
 

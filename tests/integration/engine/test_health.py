@@ -6,8 +6,8 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import h2.connection
@@ -120,7 +120,7 @@ def test_a_command_that_hangs_ends_with_all_it_started(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         answer = await asked(Probe(command=("sh", "-c", script)), tmp_path, seconds=1.0)
-        assert answer == Answer(False, "sh did not end within 1s")
+        assert answer == Answer(False, "sh did not end within 1s", late=True)
         started = [int(line) for line in (tmp_path / "child").read_text().split()]
         assert len(started) == 2
         await until(lambda: not any(running(pid) for pid in started))
@@ -151,7 +151,19 @@ async def asked(
     return await ask(probe, target, seconds)
 
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None]]
+
+
+@asynccontextmanager
+async def serving(handle: Handler) -> AsyncIterator[int]:
+    """A server on the port given, until all it does has ended."""
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
 
 
 @pytest.mark.parametrize(
@@ -176,9 +188,25 @@ def test_what_a_server_can_answer(reply: bytes, answer: Answer, tmp_path: Path) 
         writer.close()
 
     async def scenario() -> None:
-        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
+        async with serving(handle) as port:
             assert await asked(Probe(path="/x"), tmp_path, port) == answer
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_comes_a_byte_at_a_time(tmp_path: Path) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for byte in b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 503 No\r\n":
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        await reader.read()  # until the one that asks has gone
+        writer.close()
+
+    async def scenario() -> None:
+        async with serving(handle) as port:
+            found = await asked(Probe(path="/x"), tmp_path, port)
+            assert found == Answer(False, "GET /x answered 503")
 
     asyncio.run(scenario())
 
@@ -202,15 +230,25 @@ def test_a_path_is_asked_over_http2_where_that_is_spoken(
         writer.close()
 
     async def scenario() -> None:
-        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
+        async with serving(handle) as port:
             answer = await asked(Probe(path="/x"), tmp_path, port, "http2")
             assert answer == Answer(ok, f"GET /x answered {status}")
             assert await asked(None, tmp_path, port, "grpc") == Answer(
+                True, "a connection was greeted"
+            )
+            assert await asked(Probe(tcp=True), tmp_path, port, "grpc") == Answer(
                 True, "a connection was accepted"
             )
 
     asyncio.run(scenario())
+
+
+def test_one_that_hangs_greets_nobody_though_the_kernel_accepts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert asyncio.run(asked(Probe(tcp=True), tmp_path, port, "grpc")).ok
+        answer = asyncio.run(asked(None, tmp_path, port, "grpc", seconds=0.3))
+    assert answer == Answer(False, "a connection was not greeted within 300ms", late=True)
 
 
 def test_a_server_that_speaks_no_http2_is_not_ready(tmp_path: Path) -> None:
@@ -220,10 +258,11 @@ def test_a_server_that_speaks_no_http2_is_not_ready(tmp_path: Path) -> None:
         writer.close()
 
     async def scenario() -> None:
-        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
+        async with serving(handle) as port:
             answer = await asked(Probe(path="/x"), tmp_path, port, "http2")
             assert answer == Answer(False, "GET /x got no HTTP/2 answer")
+            answer = await asked(None, tmp_path, port, "grpc")
+            assert answer == Answer(False, "a connection got no HTTP/2 greeting")
 
     asyncio.run(scenario())
 
@@ -249,4 +288,4 @@ def full_queue() -> Iterator[int]:
 def test_a_connection_that_is_not_accepted_in_time(tmp_path: Path) -> None:
     with full_queue() as port:
         answer = asyncio.run(asked(None, tmp_path, port, seconds=0.3))
-    assert answer == Answer(False, "a connection was not accepted within 300ms")
+    assert answer == Answer(False, "a connection was not accepted within 300ms", late=True)

@@ -7,10 +7,13 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
 from integration.engine.lab import DAEMONS, Lab, daemons, fetch, reaches, running, until
+from integration.tiny_disk import tiny_disk
 
 from volery.engines.local import LocalEngine
 from volery.model.application import Health, Resources, Stop
+from volery.model.errors import VoleryError
 from volery.model.ports import Exit
 from volery.supervise.ports import reserve
 
@@ -333,3 +336,34 @@ def test_health_without_a_path_is_a_connection(lab: Lab) -> None:
         assert engine.observe()["web-1"].state == "starting"
 
     lab.run(scenario)
+
+
+def test_a_volume_is_made_looked_after_and_required(lab: Lab) -> None:
+    volume = lab.home / "volumes" / "data-0"
+
+    async def scenario(engine: LocalEngine) -> None:
+        engine.start(lab.spec("db-0", volume=str(volume)))
+        await until(lambda: engine.observe()["db-0"].state == "ready")
+        assert engine.observe()["db-0"].volume_made and not engine.observe()["db-0"].volume
+        volume.rename(volume.with_name("elsewhere"))
+        await until(lambda: engine.observe()["db-0"].volume == "is gone")
+        volume.mkdir()
+        await until(lambda: "at the start" in engine.observe()["db-0"].volume)
+        volume.rmdir()
+        volume.with_name("elsewhere").rename(volume)
+        await until(lambda: not engine.observe()["db-0"].volume)
+
+    lab.run(scenario)
+
+
+def test_nothing_is_started_on_a_volume_that_is_read_only(lab: Lab, tmp_path: Path) -> None:
+    with tiny_disk(tmp_path / "disk") as disk:
+        disk.remount("ro")
+
+        async def scenario(engine: LocalEngine) -> None:
+            for name in ("", "not-there-yet"):
+                with pytest.raises(VoleryError, match="is read-only"):
+                    engine.start(lab.spec("db-0", volume=str(disk.folder / name)))
+            assert not engine.observe()
+
+        lab.run(scenario)

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from volery.model.application import CustomMetric, Gate, Synthetic
+from volery.calls import Calls
+from volery.model.deploy import CustomMetric, Gate, Synthetic
 from volery.model.fields import WRITTEN
 from volery.model.ports import (
     Answer,
@@ -41,7 +42,7 @@ class Asker:
 
     def __init__(self, **options: Any) -> None:
         self.woken = asyncio.Event()
-        self.world = OutsideWorld(self.woken.set, **options)
+        self.world = OutsideWorld(self.woken.set, Calls(), **options)
 
     def wish(self, **calls: OutsideCall) -> None:
         self.world.wish(calls)

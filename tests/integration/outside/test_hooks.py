@@ -213,3 +213,24 @@ def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
     answer, _ = hooked(answering(http("200 OK")))
     assert answer.state == "yes"
+
+
+def test_one_that_is_busy_is_asked_again_and_can_tell_that_it_was_asked_before() -> None:
+    async def play(ask: Asker) -> None:
+        says = iter((http("503 Not Now", b"later"), b"", http("200 OK", b"go on")))
+
+        async def say(writer: asyncio.StreamWriter) -> None:
+            writer.write(next(says))
+
+        async with host(say) as server:
+            assert (await ask.to(gate(url=server.url()))).text == "go on"
+            keys = [
+                line.partition(": ")[2]
+                for head, _ in server.requests
+                for line in head.splitlines()
+                if line.lower().startswith("idempotency-key: ")
+            ]
+            assert len(keys) == 3 and len(set(keys)) == 1
+            assert keys[0][0] == keys[0][-1] == '"'
+
+    with_asker(play)

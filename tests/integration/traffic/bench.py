@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 
 import httpx2
 
-from volery.model.application import Need
+from volery.model.needs import Need
 from volery.model.ports import (
     Edge,
     Endpoint,
@@ -26,6 +27,7 @@ from volery.model.ports import (
     TrafficStatus,
 )
 from volery.traffic.envoy import EnvoyTraffic
+from volery.traffic.proxy import known
 
 PATIENCE_SECONDS = 60.0
 
@@ -134,6 +136,15 @@ async def client(port: int, **options: Any) -> AsyncIterator[httpx2.AsyncClient]
         base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30, **options
     ) as found:
         yield found
+
+
+async def is_calm(home: Path, name: str = "web") -> bool:
+    """Whether every Envoy takes a service for calm, and goes without what it needs not."""
+    answers = []
+    for proxy in known(home):
+        answers.append(json.loads(await proxy.admin.ask("/runtime?format=json"))["entries"])
+        await proxy.admin.close()
+    return all(f"volery.calm.{name}" in answer for answer in answers)
 
 
 class Load:

@@ -18,7 +18,7 @@ from typing import Any
 from integration.traffic.bench import apply, client, edge, free_port, gateway, opened
 from integration.traffic.upstreams import Web
 
-from volery.model.application import Need
+from volery.model.needs import Need
 from volery.model.ports import Edge, Endpoint, GroupTraffic, ServiceTraffic, Split, TrafficConfig
 from volery.traffic.envoy import EnvoyTraffic
 
@@ -82,7 +82,9 @@ async def stage(home: Path, policy: Need | None = None) -> AsyncIterator[Stage]:
         yield Stage(traffic, stable, canary, baseline, free_port(), inside)
 
 
-async def ask(port: int, headers: Headers | None = None, method: str = "GET") -> dict[str, Any]:
+async def ask(
+    port: int, headers: Headers | list[tuple[bytes, bytes]] | None = None, method: str = "GET"
+) -> dict[str, Any]:
     """Who answered, what it saw of `baggage`, and the cookie that came back."""
     async with client(port) as http:
         answer = await http.request(method, "/", headers=headers)

@@ -15,7 +15,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
 from integration.traffic.bench import gateway, run, service
 
-from volery.model.application import Need
+from volery.model.needs import Need
 from volery.model.ports import Edge, TrafficConfig
 from volery.traffic.ads import SERVICE, DiscoveryServer
 from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, snapshot

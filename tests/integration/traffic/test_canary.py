@@ -13,7 +13,8 @@ from integration.traffic.stage import TAGGED, Headers, ask, names, near, refusin
 from integration.traffic.upstreams import ECHO, grpc_echo, websocket_echo
 from websockets.asyncio.client import connect
 
-from volery.model.application import Need, Override, Retry, Sticky
+from volery.model.deploy import Override, Sticky
+from volery.model.needs import Need, Retry
 from volery.traffic import split
 
 # --- reaching the canary on purpose ---------------------------------------------------------------
@@ -102,6 +103,18 @@ def test_nobody_outside_speaks_for_us(tmp_path: Path, member: str) -> None:
             found = await ask(at.port, [("baggage", f"a=1,{member},my-volery-x=2,b=volery-x")])
             assert found["name"] == "stable"
             assert found["baggage"] == ["a=1,my-volery-x=2,b=volery-x"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("odd", [b"\xff", b"\xc3\x28", b"a=\xe9", b""])
+def test_nor_does_what_is_no_text(tmp_path: Path, odd: bytes) -> None:
+    async def test() -> None:
+        async with stage(tmp_path) as at:
+            await at.splits(100, 0)
+            found = await ask(at.port, [(b"baggage", odd), (b"baggage", b"volery-track=canary")])
+            assert found["name"] == "stable"
+            assert "volery-track" not in "".join(found["baggage"])
 
     run(test())
 

@@ -40,8 +40,8 @@ from integration.traffic.upstreams import (
 from websockets.asyncio.client import connect
 
 from volery.decide.evidence import delta
-from volery.model.application import Need, Retry
 from volery.model.evidence import Counters, ProxySample, Sample, floor_ms
+from volery.model.needs import Need, Retry
 from volery.model.ports import Edge, Endpoint, GroupTraffic, ServiceTraffic, Split, TrafficConfig
 from volery.traffic.envoy import EnvoyTraffic
 
@@ -94,10 +94,13 @@ def test_what_a_failed_request_is(tmp_path: Path) -> None:
         async with unruly_web(tmp_path, Need(timeout=0.3)) as (traffic, inside, _):
             for path, expected in cases.items():
                 seen = await counted(traffic, partial(get, inside.port, path))
-                assert numbers(seen.groups.get(GROUP)) == expected, path
+                # Every try counts for the group: what is tried again hides nothing of a release.
+                tries = 3 if path in ("/reset", "/close") else 1
+                of_group = tuple(tries * number for number in expected)
+                assert numbers(seen.groups.get(GROUP)) == of_group, path
                 assert numbers(seen.edges.get(EDGE)) == expected, path
                 if path != "/cut":  # Envoy's counters of a host take it for a success
-                    assert numbers(seen.instances.get("a-1")) == expected, path
+                    assert numbers(seen.instances.get("a-1")) == of_group, path
 
     run(test())
 
@@ -210,9 +213,13 @@ def test_grpc_statuses_that_are_the_servers_fault(tmp_path: Path) -> None:
                 assert numbers(seen.groups[GROUP]) == (1, 1)
                 assert numbers(seen.edges[EDGE]) == (1, 1)
 
-                seen = await counted(traffic, lambda: streamed(channel, "INTERNAL"))
+                async def stream(end: str, *words: str) -> None:
+                    found = await asyncio.to_thread(streamed, inside.port, "one", *words)
+                    assert found == end
+
+                seen = await counted(traffic, lambda: stream("INTERNAL: as you wish", "INTERNAL"))
                 assert numbers(seen.groups[GROUP]) == (1, 1)
-                seen = await counted(traffic, lambda: streamed(channel, ""))
+                seen = await counted(traffic, lambda: stream("OK: "))
                 assert numbers(seen.groups[GROUP]) == (1, 0)
 
                 seen = await counted(traffic, lambda: left(channel))
@@ -236,15 +243,13 @@ async def said(channel: grpc.aio.Channel, text: str) -> str:
     return str((await call.code()).name)
 
 
-async def streamed(channel: grpc.aio.Channel, end: str) -> None:
-    call = channel.stream_stream(STREAM, **CODING)()
-    await call.write(StringValue(value="one"))
-    await call.read()
-    if end:
-        await call.write(StringValue(value=end))
-    else:
-        await call.done_writing()
-    await call.code()
+def streamed(port: int, *words: str) -> str:
+    """The status a stream ended with. A write of `grpc.aio` that fails hides it (grpc #36066)."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.stream_stream(STREAM, **CODING)(StringValue(value=word) for word in words)
+        with contextlib.suppress(grpc.RpcError):
+            list(call)
+        return f"{call.code().name}: {call.details()}"
 
 
 async def left(channel: grpc.aio.Channel) -> None:
@@ -475,5 +480,48 @@ def test_another_control_plane_goes_on_counting(tmp_path: Path) -> None:
             assert set(before.proxies) == set(after.proxies)
             assert numbers(delta(before, after).groups[GROUP]) == (7, 7)
             await again.close()
+
+    run(test())
+
+
+def test_how_fast_each_instance_answers_is_known(tmp_path: Path) -> None:
+    """Also where several edges and the gateway lead to it: nothing is counted twice."""
+
+    async def test() -> None:
+        async with (
+            Web("a").running() as one,
+            Web("b").running() as two,
+            opened(tmp_path) as traffic,
+        ):
+            endpoints = (Endpoint("web-1-1", one.address), Endpoint("web-1-2", two.address))
+            services = {"web": ServiceTraffic("http", {"a": GroupTraffic(100, endpoints)})}
+            edges = tuple(edge(traffic, caller, "web") for caller in ("front", "side"))
+            port = free_port()
+            await apply(traffic, TrafficConfig(gateway(port), services, edges))
+            traffic.attend(frozenset({"web"}))
+
+            async def work() -> None:
+                for listener in (port, *(item.port for item in edges)):
+                    for _ in range(10):
+                        await get(listener, "/")
+
+            seen = await counted(traffic, work)
+            found = {key: sum(each.latency.values()) for key, each in seen.served.items()}
+            assert sorted(found) == ["web~a~1", "web~a~2"]
+            assert found == {"web~a~1": one.requests, "web~a~2": two.requests}
+            assert sum(found.values()) == 30
+
+    run(test())
+
+
+def test_a_sample_of_what_is_attended_is_told_at_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        told: list[int] = []
+        async with opened(tmp_path, wake=lambda: told.append(traffic.sample().number)) as traffic:
+            await apply(traffic, TrafficConfig(None, {}, ()))
+            traffic.attend(frozenset({"web"}))
+            first = traffic.sample().number + 1
+            await eventually(lambda: told and told[-1] >= first + 3, "told of samples")
+            assert {first, first + 1, first + 2} <= set(told)
 
     run(test())

@@ -139,6 +139,7 @@ def test_a_restarted_control_plane_goes_on_without_a_failed_request(tmp_path: Pa
                     await eventually(lambda: outcomes["200"] > 50)
                     again = EnvoyTraffic(tmp_path, lambda: None, drain_seconds=1)
                     await again.open()
+                    assert again.observe().proxies == before, "known before the first look"
                     await eventually(lambda: outcomes["200"] > 100)
                     web = service(a=(0, one.address), b=(100, two.address))
                     status = await apply(again, replace(config, services={"web": web}))

@@ -21,6 +21,7 @@ from integration.traffic.bench import (
     eventually,
     free_port,
     gateway,
+    is_calm,
     opened,
     run,
     service,
@@ -28,9 +29,11 @@ from integration.traffic.bench import (
 from integration.traffic.upstreams import ECHO, STREAM, Web, grpc_echo, tcp_echo, websocket_echo
 from websockets.asyncio.client import connect
 
-from volery.model.application import Need, Retry
+from volery.model.needs import Need, Retry
 from volery.model.ports import GatewayRoute, TrafficConfig
+from volery.traffic import listeners
 from volery.traffic.envoy import EnvoyTraffic
+from volery.traffic.proxy import identity, known
 
 
 @contextlib.asynccontextmanager
@@ -136,13 +139,16 @@ def test_paths_hosts_and_strip(tmp_path: Path) -> None:
     run(test())
 
 
-def test_what_only_we_may_say_does_not_enter(tmp_path: Path) -> None:
+@pytest.mark.parametrize("calm", [False, True])
+def test_what_only_we_may_say_does_not_enter(tmp_path: Path, calm: bool) -> None:
     async def test() -> None:
         async with two_webs(tmp_path) as (traffic, one, _):
             port = free_port()
             services = {"web": service(a=(100, one.address))}
             inside = edge(traffic, "front", "web")
             await apply(traffic, TrafficConfig(gateway(port), services, (inside,)))
+            if calm:
+                await eventually(lambda: is_calm(tmp_path), "calm")
             sent = [
                 ("x-volery-release", "forged"),
                 ("X-Volery-Other", "forged"),
@@ -177,6 +183,42 @@ def test_what_only_we_may_say_does_not_enter(tmp_path: Path) -> None:
             assert "baggage" not in seen
             logs = [path.read_text() for path in tmp_path.glob("envoy/*/log")]
             assert not any("secret" in text for text in logs)
+
+    run(test())
+
+
+@pytest.mark.parametrize("calm", [False, True])
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ([b"fit=x"], None),
+        ([b"a=1", b"fit=x"], "a=1"),
+        ([b"fit=x", b"a=1"], "a=1"),
+        ([b"a=1,\xff=2, volery-track=canary"], None),
+        ([b"%66it=x,a=1"], "a=1"),
+        ([b"a=1, +%76olery%2Dtrack = canary"], "a=1"),
+        ([b"a=1, outfit=blue"], "a=1, outfit=blue"),
+        ([b"a=1;b=2,c=3"], "a=1;b=2,c=3"),
+    ],
+)
+def test_baggage_of_ours_does_not_enter_however_it_is_written(
+    tmp_path: Path, calm: bool, sent: list[bytes], kept: str | None
+) -> None:
+    async def test() -> None:
+        async with two_webs(tmp_path) as (traffic, one, _):
+            port = free_port()
+            web = service(a=(100, one.address))
+            await apply(traffic, TrafficConfig(gateway(port), {"web": web}))
+            if calm:
+                await eventually(lambda: is_calm(tmp_path), "calm")
+            async with client(port) as http:
+                answer = await http.get("/", headers=[(b"baggage", value) for value in sent])
+            seen = [value for name, value in answer.json()["headers"] if name == "baggage"]
+            found = ",".join(seen)
+            assert "track" not in found
+            assert "fit=x" not in found
+            if kept is not None:
+                assert found == kept
 
     run(test())
 
@@ -317,5 +359,48 @@ def test_a_refused_connection_is_tried_elsewhere_unseen(tmp_path: Path) -> None:
                 web = replace(found, slots={"a": more, "b": found.slots["b"]})
                 await apply(traffic, TrafficConfig(gateway(port), {"web": web}))
                 assert await names(port, 50) == {"one": 50}
+
+    run(test())
+
+
+def test_connections_that_stay_are_shared_equally_by_the_workers(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with two_webs(tmp_path) as (traffic, one, _):
+            port = free_port()
+            web = service(a=(100, one.address))
+            await apply(traffic, TrafficConfig(gateway(port), {"web": web}))
+            workers = identity(tmp_path).workers
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(20 * workers):
+                    http = await stack.enter_async_context(client(port))
+                    assert (await http.get("/")).status_code == 200
+                [admin] = [proxy.admin for proxy in known(tmp_path)]
+                text = await admin.ask("/stats?filter=worker_[0-9].downstream_cx_active")
+                await admin.close()
+            held = [int(line.split(": ")[1]) for line in text.splitlines() if f"~{port}." in line]
+            assert held == [20] * workers
+
+    run(test())
+
+
+def test_headers_must_come_in_time_and_answers_have_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "HEADERS_SECONDS", 0.2)
+
+    async def test() -> None:
+        async with two_webs(tmp_path) as (traffic, one, _):
+            port = free_port()
+            web = service(a=(100, one.address))
+            await apply(traffic, TrafficConfig(gateway(port), {"web": web}))
+            async with client(port) as http:
+                slow = asyncio.create_task(http.get("/slow"))
+                await eventually(lambda: one.waiting)
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+                writer.close()
+                one.release.set()
+                assert (await slow).status_code == 200
 
     run(test())

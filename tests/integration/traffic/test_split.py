@@ -14,7 +14,8 @@ from integration.traffic.bench import apply, edge, free_port, gateway, opened, r
 from integration.traffic.stage import HERE, ask, by_cookie, by_user, names, near, stage, web
 from integration.traffic.upstreams import tcp_echo
 
-from volery.model.application import Need, Override, Sticky
+from volery.model.deploy import Override, Sticky
+from volery.model.needs import Need
 from volery.model.ports import Edge, GatewayRoute, TrafficConfig
 from volery.traffic.bootstrap import fallback
 from volery.traffic.proxy import envoy_binary

@@ -40,12 +40,14 @@ class FakeSources:
 
     def __init__(self) -> None:
         self.version = "aaaaaaaa"
+        self.versions: dict[str, str] = {}
+        """Of single services, instead of everybody's."""
 
     async def prepare(self, name: str, service: Service, root: Path) -> FakeArtifact:
-        return FakeArtifact(self.version)
+        return FakeArtifact(await self.digest(name, service, root))
 
     async def digest(self, name: str, service: Service, root: Path) -> str:
-        return self.version
+        return self.versions.get(name, self.version)
 
 
 class FakeSecrets:
@@ -79,11 +81,14 @@ class SimPlane:
             self.controller, self.sources, FakeSecrets(), release_id, lambda: None
         )
         self.stopping = asyncio.Event()
+        self._beat()
+
+    def _beat(self) -> None:
+        self.line.after(0.1, self._beat)
 
     def run(self, seconds: float = 8.0) -> None:
         end = self.line.time + seconds
         while self.line.time < end:
-            self.line.after(0.1, lambda: None)
             self.line.run_next()
             while self.controller.tick():
                 pass

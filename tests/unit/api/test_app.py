@@ -110,6 +110,27 @@ def test_events_are_told_with_cause(plane: SimPlane, api: TestClient) -> None:
     assert len(lines) == len(api.get("/v1/events").json()["events"])
 
 
+def test_the_past_of_a_service_that_left_is_told(plane: SimPlane, api: TestClient) -> None:
+    api.post("/v1/apply", json=body())
+    plane.run()
+    left = body()
+    del left["application"]["services"]["shop"]
+    left["application"]["gateway"]["routes"] = []
+    api.post("/v1/apply", json=left)
+    plane.run(60)
+    assert "shop" not in api.get("/v1/status").json()["services"]
+    events = api.get("/v1/events", params={"service": "shop"}).json()["events"]
+    assert events and {item["service"] for item in events} == {"shop"}
+    with api.stream("GET", "/v1/services/shop/logs") as stream:
+        assert "hello" in "".join(stream.iter_lines())
+    assert api.get("/v1/services/shop/why").json()["chapters"]
+    assert api.get("/v1/services/shop/rollout").json()["id"] == "shop-r1"
+    for path in ("/v1/services/shp/logs", "/v1/services/shp/rollout", "/v1/services/shp/why"):
+        assert api.get(path).json()["error"]["message"] == "no service 'shp'"
+    refused = api.post("/v1/services/shop/restart", json={}).json()["error"]
+    assert refused["message"] == "no service 'shop'"
+
+
 REFUSALS = [
     ("POST", "/v1/apply", b"{", 422),
     ("POST", "/v1/apply", b'{"application": 3}', 422),

@@ -9,8 +9,9 @@ import pytest
 from benchmarks.canary.__main__ import PAGE
 from benchmarks.canary.cases import BAD, GOOD, Case
 from benchmarks.canary.outcome import Entry, Outcome, entries, outcome, table
-from benchmarks.canary.svg import Curve, picture
+from benchmarks.canary.picture import picture
 from benchmarks.results import section
+from benchmarks.svg import Line
 
 BOOK = ["10.0000 1 0", "10.5000 2 1", "11.0000 2 0", "13.2500 2 1"]
 
@@ -67,11 +68,11 @@ def test_every_case_has_a_row_and_the_page_a_section() -> None:
     assert section(PAGE.read_text(), "canary") is not None
 
 
-def test_a_picture_is_svg_with_a_line_for_each_metric() -> None:
-    curves = [Curve("errors", [(0.0, 1.0), (4.0, 1e9)]), Curve("p50 < p99", [(0.0, 0.0)])]
+def test_a_picture_is_svg_with_a_line_for_each_metric_the_limit_and_each_step() -> None:
+    curves = [Line("errors", [(0.0, 1.0), (4.0, 1e9)]), Line("p50 < p99", [(0.0, 0.0)])]
     tree = ElementTree.fromstring(picture("Evidence & more", curves, 100, [1.0, 2.0]))
     space = "{http://www.w3.org/2000/svg}"
-    assert len(tree.findall(f"{space}polyline")) == 2
+    assert len(tree.findall(f"{space}polyline")) == 2 + 1 + 2
     words = [item.text for item in tree.findall(f"{space}text")]
     assert {"Evidence & more", "p50 < p99", "100:1 decides", "4"} <= set(words)
     assert picture("nothing", [], 100, []).endswith("</svg>\n")

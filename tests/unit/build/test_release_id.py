@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from volery.build.release import RUN_FIELDS, release_id
-from volery.model.application import Service
+from volery.build.release import release_id
+from volery.model.application import RUN_FIELDS, Service
 
 NEUTRAL = {"scale", "deploy", "team", "steady_state", "source", "build_timeout", "test_timeout"}
+NEUTRAL |= {"floor", "max_age"}
 """`build` is part of the artifact's digest, `secrets` counts by version."""
 
 BASE: dict[str, Any] = {"run": "python app.py", "secrets": ["B", "A"], "env": {"X": "1", "Y": "2"}}

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from volery.cli.follow import _going, _Story
+from volery.cli import follow
+from volery.cli.follow import _going, _Story, exit_code, is_over
+from volery.cli.standing import lacking
 
 ERRORS = "errors 0 % against 0 %, n = 486, evidence 800:1 in favour"
 
@@ -22,9 +24,14 @@ def canary(phase: str, step: int, weight: float, **more: Any) -> dict[str, Any]:
         "step": step,
         "steps": 3,
         "weight": weight,
+        "cause": "deploy",
+        "verdict": "continue",
+        "paused_for": None,
+        "superseded_by": None,
         "reason": "",
         "evidence": [],
         "log": [],
+        "seconds": {"build": 0.0, "test": 0.0, "start": 0.0, "shift": 0.0},
     } | more
 
 
@@ -85,7 +92,8 @@ def test_a_step_that_was_too_quick_to_be_seen_between(capsys: pytest.CaptureFixt
 
 def test_the_reason_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
     line = {"state": "bad", "text": "p95 318 ms against 8 ms"}
-    bad = canary("rolled_back", 1, 0, reason=f"it is worse: {line['text']}", evidence=[line])
+    more = {"reason": f"it is worse: {line['text']}", "verdict": "abort", "evidence": [line]}
+    bad = canary("rolled_back", 1, 0, **more)
     text = told(capsys, None, canary("analysing", 1, 20), bad)
     assert text.count("p95 318 ms") == 1 and "because: it is worse" in text
 
@@ -94,3 +102,162 @@ def test_the_moving_line_says_what_is_needed() -> None:
     needed = "needs more evidence on p95: odds 2.4:1 of 20:1 in favour"
     assert _going(canary("analysing", 1, 20, reason=needed)) == f"menu step 1/3, 20 %: {needed}"
     assert _going(canary("rolling_back", 1, 0)) == "menu rolling back"
+
+
+def service(**more: Any) -> dict[str, Any]:
+    """A stateful service of which one instance is killed again and again."""
+    there = [
+        {"id": "db-0", "state": "ready", "detail": ""},
+        {"id": "db-1", "state": "starting", "detail": "its shim starts"},
+    ]
+    primary = {"waits": None, "changing": False, "handover": None}
+    trouble = "db-1 was killed 3 times"
+    return {"instances": there, "trouble": trouble, "primary": primary, "waiting": []} | more
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "db-1 was killed 3 times"),
+        ({"trouble": None}, "db-1 starting: its shim starts"),
+        ({"trouble": None, "instances": [], "primary": None}, ""),
+        (
+            {"primary": {"waits": None, "changing": True, "handover": {"waits": "db-0 drains"}}},
+            "db-1 was killed 3 times; db-0 drains",
+        ),
+        ({"waiting": [{"because": "1 is disturbed"}]}, "db-1 was killed 3 times; 1 is disturbed"),
+    ],
+)
+def test_what_a_service_lacks(more: dict[str, Any], said: str) -> None:
+    assert lacking(service(**more)) == said
+
+
+def test_a_deploy_that_goes_on_quietly_says_once_what_it_waits_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plane:
+        def get(self, path: str) -> dict[str, Any]:
+            return {"services": {"menu": service()}}
+
+    story = _Story(Plane())  # type: ignore[arg-type]
+    story.show_lacking([canary("shifting", 1, 0)])
+    assert not capsys.readouterr().err, "it has only begun"
+    monkeypatch.setattr(follow, "QUIET_SECONDS", 0.0)
+    story.show_lacking([canary("building", 1, 0)])
+    assert not capsys.readouterr().err
+    for _ in range(2):
+        story.show_lacking([canary("shifting", 1, 0)])
+    assert capsys.readouterr().err == "menu             waits: db-1 was killed 3 times\n"
+
+
+def lines(state: str, *metrics: str) -> list[dict[str, Any]]:
+    said = "nothing seen yet" if state == "missing" else "9 against 3"
+    return [{"metric": name, "state": state, "text": f"{name}: {said}"} for name in metrics]
+
+
+EVIDENCE = [*lines("bad", "p99"), *lines("missing", "errors", "p50")]
+
+
+@pytest.mark.parametrize(
+    ("phase", "verdict", "paused_for", "shown"),
+    [
+        ("rolled_back", "abort", None, ["p99: 9 against 3"]),
+        ("rolled_back", None, None, []),
+        (
+            "rolled_back",
+            "inconclusive",
+            None,
+            ["p99: 9 against 3", "errors, p50: nothing seen yet"],
+        ),
+        ("paused", "continue", "person", []),
+        ("paused", "inconclusive", "person", []),
+        ("paused", "continue", "gate", []),
+        (
+            "paused",
+            "inconclusive",
+            "evidence",
+            ["p99: 9 against 3", "errors, p50: nothing seen yet"],
+        ),
+    ],
+)
+def test_evidence_is_shown_where_it_decided(
+    capsys: pytest.CaptureFixture[str],
+    phase: str,
+    verdict: str | None,
+    paused_for: str | None,
+    shown: list[str],
+) -> None:
+    ended = canary(phase, 1, 20, reason="so it is", verdict=verdict, paused_for=paused_for)
+    text = told(capsys, None, canary("analysing", 1, 20), ended | {"evidence": EVIDENCE})
+    said = [line.strip() for line in text.splitlines()[2:] if "volery " not in line]
+    assert said == ["because: so it is", *shown]
+
+
+@pytest.mark.parametrize(
+    ("paused_for", "verbs"),
+    [
+        ("person", ["resume", "promote", "abort"]),
+        ("gate", ["resume", "promote", "abort"]),
+        ("evidence", ["resume", "promote", "abort"]),
+        ("approval", ["promote", "abort"]),
+    ],
+)
+def test_the_ways_on_are_those_that_work(
+    capsys: pytest.CaptureFixture[str], paused_for: str, verbs: list[str]
+) -> None:
+    text = told(capsys, None, canary("paused", 1, 20, reason="x", paused_for=paused_for))
+    words = " ".join(text.split())
+    assert [
+        verb for verb in ("resume", "promote", "abort") if f"volery {verb} menu" in words
+    ] == verbs
+
+
+@pytest.mark.parametrize(
+    ("paused_for", "attended", "over"),
+    [
+        ("evidence", True, True),
+        ("evidence", False, True),
+        ("approval", True, False),
+        ("approval", False, True),
+        ("gate", True, False),
+        ("gate", False, True),
+        ("person", False, False),
+    ],
+)
+def test_nobody_waits_for_a_person_who_is_not_there(
+    paused_for: str, attended: bool, over: bool
+) -> None:
+    """Who paused it by hand is there, and goes on or takes it back."""
+    held = canary("paused", 1, 20, paused_for=paused_for)
+    behind = [
+        canary("building", 0, 0, reason="waits for menu"),
+        canary("analysing", 2, 50, reason="waits for menu"),
+        canary("done", 3, 100),
+    ]
+    assert is_over([held], attended=attended) is over
+    assert is_over([held, *behind], attended=attended) is over
+    going = canary("analysing", 1, 20, reason="needs more evidence on p95")
+    assert not is_over([held, going], attended=attended)
+    if over:
+        assert exit_code([held]) == 5
+
+
+@pytest.mark.parametrize(
+    ("cause", "seconds", "said"),
+    [
+        ("deploy", 0.7, ["building menu@2", "starting (building took"]),
+        ("deploy", 0.0, ["building menu@2", "starting"]),
+        ("restart", 0.0, ["starting menu@2"]),
+        ("rollback", 0.0, ["starting menu@2"]),
+    ],
+)
+def test_building_is_told_where_something_is_built(
+    capsys: pytest.CaptureFixture[str], cause: str, seconds: float, said: list[str]
+) -> None:
+    spent = {"build": seconds, "test": 0.0, "start": 0.0, "shift": 0.0}
+    more = {"cause": cause, "seconds": spent}
+    text = told(capsys, None, canary("building", 0, 0, **more), canary("starting", 0, 0, **more))
+    lines = [line.removeprefix("menu").strip() for line in text.splitlines()]
+    assert len(lines) == len(said)
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
+    assert ("took" in text) == (seconds > 0)

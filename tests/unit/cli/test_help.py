@@ -11,7 +11,8 @@ from inspect import getdoc, signature
 
 import pytest
 
-from volery.cli.main import COMMANDS, SECRET
+from volery.cli.commandline import build_app
+from volery.cli.overview import COMMANDS, SECRET, overview
 
 TARGETS = {name: target for name, (target, _, _) in COMMANDS.items()}
 TARGETS |= {f"secret {name}": f"secrets:{name}_" for name in SECRET}
@@ -30,6 +31,15 @@ def test_every_parameter_is_described(target: str) -> None:
     told = {line.split(":")[0].strip() for line in text.partition("Args:")[2].splitlines()}
     asked = {name for name in signature(function).parameters if name != "session"}
     assert asked <= told
+
+
+def test_the_overview_tells_of_every_command_and_every_option() -> None:
+    app = build_app()
+    launch = app.meta.default_command
+    assert launch is not None
+    options = {f"--{name}" for name in signature(launch).parameters if name != "tokens"}
+    told = {line.split()[0].rstrip(",") for line in overview().splitlines() if line[:2] == "  "}
+    assert {*app, *options} - {"-h"} == told
 
 
 def test_the_form_is_one_that_help_reads() -> None:

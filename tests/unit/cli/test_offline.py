@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from unit.decide.worlds import application, running
 from volery.api.home import Home
 from volery.cli.commands.authoring import check
 from volery.cli.commands.looking import events, releases
-from volery.cli.commands.secrets import rm_
+from volery.cli.commands.secrets import rm_, set_
 from volery.cli.commands.shipping import plan
 from volery.cli.session import Session
 from volery.model.errors import Code, VoleryError
@@ -103,6 +104,23 @@ def test_a_secret_in_use_is_not_removed_unasked(session: Callable[..., Session])
     assert unset.value.hint == "set here: none"
 
 
+def test_a_secret_that_nobody_wants_is_said_so(
+    session: Callable[..., Session],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def put(name: str) -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO("value"))
+        assert set_(name, session=session()) == 0
+        return capsys.readouterr().err
+
+    assert put("KEYY") == "no service of volery.yaml has it in its `secrets`; did you mean KEY?\n"
+    assert put("OTHER") == "no service of volery.yaml has it in its `secrets`\n"
+    assert put("KEY") == ""
+    Path("volery.yaml").write_text("app: birds\nservices: {shop: {run: 5}}\n")
+    assert put("LATER") == "", "a manifest with mistakes says nothing about it"
+
+
 def test_the_past_without_a_control_plane(
     session: Callable[..., Session], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +137,20 @@ def test_the_past_without_a_control_plane(
         releases("shp", session=session())
     with pytest.raises(VoleryError, match="no control plane"):
         events(follow=True, session=session())
+
+
+def test_the_past_of_a_service_that_left(
+    session: Callable[..., Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = session().home
+    remember(home)
+    with SqliteStore(home.ledger) as store:
+        store.commit([], [Event(2.0, "rollout.done", "gone serves", "gone")])
+    assert events("gone", session=session()) == 0
+    assert "gone serves" in capsys.readouterr().out
+    assert events(why="gone", session=session()) == 0
+    with pytest.raises(VoleryError, match="no service 'goen'"):
+        events("goen", session=session())
 
 
 def test_looking_needs_no_lock(session: Callable[..., Session]) -> None:

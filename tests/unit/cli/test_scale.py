@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from simulation.adapters import Behaviour
 from unit.cli.desk import Desk
@@ -92,6 +94,40 @@ def test_less_than_nothing_is_refused(desk: Desk) -> None:
     with pytest.raises(VoleryError, match="must be 0 or more, got -1") as raised:
         scale("shop", -1, session=desk.session())
     assert raised.value.code is Code.INVALID and "scale shop 0" in raised.value.hint
+
+
+def floored(desk: Desk, floor: int, **more: Any) -> Desk:
+    """The shop of three has a floor."""
+    shop = desk.manifest["services"]["shop"] | {"scale": 3, "floor": floor} | more
+    desk.manifest = desk.manifest | {"services": desk.manifest["services"] | {"shop": shop}}
+    desk.up()
+    return desk
+
+
+@pytest.mark.parametrize("more", [{}, {"deploy": {"strategy": "recreate"}}])
+def test_below_its_floor_is_refused_unless_somebody_insists(
+    desk: Desk, more: dict[str, Any]
+) -> None:
+    floored(desk, 3, **more)
+    before = desk.plane.store.last_seq()
+    for count in (2, 0):
+        with pytest.raises(VoleryError, match=f"would have {count} .* its floor is 3") as raised:
+            scale("shop", count, session=desk.session())
+        assert raised.value.code is Code.REFUSED
+        assert "`floor`" in raised.value.hint and "--yes" in raised.value.hint
+    assert desk.plane.store.last_seq() == before
+    session = desk.session()
+    session.yes = True
+    assert scale("shop", 2, session=session) == 0
+    with pytest.raises(VoleryError, match="its floor is 3"):
+        scale("shop", 1, session=desk.session())
+    assert scale("shop", 2, session=desk.session()) == 0, "no fewer than there are"
+    assert scale("shop", 4, session=desk.session()) == 0
+    assert scale("shop", 3, session=desk.session()) == 0
+
+
+def test_without_a_written_floor_it_may_be_nothing(desk: Desk) -> None:
+    assert scale("shop", 0, session=desk.session()) == 0
 
 
 def test_a_service_with_a_host_alone_has_an_address(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,10 @@ from unit.decide.worlds import canary_world, only
 from volery.control.draft import Draft
 from volery.control.evidence import FRESH_SECONDS, EvidenceWatch, attended
 from volery.decide.asked import metric_key
-from volery.decide.comparison import Comparison
+from volery.decide.comparison import Comparison, Past
+from volery.decide.judge import UNKNOWN, Start, of_release
 from volery.decide.world import World
-from volery.model.evidence import Counters, ProxySample, Sample
+from volery.model.evidence import Counters, Judgement, ProxySample, Sample
 from volery.model.ports import Answer, Change
 from volery.model.state import Phase
 from volery.store.memory import MemoryStore
@@ -249,3 +251,100 @@ def test_a_look_that_could_not_be_written_down_counts_for_nothing() -> None:
     plane.clock += 1
     plane.watch.look(plane.draft(), plane.sample(), plane.answers, plane.clock)  # never committed
     assert plane.verdict is None
+
+
+def test_lines_are_written_now_and_then_and_with_every_new_verdict() -> None:
+    plane = Plane(canary_world(warm_up="0s"))
+    said: list[Judgement] = []
+    for _ in range(60):
+        plane.second(5 if len(said) > 20 else 0, new=5, seconds=0.5)
+        found = plane.watch.judged(plane.draft(), only(plane.world), plane.clock)
+        said += [found] if found else []
+    assert [one.verdict for one in said][-1] == "abort"
+    kept = [a.lines is b.lines for a, b in pairwise(said) if a.verdict == b.verdict]
+    changed = [a.lines is b.lines for a, b in pairwise(said) if a.verdict != b.verdict]
+    assert kept.count(False) == pytest.approx(len(kept) / 4, abs=2)
+    assert changed and not any(changed)
+
+
+def first_release(finished_at: float, from_release: str | None = None) -> World:
+    """The catalog just after its first release came."""
+    found = canary_world()
+    came = replace(
+        only(found),
+        id="catalog-r1",
+        slot="a",
+        to_release="catalog@1",
+        from_release=from_release,
+        phase=Phase.DONE,
+        finished_at=finished_at,
+    )
+    return replace(found, rollouts={came.id: came})
+
+
+def youth(world: World, *, early: int = 0) -> tuple[bool, Start]:
+    """Whether the live release is watched as a young one 5 s after it came, and what is known at
+    the end; `early` requests came before that."""
+    coming = {
+        key: replace(item, phase=Phase.STARTING, finished_at=None)
+        for key, item in world.rollouts.items()
+    }
+    plane = Plane(replace(world, rollouts=coming))
+    plane.counted = {"catalog~a": (early, 0), "catalog~b": (0, 0)}
+    plane.number = 1
+    plane.look()
+    plane.store.commit([Change("rollout", key, x) for key, x in world.rollouts.items()], [])
+    for _ in range(5):
+        plane.second(new=0)
+    watched = "catalog" in plane.watch.young
+    for _ in range(60):
+        plane.second(new=0)
+    assert "catalog" not in plane.watch.young
+    return watched, plane.watch.history(plane.draft(), "catalog").start
+
+
+def test_how_cold_a_first_release_is_is_seen_from_its_first_request_on() -> None:
+    watched, start = youth(first_release(1100.0))
+    assert watched and start != UNKNOWN and start.octaves < 1
+
+
+@pytest.mark.parametrize(
+    ("world", "early"),
+    [
+        (first_release(1100.0), 50),
+        (first_release(1000.0), 0),
+        (first_release(1100.0, "catalog@0"), 0),
+        (replace(canary_world(), rollouts={}), 0),
+    ],
+)
+def test_what_did_not_begin_before_our_eyes_teaches_nothing(world: World, early: int) -> None:
+    assert youth(world, early=early) == (False, UNKNOWN)
+
+
+def test_how_cold_a_canary_was_is_known_of_it_once_it_is_the_live_one() -> None:
+    plane = Plane(canary_world(warm_up="20s"))
+    for _ in range(20):
+        plane.second()
+    measured = plane.comparison.state.start
+    assert measured is not None and measured != UNKNOWN
+    done = replace(only(plane.world), phase=Phase.DONE, finished_at=1100.0)
+    service = replace(plane.world.services["catalog"], active="b")
+    plane.store.commit(
+        [Change("rollout", done.id, done), Change("service", "catalog", service)], []
+    )
+    plane.second()
+    known = plane.watch.history(plane.draft(), "catalog")
+    assert (known.release, known.start) == ("catalog@2", measured)
+
+
+def test_a_canary_may_be_as_cold_as_the_last_one_was() -> None:
+    plane = Plane(canary_world(warm_up="20s"))
+    known = of_release(
+        plane.watch.history(plane.draft(), "catalog"), "catalog@1", Start(0.002, 0.1)
+    )
+    plane.store.commit([Change("past", "catalog", Past("catalog", known))], [])
+    plane.new_control_plane()
+    plane.second()
+    plane.second()
+    policy = plane.comparison.policy
+    assert (policy.cold_errors, policy.cold_octaves) == (0.004, 0.2)

@@ -63,7 +63,8 @@ def test_an_abort_gives_everything_back_and_blames_nobody(phase: Phase) -> None:
 def test_a_pause_keeps_what_it_has_and_resuming_goes_on_there() -> None:
     held, service = told(Phase.SHIFTING, "pause")
     assert (held.phase, held.resume_to, held.weight) == (Phase.PAUSED, Phase.SHIFTING, 10)
-    assert held.reason == "pause asked for by kim" and service == at(Phase.SHIFTING)[1]
+    assert (held.reason, held.paused_for) == ("pause asked for by kim", "person")
+    assert service == at(Phase.SHIFTING)[1]
     going, _ = act(held, service, "resume", "", 10.0, full=False)
     assert (going.phase, going.resume_to, going.reason) == (Phase.SHIFTING, None, "")
     assert going.attempt == held.attempt + 1 and going.passed == held.passed
@@ -86,6 +87,15 @@ def test_promoting_the_step_before_the_last_is_the_approval() -> None:
     rollout, service = at(Phase.PAUSED)
     after, _ = act(replace(rollout, step=2), service, "promote", "", 9.0, full=False)
     assert after.approved
+
+
+def test_resuming_is_refused_where_it_would_only_wait_for_approval_again() -> None:
+    rollout, service = at(Phase.PAUSED)
+    asks = replace(rollout, paused_for="approval")
+    with pytest.raises(VoleryError, match="catalog-r2 waits for approval") as refused:
+        act(asks, service, "resume", "", 9.0, full=False)
+    assert refused.value.hint == "volery promote catalog"
+    assert act(asks, service, "promote", "", 9.0, full=False)[0].paused_for == ""
 
 
 def queued() -> World:

@@ -24,7 +24,7 @@ from volery.decide.asked import (
 )
 from volery.decide.situation import GateState
 from volery.decide.world import World
-from volery.model.application import Deploy
+from volery.model.deploy import Deploy
 from volery.model.evidence import Judgement, Line
 from volery.model.ports import Answer, GateCall, MetricCall, SyntheticCall
 from volery.model.state import BASELINE, Phase, Slot, Track
@@ -106,6 +106,19 @@ def test_gates_are_asked_for_the_next_move_only(
     found = replace(found, rollouts={rollout.id: rollout})
     points = {key.split("/")[1] for key, call in calls(found, port).items()}
     assert sorted(points) == asked
+
+
+@pytest.mark.parametrize(
+    "changed", [{"from_release": None}, {"strategy": "rolling"}, {"strategy": "recreate"}]
+)
+def test_what_does_not_go_by_stages_is_asked_about_before_its_start_only(
+    changed: dict[str, Any],
+) -> None:
+    found = canary_world(Phase.STARTING, gates=GATES)
+    rollout = replace(only(found), step=0, **changed)
+    assert calls(replace(found, rollouts={rollout.id: rollout}), port) == {}
+    rollout = replace(rollout, phase=Phase.BUILDING)
+    assert len(calls(replace(found, rollouts={rollout.id: rollout}), port)) == 1
 
 
 def test_what_a_gate_is_told() -> None:
@@ -289,7 +302,7 @@ def test_a_bad_metric_aborts_and_an_open_one_holds(verdict: str, states: tuple[s
     [("< 1%", "< 1 %"), (">= 300ms", ">= 0.3 s"), ("> 0.1", "> 0.1"), ("<= 500", "<= 500")],
 )
 def test_limits_are_said_as_people_write_them(written: str, words: str) -> None:
-    from volery.model.application import CustomMetric
+    from volery.model.deploy import CustomMetric
 
     metric = CustomMetric.model_validate({"command": "./count", "limit": written})
     assert isinstance(metric.limit, Condition) and said(metric.limit) == words

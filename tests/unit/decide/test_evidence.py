@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from unit.decide.worlds import application, instance, running
 
-from volery.decide.evidence import Marks, Tick, arms, delta, for_service, proxy_key
+from volery.decide.evidence import Marks, Tick, arms, delta, proxy_key, split
 from volery.decide.world import World
 from volery.model.evidence import Arm, Counters, ProxySample, Sample
 from volery.model.ports import Exit, Observation
@@ -145,9 +145,18 @@ OLD = proxy_key(7, 50.0)
         ({OLD: Counters(5, 1)}, {}, (0, 0)),
         ({OLD: Counters(5)}, {OLD: Counters(5), proxy_key(8, 101.0): Counters(4)}, (4, 0)),
         ({OLD: Counters(5)}, {OLD: Counters(5), proxy_key(8, 99.0): Counters(4)}, (0, 0)),
+        ({OLD: Counters(5)}, {proxy_key(8, 99.99): Counters(4)}, (4, 0)),
         ({OLD: Counters(5)}, {OLD: Counters(5), "no time": Counters(4)}, (0, 0)),
     ],
-    ids=["grows", "went back", "ended", "began since", "was there unseen", "unknown start"],
+    ids=[
+        "grows",
+        "went back",
+        "ended",
+        "began since",
+        "was there unseen",
+        "began within the same tick",
+        "unknown start",
+    ],
 )
 def test_delta(
     before: dict[str, Counters], after: dict[str, Counters], expected: tuple[int, int]
@@ -160,16 +169,20 @@ def test_nothing_is_known_before_the_first_sample() -> None:
     assert delta(Sample(), sample(1, 100.0, **{OLD: Counters(5)})) == ProxySample()
 
 
-def test_a_sample_of_one_service() -> None:
+def test_a_sample_is_split_by_service() -> None:
     groups = {"web~a": Counters(1), "web~b": Counters(2), "web-api~a": Counters(3)}
     instances = {"web-11aa-1": Counters(1), "web-api-11aa-1": Counters(2)}
     edges = {name: Counters(1) for name in ("gateway~web", "web~a~api", "api~a~web")}
-    found = for_service(Sample(3, 1.0, {OLD: ProxySample(groups, instances, edges)}), "web")
-    (seen,) = found.proxies.values()
-    assert (found.number, found.at) == (3, 1.0)
-    assert set(seen.groups) == {"web~a", "web~b"}
+    served = {"web~a~1": Counters(1), "web-api~a~1": Counters(2)}
+    whole = ProxySample(groups, instances, edges, groups, served)
+    found = split(Sample(3, 1.0, {OLD: whole}), ["web", "away"])
+    (seen,) = found["web"].proxies.values()
+    assert (found["web"].number, found["web"].at) == (3, 1.0)
+    assert set(seen.groups) == set(seen.rough) == {"web~a", "web~b"}
     assert set(seen.instances) == {"web-11aa-1"}
     assert set(seen.edges) == {"gateway~web", "api~a~web"}
+    assert set(seen.served) == {"web~a~1"}
+    assert found["away"].proxies == {OLD: ProxySample()}, "its proxy is known all the same"
 
 
 # --- arms -----------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_at_todays_traffic_every_step_and_harm_has_a_number() -> None:
         assert one.requests == pytest.approx(200 * 0.05 * one.excess * one.seconds)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(10, 400), st.integers(2, 5))
 def test_more_traffic_never_takes_longer(rate: int, times: int) -> None:
     slow, fast = forecast(service(), known(rate)), forecast(service(), known(rate * times))
@@ -74,6 +74,16 @@ def test_a_step_of_everything_is_no_step_to_wait_in() -> None:
 def test_a_service_that_fails_much_already_hides_more() -> None:
     calm, noisy = forecast(service(), known(200)), forecast(service(), known(200, failing=0.1))
     assert (noisy.harms[1].seconds or 1e9) > (calm.harms[1].seconds or 0)
+
+
+def test_a_step_that_is_too_short_is_told() -> None:
+    found = forecast(service(at_most="5s", on_inconclusive="rollback"), known(3))
+    assert found.lines()[1] == (
+        "a step waits at most 5s (`at_most`), so at 5 % it may be taken back without more"
+        " traffic: larger `steps`, a longer `at_most` or `deploy.synthetic` help"
+    )
+    enough = forecast(service(at_most="10h"), known(300))
+    assert not any("at_most" in line for line in enough.lines())
 
 
 def test_in_words() -> None:

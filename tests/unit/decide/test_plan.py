@@ -84,6 +84,31 @@ def test_what_differs_is_named() -> None:
     assert step.because == "its env changed"
 
 
+@pytest.mark.parametrize(
+    ("artifact", "block", "says"),
+    [
+        ("1", {"env": {"A": "1"}, "floor": 1, "team": "web"}, "its team, env and floor changed"),
+        ("1", {"floor": 1}, "its secrets and floor changed"),
+        ("1", {}, "its secrets changed"),
+        ("2", {"floor": 1, "source": "elsewhere"}, "its source and floor changed"),
+        ("2", {"build": "make"}, "its build changed"),
+    ],
+)
+def test_all_that_differs_is_named(artifact: str, block: dict[str, Any], says: str) -> None:
+    app, world = application(web=block), running(application(web={}))
+    old = world.releases["web@1"]
+    spec = app.services["web"]
+    new = replace(old, id="web@2", spec=spec, artifact=old.artifact if artifact == "1" else "2")
+    (step,) = make_plan(world, app, {"web": new}, {"web"})
+    assert step.because == says
+
+
+def test_settings_that_make_no_release_are_named() -> None:
+    app = application(web={"floor": 1, "deploy": {"strategy": "canary"}})
+    (step,) = make_plan(running(application(web={})), app, {"web": made("web", app=app)})
+    assert (step.verb, step.because) == ("configure", "its deploy and floor changed")
+
+
 def test_up_brings_back_the_manifests_scale_and_removes_what_is_not_in_it() -> None:
     bigger = application(old={}, **{name: {} for name in ("storefront", "cart", "db")})
     world = running(bigger, {"cart": 3})

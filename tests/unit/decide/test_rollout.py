@@ -93,7 +93,7 @@ def act(
     return step(rollout, service, now)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(["canary", "rolling", "blue-green", "recreate"]),
     st.booleans(),

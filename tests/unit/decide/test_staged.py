@@ -14,7 +14,7 @@ from volery.decide.situation import GateState, no_gates
 from volery.decide.staged import promoted
 from volery.decide.strategy import Group, View
 from volery.model.evidence import Judgement, Line, Verdict
-from volery.model.state import BASELINE, Phase, Rollout, ServiceState, SlotName, Track
+from volery.model.state import BASELINE, Phase, Rollout, ServiceState, Slot, SlotName, Track
 
 SCALE = 4
 
@@ -166,6 +166,7 @@ def test_without_enough_evidence_in_time_the_owner_decides(
     found.in_phase = 61
     after = found.look()
     assert (after.phase, after.verdict) == (phase, verdict)
+    assert after.paused_for == ("evidence" if choice == "pause" else "")
     if choice != "promote":
         assert "not enough evidence within 1m" in after.reason
 
@@ -174,7 +175,10 @@ def test_approval_is_asked_before_the_last_step_only() -> None:
     found = play(approve=True)
     found.verdict = "promote"
     paused = found.until(Phase.PAUSED)
-    assert paused.step == 2 and "volery promote catalog" in paused.reason
+    assert (paused.step, paused.paused_for) == (
+        2,
+        "approval",
+    ) and "volery promote catalog" in paused.reason
     assert found.weights()["b"] == 50
     found.rollout = promoted(resume(found.rollout, 0.0), full=False)
     assert found.until(Phase.DONE).step == 3
@@ -241,11 +245,33 @@ def test_gates_hold_or_abort_where_they_stand(point: str, state: str) -> None:
         found.gate = no_gates
         found.until(Phase.DONE)
     elif state == "hold":
-        assert found.until(Phase.PAUSED).reason == f"gate {point}"
+        held = found.until(Phase.PAUSED)
+        assert (held.reason, held.paused_for) == (f"gate {point}", "gate")
         found.rollout = promoted(resume(found.rollout, 0.0), full=False)
         found.until(Phase.DONE)
     else:
         assert found.until(Phase.ROLLING_BACK).verdict == "abort"
+
+
+@pytest.mark.parametrize("left", ["catalog@0", "catalog@2"])
+def test_a_canary_in_the_place_of_a_warm_group_is_not_warm(left: str) -> None:
+    found = play()
+    slots = dict(found.service.slots) | {"b": Slot(left, Track.BLUE, SCALE, 0)}
+    found.service = replace(found.service, slots=slots, warm_until=700.0)
+    found.look()
+    assert found.service.warm_until is None
+    found.until(Phase.ANALYSING)
+    assert found.service.slots["b"].track is Track.CANARY  # type: ignore[union-attr]
+    found.verdict = "abort"
+    found.until(Phase.ROLLED_BACK)
+    assert (found.service.slots["b"], found.service.warm_until) == (None, None)
+
+
+def test_a_no_before_anything_runs_does_not_judge_the_release() -> None:
+    found = play()
+    found.gate = lambda at: GateState("abort", f"gate {at}")
+    ended = found.until(Phase.ROLLED_BACK)
+    assert (ended.verdict, ended.reason) == (None, "gate before_start")
 
 
 def test_the_last_step_waits_for_those_it_belongs_together_with() -> None:

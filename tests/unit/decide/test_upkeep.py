@@ -69,3 +69,34 @@ def test_a_service_that_leaves_has_nothing() -> None:
     world, service = after_a_canary(baseline=1)
     gone = upkeep(world, replace(service, removing=True), 100.0)
     assert set(counts(gone).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("needs", "first"),
+    [
+        ({"a": {"b": "critical"}, "b": {}}, ["a"]),
+        ({"a": {"b": "critical"}, "b": {"a": "degradable"}}, ["a"]),
+        ({"a": {"b": "degradable"}, "b": {"a": "degradable"}}, ["a", "b"]),
+        ({"a": {"b": "degradable"}, "b": {"c": "degradable"}, "c": {"a": "unknown"}}, ["b", "c"]),
+        ({"a": {"a": "degradable"}}, ["a"]),
+    ],
+)
+def test_callers_leave_before_their_needs_and_a_circle_does_not_wait_for_itself(
+    needs: dict[str, dict[str, str]], first: list[str]
+) -> None:
+    found = running(
+        application(
+            **{
+                name: {"needs": {need: {"importance": how} for need, how in mine.items()}}
+                for name, mine in needs.items()
+            }
+        )
+    )
+    leaving = {name: replace(item, removing=True) for name, item in found.services.items()}
+    world = replace(found, services=leaving)
+    gone = [
+        name
+        for name, item in leaving.items()
+        if set(counts(upkeep(world, item, 0.0)).values()) == {0}
+    ]
+    assert sorted(gone) == first

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from volery.decide.members import place
 from volery.decide.world import World
 from volery.model.application import Application
 from volery.model.ports import Observation
@@ -44,7 +45,8 @@ def running(app: Application, counts: dict[str, int] | None = None, version: str
         slots: dict[SlotName, Slot | None] = {"a": slot(release, count), "b": None}
         services[name] = ServiceState(name, config, count, slots)
         for number in range(1, count + 1):
-            item = instance(f"{name}-{version}-{number}", name, release)
+            identity = place(name, number - 1) if config.state else f"{name}-{version}-{number}"
+            item = instance(identity, name, release)
             instances[item.id] = item
             observed[item.id] = seen(item.id, 20000 + 100 * index + number)
     environment = EnvironmentState(app, "dev", "/src")

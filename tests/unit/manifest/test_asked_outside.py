@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from volery.manifest.lint import lint
-from volery.model.application import Application, CustomMetric
+from volery.model.application import Application
+from volery.model.deploy import CustomMetric
 from volery.model.fields import WRITTEN
 
 Mistakes = Callable[..., list[str]]
@@ -143,6 +144,11 @@ def test_nothing_to_say() -> None:
         (
             {"metrics": {"m": QUERY}, "strategy": "rolling"},
             "metrics: nothing is judged in a rolling deploy; use canary or blue-green",
+        ),
+        (
+            {"gates": [{"command": "true", "when": "after"}], "strategy": "rolling"},
+            "gates[0].when: never asked in a rolling deploy, which has no steps; use canary or "
+            "blue-green, or when: before_start",
         ),
         (
             {"synthetic": [{"path": "/"}], "strategy": "blue-green"},

@@ -61,19 +61,19 @@ def outcome(data: bytes) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_bytes(data: bytes) -> None:
     outcome(data)
 
 
 @given(st.text(alphabet="ab:-[]{}&*!|>'\"#%@`,? \n\t1<~", max_size=80))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_text_that_looks_like_yaml(text: str) -> None:
     outcome(text.encode())
 
 
 @given(TREES)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_tree(tree: object) -> None:
     outcome(yaml.safe_dump(tree, allow_unicode=True).encode())
 
@@ -87,7 +87,7 @@ def test_any_tree(tree: object) -> None:
         st.sampled_from(["a", "b"]), st.dictionaries(st.sampled_from(KEYS), TREES, max_size=4)
     ),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_trees_that_are_nearly_right(top: dict[str, object], services: dict[str, object]) -> None:
     for service in services.values():
         assert isinstance(service, dict)
@@ -105,7 +105,7 @@ FOREIGN = ["compose.yaml", "Procfile", "Dockerfile", "package.json", "pyproject.
         max_size=4,
     )
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_init_survives_any_files(files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():
@@ -117,7 +117,7 @@ def test_init_survives_any_files(files: dict[str, bytes]) -> None:
 
 
 @given(TREES)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_init_survives_any_compose_file(tree: object) -> None:
     services: dict[str, object] = {"b": tree}
     services["a"] = {"build": ".", "command": "sh", "environment": tree, "healthcheck": tree}

@@ -144,6 +144,43 @@ def test_a_compose_file_that_cannot_be_read(folder: Folder) -> None:
     ]
 
 
+MOUNTS = """\
+services:
+  web:
+    build: .
+    command: serve
+    env_file: [.env, {path: more.env}]
+    volumes: ["./src:/app:ro", "data:/data", {type: bind, source: /etc/x, target: /x}, /cache]
+    environment: {A: "1"}
+  api: {build: ., command: serve, env_file: one.env}
+"""
+
+
+def test_what_a_compose_file_says_and_we_do_not_take_over_is_said(folder: Folder) -> None:
+    image = "FROM old\nENV GONE=1\nFROM new\nENV A=2 B='3 4' PORT=80\nENV C d e\n"
+    draft = detect(folder({"compose.yaml": MOUNTS, "Dockerfile": image}))
+    env = "ENV B, C of Dockerfile is left out: write what it needs under env"
+    assert draft.notes == [
+        "web: env_file .env, more.env is left out: write what it needs under env, or as secrets",
+        "web: mounts ./src:/app, /etc/x:/x are left out: it runs in a clean copy of its source",
+        "web: volumes data:/data, /cache are left out: what must be kept needs "
+        "`state: {volume: NAME}`",
+        f"web: {env}",
+        "api: env_file one.env is left out: write what it needs under env, or as secrets",
+        "api: ENV A, B, C of Dockerfile is left out: write what it needs under env",
+    ]
+
+
+def test_the_environment_of_an_image_is_said_to_be_left_out(folder: Folder) -> None:
+    image = "ENV A=1\nCMD serve\n"
+    files = {"Dockerfile": image, "api/Dockerfile": image, "api/Procfile": "web: a\nworker: b\n"}
+    assert [note for note in detect(folder(files)).notes if "ENV" in note] == [
+        "shop: ENV A of Dockerfile is left out: write what it needs under env",
+        "api: ENV A of Dockerfile is left out: write what it needs under env",
+        "worker: ENV A of Dockerfile is left out: write what it needs under env",
+    ]
+
+
 def test_a_procfile_next_to_a_compose_file_is_left_out_and_said_so(folder: Folder) -> None:
     files = {
         "compose.yaml": "services: {web: {build: ., command: serve}, api: {build: api}}",
@@ -185,6 +222,18 @@ def test_a_procfile(folder: Folder) -> None:
     assert [route.service for route in application.gateway.routes] == ["web"]
     assert draft.notes == ["Procfile's release command is not run: sh m"]
     assert draft.found == ["Procfile: web, work_er"]
+
+
+def test_only_web_gets_a_port_of_a_procfile(folder: Folder) -> None:
+    text = "web: python app.py\nworker: sh w\nadmin: python -m http.server $PORT\n"
+    draft, application = written(folder({"Procfile": text}))
+    ready = {name: service.health.ready for name, service in application.services.items()}
+    assert ready["web"] is None and ready["admin"] is None
+    assert ready["worker"] is not None and ready["worker"].command == ("true",)
+    said = '    health:  # it has no port: ready as long as it runs\n      ready: {command: "true"}'
+    assert render(draft).count(said) == 1
+    guess = "worker gets no port, as it is not `web`: it counts as ready as long as it runs"
+    assert draft.guessed == [guess]
 
 
 def test_a_procfile_with_a_python_project(folder: Folder) -> None:

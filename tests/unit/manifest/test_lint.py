@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from volery.manifest.lint import INACTIVE, Finding, lint, unset_secrets
+from volery.manifest.finding import Finding
+from volery.manifest.lint import INACTIVE, lint, unset_secrets
+from volery.manifest.read import read
 from volery.model.application import Application
 from volery.model.fields import WRITTEN
+from volery.model.form import Model
 
 RETRY = {"attempts": 3, "per_try": "100ms", "backoff": "10ms..20ms", "on": ["5xx"]}
+BIRDHOUSE = Path(__file__).parents[3] / "examples" / "birdhouse" / "volery.yaml"
+CIRCLE = (
+    "is a circle: what one of them cannot do comes back to itself, and none can be well first; "
+    "let one do without the call"
+)
 
 
 def findings(severity: str, services: dict[str, Any], **rest: Any) -> list[str]:
@@ -40,7 +50,12 @@ def test_several_writers_and_nobody_says_who_is_first() -> None:
     assert warnings(db=store | {"scale": 3}) == [said]
     assert warnings(db=store | {"scale": {"min": 1, "max": 3}}) == [said]
     assert warnings(db=store | {"scale": 1}) == []
-    assert warnings(db=store | {"scale": 3, "state": {"volume": "data", "role": "./r"}}) == []
+    assert (
+        warnings(
+            db=store | {"scale": 3, "state": {"volume": "data", "role": "./r", "switchover": "./s"}}
+        )
+        == []
+    )
 
 
 def test_secrets_that_are_not_set_are_named() -> None:
@@ -79,12 +94,12 @@ def test_a_sound_policy() -> None:
             "tries cannot finish",
         ),
         (
-            {"retry": {"attempts": 2, "on": ["reset"]}},
+            {"retry": {"attempts": 2, "on": ["5xx"]}},
             "retry: without per_try one slow try uses up the whole timeout and is never retried",
         ),
         (
             {"retry": RETRY | {"budget": "0%"}},
-            "retry.budget: with a budget of 0% nothing is ever retried",
+            "retry.budget: with a budget of 0% only what never reached the callee is retried",
         ),
         (
             {"retry": RETRY | {"budget": "80%"}},
@@ -92,7 +107,7 @@ def test_a_sound_policy() -> None:
             "the callee is already in trouble; 20% is usual",
         ),
         (
-            {"importance": "degradable", "when_unavailable": "keep_trying"},
+            {"importance": "degradable", "when_unavailable": "keep_trying", "timeout": "2s"},
             "when_unavailable: keep_trying makes the caller wait for a need it can do without; "
             "use fail_fast, or importance: critical",
         ),
@@ -141,14 +156,101 @@ def test_retries_at_two_layers_of_one_path() -> None:
     services = {
         "a": {"needs": {"b": {"retry": RETRY}}},
         "b": {"needs": ["c"]},
-        "c": {"needs": {"d": {"retry": RETRY}, "a": {"importance": "degradable"}}},
+        "c": {"needs": {"d": {"retry": RETRY}}},
         "d": {},
     }
     found = warnings(**services)
     assert found == [
-        "services.a.needs.b.retry: retries at two layers multiply: a -> b -> c -> d can become 9 "
-        "calls for one; keep the retry nearest to the failure"
+        "services.a.needs.b.retry: retries at several layers multiply: a -> b -> c -> d may ask d "
+        "9 times for one request; keep the retry nearest to the failure"
     ]
+
+
+def test_retries_of_every_layer_of_a_chain_are_multiplied() -> None:
+    edges = zip("abcd", "bcde", strict=True)
+    services = {name: {"needs": {need: {"retry": RETRY}}} for name, need in edges}
+    assert [said.partition(" for one")[0] for said in warnings(**services, e={})] == [
+        "services.a.needs.b.retry: retries at several layers multiply: a -> b -> c -> d -> e may "
+        "ask e 81 times",
+        "services.b.needs.c.retry: retries at several layers multiply: b -> c -> d -> e may ask e "
+        "27 times",
+        "services.c.needs.d.retry: retries at several layers multiply: c -> d -> e may ask e 9 "
+        "times",
+    ]
+    services["c"] = {"needs": {"d": {"retry": RETRY | {"on": ["reset"]}}}}
+    assert [said.partition(" for one")[0].rpartition(": ")[2] for said in
+            warnings(**services, e={})] == [
+        "a -> b -> c -> d may ask d 27 times",
+        "b -> c -> d may ask d 9 times",
+    ]  # fmt: skip
+
+
+def test_a_timeout_is_compared_with_waits_further_down() -> None:
+    services = {
+        "a": {"needs": {"b": {"timeout": "1s"}}},
+        "b": {"needs": ["c"]},
+        "c": {"needs": {"d": {"timeout": "5s"}, "b": {"importance": "degradable"}}},
+        "d": {"needs": {"e": {"timeout": "1m"}}},
+        "e": {"stop": {"drain": "1m"}},
+    }
+    said = (
+        "services.a.needs.b.timeout: 1s is shorter than c may wait for d (5s, in b -> c -> d): "
+        "c goes on after its caller has given up"
+    )
+    assert said in warnings(**services)
+    services["b"] = {"needs": {"c": {"timeout": "900ms"}}}
+    assert said not in warnings(**services)
+
+
+def test_what_is_critical_is_not_given_up_at_once() -> None:
+    edge = {"importance": "critical", "retry": {"attempts": 1}}
+    said = (
+        "services.a.needs.b.retry.attempts: with fail_fast and 1 attempt one cut connection fails "
+        "a need that is critical; leave attempts out (3), or keep_trying"
+    )
+    assert warnings(a={"needs": {"b": edge}}, b={}) == [said]
+    assert warnings(a={"needs": {"b": edge}}, b={"protocol": "tcp"}) == []
+    assert warnings(a={"needs": {"b": edge | {"importance": "unknown"}}}, b={}) == []
+
+
+def test_answers_are_not_retried_for_all_methods() -> None:
+    assert warnings(a={"needs": {"b": {"retry": RETRY | {"methods": "all"}}}}, b={}) == [
+        "services.a.needs.b.retry.methods: methods: all with answers in `on` does a POST again "
+        "that may have been done; use idempotent, or be sure that the callee does nothing twice"
+    ]
+    cut = RETRY | {"methods": "all", "on": ["reset"]}
+    assert warnings(a={"needs": {"b": {"retry": cut}}}, b={}) == []
+
+
+def test_a_circle_is_named_once() -> None:
+    loose = {"importance": "degradable"}
+    services: dict[str, Any] = {"d": {"needs": ["a"]}, "a": {"needs": ["b"]}, "b": {"needs": ["c"]}}
+    assert warnings(**services, c={"needs": {"a": loose}}) == [
+        f"services.a.needs.b: a -> b -> c -> a {CIRCLE}"
+    ]
+    services["c"] = {"needs": {"a": loose | {"when_unavailable": "keep_trying", "timeout": "1s"}}}
+    assert not [said for said in warnings(**services) if CIRCLE in said]
+
+
+def test_birdhouse_is_not_warned_of() -> None:
+    assert [str(item) for item in lint(read(BIRDHOUSE)) if item.severity == "warning"] == []
+
+
+def test_the_edges_of_the_contract_are_not_warned_of() -> None:
+    payments = {
+        "timeout": "800ms",
+        "retry": {
+            "attempts": 2,
+            "per_try": "300ms",
+            "backoff": "25ms..250ms",
+            "on": ["connect", "reset", "5xx"],
+            "budget": "20%",
+        },
+        "when_unavailable": "fail_fast",
+        "importance": "degradable",
+    }
+    services = {"storefront": {"needs": {"catalog": {}, "payments": payments}}}
+    assert warnings(**services, catalog={}, payments={}) == []
 
 
 def test_connect_retries_do_not_multiply() -> None:
@@ -156,12 +258,9 @@ def test_connect_retries_do_not_multiply() -> None:
     assert warnings(**upper, b={"needs": {"c": {"retry": RETRY}}}, c={}) == []
 
 
-def test_retries_at_two_layers_of_which_nobody_says_when() -> None:
+def test_cut_connections_are_retried_at_every_layer() -> None:
     services = {name: {"needs": {need: {"retry": {"attempts": 3}}}} for name, need in ("ab", "bc")}
-    assert warnings(**services, c={}) == [
-        "services.a.needs.b.retry: retries at two layers multiply with more `on`: a -> b -> c can "
-        "become 9 calls for one; keep the retry nearest to the failure"
-    ]
+    assert warnings(**services, c={}) == []
     said = "no budget is written: retries may add 20% to the calls"
     assert findings("note", services | {"c": {}}) == [
         f"services.a.needs.b.retry: {said}",
@@ -169,9 +268,43 @@ def test_retries_at_two_layers_of_which_nobody_says_when() -> None:
     ]
 
 
+def test_grpc_calls_are_retried_if_all_methods_are() -> None:
+    retry = {"on": ["5xx"], "per_try": "100ms"}
+    assert warnings(a={"needs": {"b": {"retry": retry}}}, b={"protocol": "grpc"}) == [
+        "services.a.needs.b.retry.on: grpc calls are all POST, so only connections are retried; "
+        "say methods: all"
+    ]
+    retry["methods"] = "all"
+    assert warnings(a={"needs": {"b": {"retry": retry}}}, b={"protocol": "grpc"}) == []
+
+
+def test_keep_trying_in_the_graph() -> None:
+    waits = {"when_unavailable": "keep_trying", "timeout": "5s"}
+    unlimited = {"when_unavailable": "keep_trying"}
+    at = "services.a.needs.b.when_unavailable"
+    assert warnings(a={"needs": {"b": waits}}, b={}) == []
+    assert warnings(a={"needs": {"b": unlimited}}, b={}) == [
+        f"{at}: without a timeout calls wait up to 30s; say how long"
+    ]
+    assert warnings(a={"needs": {"b": waits}}, b={"needs": {"c": waits}}, c={}) == [
+        f"{at}: calls wait at two layers: a -> b -> c; those who wait further out hold requests "
+        "open for nothing, keep_trying belongs next to what may be away"
+    ]
+    assert warnings(a={"needs": {"b": {"timeout": "1s"}}}, b={"needs": {"c": waits}}, c={}) == [
+        "services.a.needs.b.timeout: 1s is shorter than b may wait for c (5s): b goes on after "
+        "its caller has given up"
+    ]
+    loose = {"importance": "degradable"}
+    assert warnings(a={"needs": {"b": waits}}, b={"needs": {"a": loose}}) == [
+        f"{at}: a -> b -> a is a circle in which calls wait for themselves; use fail_fast"
+    ]
+
+
 def test_cycles_end() -> None:
     edge = {"importance": "degradable"}
-    assert warnings(a={"needs": {"b": edge}}, b={"needs": {"a": edge | {"retry": RETRY}}}) == []
+    assert warnings(a={"needs": {"b": edge}}, b={"needs": {"a": edge | {"retry": RETRY}}}) == [
+        f"services.a.needs.b: a -> b -> a {CIRCLE}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -247,10 +380,6 @@ def test_what_has_no_effect_yet_is_said_where_it_is_written() -> None:
     assert [note.split(": ")[0] for note in notes] == [
         "services.a.scale",
         "services.a.steady_state",
-        "services.a.needs.b.when_unavailable",
-        "services.a.needs.b.importance",
-        "services.b.state.role",
-        "services.b.state.switchover",
         "environments.cloud.engine",
         "environments.box.engine",
     ]
@@ -258,18 +387,15 @@ def test_what_has_no_effect_yet_is_said_where_it_is_written() -> None:
 
 def test_every_row_of_the_table_can_be_met() -> None:
     """A row whose place is misspelt would never say anything."""
-    fields: set[str] = set()
-    for model in _models(Application):
-        fields |= set(model.model_fields)
+    fields = {field for model in _models(Model) for field in model.model_fields}
     for row in INACTIVE:
         assert {step for step in row.place.split(".") if step != "*"} <= fields
 
 
-def _models(model: type[Any]) -> list[type[Any]]:
-    module = __import__(model.__module__, fromlist=["*"])
-    base = module.Model
-    return [value for value in vars(module).values() if isinstance(value, type)
-            and issubclass(value, base)]  # fmt: skip
+def _models(model: type[Model]) -> Iterator[type[Model]]:
+    yield model
+    for below in model.__subclasses__():
+        yield from _models(below)
 
 
 def test_findings_are_plain_values() -> None:

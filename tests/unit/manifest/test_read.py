@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from volery.manifest.mistake import ManifestError
+from volery.manifest.names import names
 from volery.manifest.read import find, read
 from volery.model.application import Application
 from volery.model.errors import Code, VoleryError
 
 Mistakes = Callable[..., list[str]]
 Read = Callable[..., Application]
+Write = Callable[..., Path]
 HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
 
 
@@ -319,10 +321,14 @@ def test_places_are_shown_relative_to_the_current_folder(
     assert caught.value.mistakes[0].file == str(tmp_path / "volery.yaml")
 
 
-def test_no_manifest(tmp_path: Path) -> None:
-    with pytest.raises(VoleryError, match=r"no volery\.yaml here") as caught:
-        read(tmp_path / "volery.yaml")
-    assert (caught.value.code, caught.value.hint) == (Code.INVALID, "volery init")
+@pytest.mark.parametrize("look", [read, names])
+def test_no_manifest(tmp_path: Path, look: Callable[[Path], object]) -> None:
+    path = tmp_path / "volery.yaml"
+    with pytest.raises(VoleryError) as caught:
+        look(path)
+    assert caught.value.code is Code.INVALID
+    assert caught.value.message == f"there is no file {path}"
+    assert caught.value.hint == "check the path: --file names the manifest"
 
 
 def test_found_in_a_folder_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,6 +379,52 @@ def test_included_services_and_their_sources(application: Read) -> None:
     )
     sources = {name: service.source for name, service in read.services.items()}
     assert sources == {"a": "web", "catalog": "catalog", "pay": "web"}
+
+
+PARTS = {
+    "store/volery.yaml": "services: {store: {run: sh}}\n",
+    "store/src/x": "",
+    "store/src/volery.yaml": "services: {inner: {run: sh}}\n",
+}
+
+
+@pytest.mark.parametrize("part", ["services: {store: {run: sh}}\n", "services: [\n"])
+def test_the_manifest_of_an_included_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, part: str
+) -> None:
+    manifest = "app: shop\ninclude: [5, x.yaml, ./store/volery.yaml]\n"
+    write(manifest, {"store/volery.yaml": part, "store/src/x": ""})
+    monkeypatch.chdir("store")
+    assert find(Path()) == Path("../volery.yaml")
+    assert find(tmp_path / "store" / "src") == tmp_path / "volery.yaml"
+
+
+def test_what_nobody_includes_is_taken_as_it_is(write: Write, tmp_path: Path) -> None:
+    write("app: shop\nservices: {a: {run: sh}}\n", PARTS)
+    assert find(tmp_path / "store") == tmp_path / "store" / "volery.yaml"
+
+
+def test_one_with_a_name_of_its_own_is_a_manifest(write: Write, tmp_path: Path) -> None:
+    write("app: shop\ninclude: [store/volery.yaml]\n", {"store/volery.yaml": HEAD})
+    assert find(tmp_path / "store") == tmp_path / "store" / "volery.yaml"
+
+
+def test_the_nearest_that_includes_it_or_what_includes_it(write: Write, tmp_path: Path) -> None:
+    write("app: shop\ninclude: [store/src/volery.yaml]\n", PARTS)
+    assert find(tmp_path / "store" / "src") == tmp_path / "volery.yaml"
+
+
+def test_a_part_that_nobody_includes_says_what_would(write: Write, tmp_path: Path) -> None:
+    write("app: shop\nservices: {a: {run: sh}}\n", PARTS)
+    with pytest.raises(ManifestError, match="key 'app' is missing") as caught:
+        read(Path("store/volery.yaml"))
+    root = tmp_path / "volery.yaml"
+    said = f"if it belongs to {root}, write there: include: [store/volery.yaml]"
+    assert caught.value.hint == said
+    root.unlink()
+    with pytest.raises(ManifestError) as caught:
+        read(Path("store/volery.yaml"))
+    assert caught.value.hint == "name the application: app: NAME"
 
 
 def test_only_includes(application: Read) -> None:
@@ -523,3 +575,8 @@ def test_a_malformed_path_collides_with_nothing(mistakes: Mistakes) -> None:
         """
     )
     assert len(found) == 1 and "a path such as /api" in found[0]
+
+
+def test_a_command_that_is_a_truth_value_to_yaml(mistakes: Mistakes) -> None:
+    said = 'must be a command, got true; write it in quotes: "true"'
+    assert mistakes("app: x\nservices:\n  a:\n    run: true\n") == [f"4:10: services.a.run: {said}"]

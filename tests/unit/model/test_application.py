@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from volery.model.application import Application, Need, Service
+from volery.model.application import Application, Service
 from volery.model.fields import WRITTEN
+from volery.model.needs import Need
 
 
 def service(**values: Any) -> Service:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from volery.supervise import logs
-from volery.supervise.shim.log import Log
+from volery.supervise.shim.log import GLANCE, HURRY, SELDOM, Log
 
 
 @pytest.fixture
@@ -23,12 +23,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The shim's clock: change its one element."""
-    now = [1000.0]
-    monkeypatch.setattr("volery.supervise.shim.log.time.time", lambda: now[0])
-    yield now
+def write(log: Log, at: float, content: bytes) -> None:
+    """Write at a moment."""
+    os.write(log.fd, content)
+    os.utime(log.fd, (at, at))
 
 
 def texts(lines: Iterator[logs.LogLine]) -> list[str]:
@@ -52,11 +50,10 @@ def test_all_and_the_last_lines(folder: Path) -> None:
     assert texts(logs.read(folder, lines=9999)) == everything
 
 
-def test_since_a_moment(folder: Path, clock: list[float]) -> None:
+def test_since_a_moment(folder: Path) -> None:
     log = Log(1_000_000)
     for number in range(10):
-        clock[0] = 1000.0 + number
-        os.write(log.fd, b"line %d\n" % number)
+        write(log, 1000.0 + number, b"line %d\n" % number)
         log.keep()
     found = list(logs.read(folder, since=1007.0))
     assert [line.text for line in found] == ["line 7", "line 8", "line 9"]
@@ -66,21 +63,37 @@ def test_since_a_moment(folder: Path, clock: list[float]) -> None:
     assert texts(logs.read(folder, since=1005.0, lines=2)) == ["line 8", "line 9"]
 
 
-def test_it_is_cut_at_its_limit_and_the_last_part_is_kept(folder: Path, clock: list[float]) -> None:
+def test_it_is_cut_at_its_limit_and_the_last_part_is_kept(folder: Path) -> None:
     log = Log(10_000)
     for number in range(3000):
-        clock[0] += 1
-        os.write(log.fd, b"line %5d\n" % number)
+        write(log, 1000.0 + number, b"line %5d\n" % number)
         log.keep()
     assert (folder / "log").stat().st_size <= 10_000
     assert (folder / "log.1").stat().st_size <= 20_000
     found = list(logs.read(folder))
     assert 900 < len(found) < 3000
     assert texts(iter(found)) == [f"line {number:5}" for number in range(3000 - len(found), 3000)]
-    assert found[-1].at == clock[0]
-    assert found[0].at == 1001.0 + 3000 - len(found)
-    some = list(logs.read(folder, since=clock[0] - 99))
+    assert found[-1].at == 3999.0
+    assert found[0].at == 1000.0 + 3000 - len(found)
+    some = list(logs.read(folder, since=3900.0))
     assert texts(iter(some)) == [f"line {number:5}" for number in range(2900, 3000)]
+
+
+def test_a_silent_log_is_looked_at_less_often_until_it_grows(folder: Path) -> None:
+    log = Log(1_000_000)
+    paces = []
+    for _ in range(20):
+        log.keep()
+        paces.append(log.pace)
+    assert GLANCE < paces[0] < paces[5] < paces[-1] == SELDOM
+    os.write(log.fd, b"one line\n")
+    log.keep()
+    assert log.pace == GLANCE
+    os.write(log.fd, b"x" * 300_000)
+    log.keep()
+    assert log.pace == HURRY
+    log.keep()
+    assert log.pace == GLANCE
 
 
 def test_its_index_stays_small(folder: Path) -> None:

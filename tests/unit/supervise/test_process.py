@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +63,18 @@ def running(place: Supervised) -> Status:
 
 def _argv(pid: int) -> list[bytes]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def test_what_is_written_twice_at_one_moment_is_read_twice(place: Supervised) -> None:
+    me = Identity.of(os.getpid())
+    assert me is not None
+    place.path.mkdir()
+    file, now = place.path / "state.json", time.time()
+    for phase in ("running", "stopped", "backoff"):
+        file.write_text(json.dumps({"phase": phase, "shim": asdict(me)}))
+        os.utime(file, (now, now))
+        found = place.status()
+        assert found is not None and found.phase == phase
 
 
 def test_a_folder_has_one_shim(place: Supervised, tmp_path: Path) -> None:
@@ -185,6 +199,7 @@ def test_a_large_environment_and_held_descriptors(place: Supervised, tmp_path: P
     assert status.child is not None
     child = status.child
     until(lambda: environment_of(child.pid) == environment)
+    assert place.environment() == environment
     os.set_blocking(read, False)
     with pytest.raises(BlockingIOError):
         os.read(read, 1)  # still open: the shim holds the other end, and only the shim
@@ -193,7 +208,7 @@ def test_a_large_environment_and_held_descriptors(place: Supervised, tmp_path: P
     assert environment_of(status.shim.pid) in ({}, {"LC_CTYPE": "C.UTF-8"})
     place.wish(Wish(stop=True))
     until(lambda: not place.looked_after())
-    assert os.read(read, 1) == b""
+    assert os.read(read, 1) == b"" and place.environment() is None
     os.close(read)
 
 

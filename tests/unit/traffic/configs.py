@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from volery.model.application import Need
+from volery.model.needs import Need
 from volery.model.ports import (
     Edge,
     Endpoint,

@@ -137,9 +137,11 @@ def test_attended_services_are_read_at_once_and_others_seldom() -> None:
         paper = Paper(1)
         known = proxy(paper, 7)
         meter = Meter()
+        news = []
         for attended in ((), (), ("web",), ("web",), ("web", "api")):
             meter.attend(frozenset(attended))
-            await meter.read(known)
+            news.append(await meter.read(known))
+        assert news == [True, False, True, False, True]
         everything, *some = paper.asked
         assert "%5B%5E.%5D%2B" in everything
         assert len(some) == 2

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from unit.traffic.configs import edge, gateway, service
 
-from volery.model.application import Need, Retry
+from volery.model.needs import Need, Retry
 from volery.model.ports import GatewayRoute
 from volery.traffic.routes import edge_routes, gateway_routes
 
@@ -20,9 +20,18 @@ def plain(message: Any) -> dict[str, Any]:
 def edge_action(protocol: str = "http", upgrade: bool = False, **policy: Any) -> dict[str, Any]:
     routes = plain(edge_routes(edge("web", **policy), {"web": service(protocol=protocol)}))
     found = routes["virtual_hosts"][0]["routes"]
-    assert len(found) == (2 if protocol == "http" else 1)
-    action: dict[str, Any] = found[0 if upgrade else -1]["route"]
-    return action
+    return action_for("GET", found[:1] if upgrade else found, upgrade)
+
+
+def action_for(method: str, routes: list[dict[str, Any]], upgrade: bool = False) -> dict[str, Any]:
+    """What is done with a request of this method: its first route that fits."""
+    for route in routes:
+        conditions = {item["name"]: item for item in route["match"].get("headers", [])}
+        wanted = conditions.pop(":method", {}).get("string_match", {}).get("safe_regex", {})
+        if re.fullmatch(wanted.get("regex", ".*"), method) and (upgrade or not conditions):
+            found: dict[str, Any] = route["route"]
+            return found
+    raise AssertionError(f"no route for {method}")
 
 
 def test_the_longest_path_is_tried_first_and_a_named_host_before_any() -> None:
@@ -42,7 +51,7 @@ def test_the_longest_path_is_tried_first_and_a_named_host_before_any() -> None:
                 route["route"]["weighted_clusters"]["clusters"][0]["name"],
             )
             for route in host["routes"]
-            if "route" in route and "headers" not in route["match"]
+            if "route" in route and not {"headers", "runtime_fraction"} & route["match"].keys()
         ]
         for host in hosts
     }
@@ -127,12 +136,21 @@ SAFE = "connect-failure,refused-stream,reset-before-request"
 @pytest.mark.parametrize(
     ("retry", "protocol", "conditions", "retries", "per_try"),
     [
-        (None, "http", SAFE, 2, "15s"),
+        (None, "http", f"{SAFE},reset", 2, "15s"),
         (Retry(attempts=1), "http", SAFE, 2, "15s"),
-        (Retry(attempts=3), "http", SAFE, 2, "15s"),
+        (Retry(attempts=3, budget=0), "http", SAFE, 2, "15s"),
+        (Retry(attempts=2), "http", f"{SAFE},reset", 1, "15s"),
         (Retry(attempts=4, per_try=0.3, on=("5xx",)), "http", f"{SAFE},5xx", 3, "0.300s"),
         (Retry(attempts=2, on=("reset", "timeout")), "http", f"{SAFE},reset", 1, "7.500s"),
-        (Retry(on=("5xx",)), "grpc", f"{SAFE},5xx,internal,unavailable", 1, None),
+        (None, "grpc", SAFE, 2, None),
+        (Retry(on=("5xx",)), "grpc", SAFE, 2, None),
+        (
+            Retry(on=("5xx",), methods="all"),
+            "grpc",
+            f"{SAFE},5xx,internal,unavailable",
+            2,
+            None,
+        ),
     ],
 )
 def test_retries(
@@ -143,6 +161,55 @@ def test_retries(
     assert found["num_retries"] == retries
     assert found.get("per_try_timeout") == per_try
     assert found["retry_host_predicate"][0]["name"].endswith("previous_hosts")
+
+
+@pytest.mark.parametrize(
+    ("method", "methods", "repeated"),
+    [
+        ("GET", "idempotent", True),
+        ("HEAD", "idempotent", True),
+        ("PUT", "idempotent", True),
+        ("DELETE", "idempotent", True),
+        ("POST", "idempotent", False),
+        ("PATCH", "idempotent", False),
+        ("GETTER", "idempotent", False),
+        ("POST", "all", True),
+    ],
+)
+def test_only_what_may_be_repeated_is(method: str, methods: Any, repeated: bool) -> None:
+    policy = edge("web", retry=Retry(methods=methods))
+    routes = plain(edge_routes(policy, {"web": service()}))["virtual_hosts"][0]["routes"]
+    retried = action_for(method, routes)["retry_policy"]["retry_on"].split(",")
+    assert ("reset" in retried) == repeated
+    users = plain(gateway_routes(gateway(GatewayRoute("/", "web")), {"web": service()}))
+    if methods == "idempotent":
+        found = action_for(method, users["virtual_hosts"][0]["routes"])
+        assert ("reset" in found["retry_policy"]["retry_on"].split(",")) == repeated
+
+
+def test_retry_after_is_obeyed() -> None:
+    found = edge_action()["retry_policy"]["rate_limited_retry_back_off"]
+    assert found["reset_headers"] == [{"name": "retry-after"}]
+
+
+def test_keep_trying_waits_apart_from_all_others_until_its_time_is_over() -> None:
+    action = edge_action(when_unavailable="keep_trying")
+    assert (action["timeout"], action["priority"]) == ("30s", "HIGH")
+    assert action["retry_policy"]["num_retries"] >= 10_000
+    assert "gateway-error" in action["retry_policy"]["retry_on"]
+    assert edge_action(when_unavailable="keep_trying", timeout=2.0)["timeout"] == "2s"
+    stream = edge_action("grpc", when_unavailable="keep_trying", timeout=2.0)
+    assert (stream["timeout"], stream["retry_policy"]["num_retries"]) == ("0s", 4)
+
+
+def test_only_who_fails_fast_has_a_breaker() -> None:
+    def hosts(**policy: Any) -> dict[str, Any]:
+        found = plain(edge_routes(edge("web", **policy), {"web": service()}))["virtual_hosts"]
+        filters: dict[str, Any] = found[0].get("typed_per_filter_config", {})
+        return filters
+
+    assert list(hosts()) == ["volery.breaker"]
+    assert not hosts(when_unavailable="keep_trying")
 
 
 def test_backoff_is_the_policys() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.traffic.configs import config, edge, gateway, group, service
 
-from volery.model.application import Need, Override, Retry, Sticky
+from volery.model.deploy import Override, Sticky
+from volery.model.needs import Need, Retry
 from volery.model.ports import (
     Edge,
     Endpoint,
@@ -86,13 +87,13 @@ def test_a_budget_belongs_to_the_service_and_the_largest_wins() -> None:
     edges = (
         edge("web", 20_100, retry=Retry(on=("5xx",), budget=0.1)),
         edge("web", 20_101, retry=Retry(on=("reset",), budget=0.3)),
-        edge("api", 20_102, retry=Retry(on=("connect",), budget=0.3)),
+        edge("api", 20_102, retry=Retry(budget=0.05)),
     )
     state = snapshot(config(*edges, web=service(), api=service()))
     limits = json_format.MessageToDict(state.types[CLUSTERS]["web~a"])["circuitBreakers"]
     assert limits["thresholds"][0]["retryBudget"]["budgetPercent"] == {"value": 30.0}
     limits = json_format.MessageToDict(state.types[CLUSTERS]["api~a"])["circuitBreakers"]
-    assert "retryBudget" not in limits["thresholds"][0]
+    assert limits["thresholds"][0]["retryBudget"]["budgetPercent"] == {"value": 20.0}
 
 
 def test_nothing_to_do_has_no_stages() -> None:

@@ -36,7 +36,7 @@ def pause(service: str, /, *, session: Given) -> int:
 
 
 def resume(service: str, /, *, session: Given) -> int:
-    """Let a paused rollout go on.
+    """Let a paused rollout go on; without one, release the brake on the service's automation.
 
     Args:
         service: Which service.
@@ -63,6 +63,8 @@ def _act(
 ) -> int:
     body = {"by": session.by} | dict(more or {})
     identity = session.client.post(f"/v1/services/{service}/{verb}", body)
+    if not identity["rollouts"]:
+        return _released(session, service)
     found = session.client.get(f"/v1/services/{identity['rollouts'][0]}/rollout")
     if wait:
         found = follow(session.client, identity["rollouts"])[0]
@@ -73,6 +75,15 @@ def _act(
         from volery.cli.show.tables import rollout_line
 
         out().print(rollout_line(found))
+    return 0
+
+
+def _released(session: Session, service: str) -> int:
+    """There was no paused rollout, but a brake."""
+    if session.json:
+        session.emit({"released": [service]})
+    else:
+        print(f"the automation of {service} goes on")
     return 0
 
 
@@ -87,10 +98,22 @@ def rollback(service: str, /, *, to: str | None = None, session: Given) -> int:
     """
     body = {"by": session.by, "to": to}
     begun = session.client.post(f"/v1/services/{service}/rollback", body)
+    if not begun["rollouts"]:
+        return _serves_already(session, service, begun["release"])
     found = [
         item for item in follow(session.client, begun["rollouts"]) if item["service"] == service
     ]
     return _ended_at(session, found[-1], begun["release"])
+
+
+def _serves_already(session: Session, service: str, release: str) -> int:
+    """There is nothing to go back to: its last rollout, as `deploy` shows what is unchanged."""
+    if session.json:
+        found = session.client.get(f"/v1/services/{service}/rollout", live="true")
+        session.emit(found | {"changed": False})
+    else:
+        print(f"{release} serves already")
+    return 0
 
 
 def _ended_at(session: Session, last: dict[str, Any], wanted: str) -> int:
@@ -111,11 +134,14 @@ def restart(service: str, /, *, session: Given) -> int:
     Args:
         service: Which service; `gateway` replaces the gateway itself.
     """
+    from volery.cli import radius
+
     if service == "gateway" and service not in session.application.services:
         session.client.post("/v1/gateway/restart", {"by": session.by})
         found = session.client.get("/v1/status")
         session.emit(found) if session.json else print("a new gateway serves")
         return 0
+    radius.confirm_restart(session, service)
     return _begin(session, f"/v1/services/{service}/restart", {"by": session.by})
 
 
@@ -133,11 +159,14 @@ def _begin(session: Session, path: str, body: dict[str, str | None]) -> int:
 def scale(service: str, instances: int, /, *, timeout: str = SCALE_LIMIT, session: Given) -> int:
     """Set the number of instances by hand; the next `up` brings back the manifest's.
 
+    Fewer than its `floor` is refused without --yes.
+
     Args:
         service: Which service.
         instances: How many; 0 takes it down.
         timeout: Give up waiting after this long (it goes on).
     """
+    from volery.cli import radius
     from volery.cli.standing import until_stands
 
     limit = seconds("--timeout", timeout)
@@ -148,7 +177,8 @@ def scale(service: str, instances: int, /, *, timeout: str = SCALE_LIMIT, sessio
             code=Code.INVALID,
             hint=f"volery scale {service} 0 takes it down",
         )
-    body = {"by": session.by, "instances": instances}
+    insisted = radius.confirm_scale(session, service, instances)
+    body = {"by": session.by, "instances": instances, "force": insisted}
     session.client.post(f"/v1/services/{service}/scale", body)
     found = until_stands(session, service, instances, limit)
     if session.json:

@@ -34,12 +34,11 @@ def init(
         session.emit({"manifest": render(draft)} | said)
     elif dry_run:
         print(render(draft), end="")
-    if dry_run:
-        return 0
-    write(target, draft)
+    if not dry_run:
+        write(target, draft)
     for line in (*draft.found, *draft.guessed, *draft.notes):
         print(line, file=sys.stderr)
-    if not session.json:
+    if not (session.json or dry_run):
         print(f"wrote {target}; next: volery check, then volery up")
     return 0
 

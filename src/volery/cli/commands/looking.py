@@ -37,10 +37,9 @@ def status(service: str | None = None, /, *, watch: Watch = False, session: Give
     def look() -> None:
         found = session.client.get("/v1/status")
         if service is not None and service not in found["services"]:
-            known = ", ".join(found["services"])
-            raise VoleryError(
-                f"no service {service!r}", code=Code.NOT_FOUND, hint=f"known: {known}"
-            )
+            from volery.decide.submit import unknown_service
+
+            raise unknown_service(service, found["services"])
         if session.json:
             session.emit(found["services"][service] if service else found)
             return
@@ -104,7 +103,7 @@ def _watch(session: Session, path: str, found: dict[str, Any]) -> dict[str, Any]
     from volery.cli.show.rollout import rollout_view
 
     with Live(rollout_view(found), console=out(), transient=True) as live:
-        while not is_over([found]):
+        while not is_over([found], attended=session.attended):
             time.sleep(LOOK_EVERY_SECONDS)
             found = session.client.get(path)
             live.update(rollout_view(found))
@@ -168,6 +167,7 @@ def events(
     follow: Follow = False,
     since: str | None = None,
     limit: int | None = None,
+    why: str | None = None,
     session: Given,
 ) -> int:
     """What happened and why, oldest first; one JSON object a line with --output json.
@@ -176,10 +176,14 @@ def events(
         service: Only about this one.
         follow: The last few (or those since, or the limit), then what happens from now on.
         since: Only this far back: 10m, 1h.
-        limit: At most so many of the past: 1000, or 10 with -f.
+        limit: At most so many of the past: 1000, or 10 with -f; of a story 20 chapters.
+        why: Tell the story of this service instead: what was seen, decided and done, and whether
+            it helped.
     """
     from volery.api.past import EventQuery
 
+    if why is not None:
+        return _story(session, why, since, limit)
     if limit is None:
         limit = TAIL_EVENTS if follow and since is None else PAST_EVENTS
     moment = _moment(since)
@@ -199,6 +203,26 @@ def events(
             "/v1/events", after=found["last"], service=service, follow="true"
         ):
             _show_event(session, item)
+    return 0
+
+
+def _story(session: Session, service: str, since: str | None, limit: int | None) -> int:
+    from volery.api.past import STORY_CHAPTERS
+
+    moment, count = _moment(since), STORY_CHAPTERS if limit is None else max(0, limit)
+    path = f"/v1/services/{service}/why"
+    try:
+        found = session.client.get(path, since=moment, limit=count)
+    except VoleryError as error:
+        found = _of_file(
+            error, lambda offline: offline.offline_story(session.home, service, moment, count)
+        )
+    if session.json:
+        session.emit(found)
+        return 0
+    from volery.cli.show.story import show_story
+
+    show_story(found)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 
 from volery.cli.session import Given, Session
 from volery.manifest.mistake import ManifestError
@@ -17,6 +18,20 @@ def _written_needs(session: Session, name: str) -> list[str]:
     except ManifestError:
         return []
     return [service for service, config in services.items() if name in config.secrets]
+
+
+def _say_unwanted(session: Session, name: str) -> None:
+    """A hint where no service of a manifest without mistakes wants it: perhaps it is mistyped."""
+    try:
+        services = session.application.services.values()
+    except ManifestError:
+        return
+    wanted = [secret for service in services for secret in service.secrets]
+    if name in wanted:
+        return
+    near = get_close_matches(name, wanted, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    print(f"no service of {session.path} has it in its `secrets`{meant}", file=sys.stderr)
 
 
 def _secrets(session: Session) -> Secrets:
@@ -49,6 +64,7 @@ def set_(name: str, /, *, session: Given) -> int:
             hint=f"volery secret set {name} < file",
         )
     version = _secrets(session).set(name, value).version
+    _say_unwanted(session, name)
     if session.json:
         session.emit({"name": name, "version": version})
     else:
@@ -60,7 +76,7 @@ def list_(*, session: Given) -> int:
     """The names of the secrets that are set; never their values."""
     found = _secrets(session).names()
     if session.json:
-        from volery.api.wire import time
+        from volery.model.moment import time
 
         session.emit(
             {

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from volery.cli.commands.volumes import of_session, tell
 from volery.cli.session import Given, Session, seconds
-from volery.model.errors import VoleryError
+from volery.model.errors import EXIT, Code, VoleryError
 from volery.model.units import format_duration
 
 if TYPE_CHECKING:
-    from volery.api.client import Client
-
-HEALTHY_SECONDS = 60.0
+    from volery.cli.outcome import Outcome
 
 
 def plan(*services: str, session: Given) -> int:
@@ -64,6 +62,7 @@ def up(
     *,
     detach: bool = False,
     skip_tests: bool = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
     timeout: str | None = None,
     session: Given,
 ) -> int:
@@ -75,12 +74,14 @@ def up(
     Args:
         detach: Return as soon as it is begun.
         skip_tests: Do not run the services' tests.
+        force: Also releases that were refused before.
         timeout: Give up waiting after this long (it goes on).
     """
     from volery.api.launch import ensure_control_plane, stop_control_plane
 
     began, limit = time.monotonic(), seconds("--timeout", timeout)
-    body = session.apply_body() | {"skip_tests": skip_tests}
+    body = session.apply_body() | {"skip_tests": skip_tests, "force": force}
+    _confirm_removals(session)
     started = ensure_control_plane(session.home)
     try:
         accepted = session.apply(body)
@@ -90,28 +91,26 @@ def up(
         raise
     if detach:
         return _detached(session, accepted)
-    rollouts = _follow(session, accepted, limit)
-    code = _code(rollouts)
-    if code == 0:
-        _until_healthy(session.client)
-        code = _still_refused(accepted["plan"])
-    _show_up(session, time.monotonic() - began, code)
-    return code
+    from volery.cli.outcome import of_up
+
+    outcome = of_up(session.client, accepted["plan"], _follow(session, accepted, limit))
+    _show_up(session, time.monotonic() - began, outcome)
+    return outcome.code
 
 
-def _still_refused(plan: list[dict[str, Any]]) -> int:
-    """3 if what the manifest asks for was refused before, so that older releases go on serving."""
-    refused = [step for step in plan if step["refused"]]
-    for step in refused:
-        print(f"{step['because']}; {step['release']} serves", file=sys.stderr)
-        print(f"hint: change it, or: volery deploy {step['service']} --force", file=sys.stderr)
-    return 3 if refused else 0
+def _confirm_removals(session: Session) -> None:
+    """A service with state that the manifest does not have any more: its owner may not mean it."""
+    from volery.cli import radius
+
+    lines = radius.of_removed(session) if session.is_production and not session.yes else []
+    if lines:
+        session.confirm("remove services with state", lines)
 
 
 def _follow(session: Session, accepted: dict[str, Any], limit: float | None) -> list[Any]:
     from volery.cli.follow import follow
 
-    return follow(session.client, accepted["rollouts"], limit)
+    return follow(session.client, accepted["rollouts"], limit, attended=session.attended)
 
 
 def _code(rollouts: list[Any]) -> int:
@@ -134,42 +133,24 @@ def _detached(session: Session, accepted: dict[str, Any]) -> int:
     return 0
 
 
-def _until_healthy(client: Client) -> None:
-    """Rollouts are done; wait for services that were already there and for the gateway."""
-    deadline = time.monotonic() + HEALTHY_SECONDS
-    while True:
-        status = client.get("/v1/status")
-        waiting = [
-            name
-            for name, service in status["services"].items()
-            if service["state"] not in ("healthy", "deploying")
-        ]
-        if status["gateway"]["state"] != "ready":
-            waiting.append("gateway")
-        if not waiting:
-            return
-        if time.monotonic() > deadline:
-            limit = format_duration(HEALTHY_SECONDS)
-            raise VoleryError(
-                f"not healthy after {limit}: {', '.join(waiting)}", hint="volery status"
-            )
-        time.sleep(0.1)
-
-
-def _show_up(session: Session, took: float, code: int) -> None:
-    status = session.client.get("/v1/status")
+def _show_up(session: Session, took: float, outcome: Outcome) -> None:
+    status = outcome.status
     if session.json:
         session.emit(status)
-        return
-    from volery.cli.show.tables import show_status
+    else:
+        from volery.cli.show.tables import show_status
 
-    show_status(status)
-    print()
-    if code == 0:
+        show_status(status)
+        print(flush=True)
+    for line in outcome.lines:
+        print(line, file=sys.stderr)
+    if not outcome.serves:
+        print("not everything came up; fix it and run: volery up", file=sys.stderr)
+    elif outcome.code == EXIT[Code.INCONCLUSIVE]:
+        print("not everything is decided: a person has to say how it goes on", file=sys.stderr)
+    elif outcome.code == 0 and not session.json:
         print(f"up in {format_duration(took)}: {status['gateway']['url']}")
         print("next: volery deploy SERVICE, volery status --watch, volery logs SERVICE -f")
-    else:
-        print("not everything came up; fix it and run: volery up", file=sys.stderr)
 
 
 def deploy(
@@ -197,8 +178,6 @@ def deploy(
         timeout: Give up waiting after this long (it goes on).
     """
     if not services:
-        from volery.model.errors import Code
-
         names = ", ".join(session.application.services)
         raise VoleryError("which services?", code=Code.INVALID, hint=f"known: {names}")
     limit = seconds("--timeout", timeout)
@@ -211,9 +190,15 @@ def deploy(
     accepted = session.apply(body)
     rollouts = _begun(session, accepted) if detach else _follow(session, accepted, limit)
     changing = {item["service"] for item in rollouts}
-    unchanged = [step["service"] for step in accepted["plan"] if step["service"] not in changing]
+    unchanged = {
+        step["service"]: f"serves on, {step['because']}"
+        if step["verb"] == "configure"
+        else "is unchanged"
+        for step in accepted["plan"]
+        if step["service"] not in changing
+    }
     if session.json:
-        _emit_deploy(session, rollouts, unchanged)
+        _emit_deploy(session, rollouts, list(unchanged))
     else:
         _show_deploy(session, rollouts, unchanged, detach)
     return 0 if detach else _code(rollouts)
@@ -227,31 +212,25 @@ def _emit_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) ->
 
 
 def _show_deploy(
-    session: Session, rollouts: list[Any], unchanged: list[str], detached: bool
+    session: Session, rollouts: list[Any], unchanged: dict[str, str], detached: bool
 ) -> None:
-    for name in unchanged:
-        print(f"{name} is unchanged")
+    for name, said in unchanged.items():
+        print(f"{name} {said}")
     if detached:
         for item in rollouts:
             print(
                 f"{item['id']} is begun; follow it with: volery rollout {item['service']} --watch"
             )
         return
+    from volery.cli.outcome import what_became
+
     latest = {item["service"]: item for item in rollouts}
     for item in latest.values():
         spent = format_duration(sum(item["seconds"].values()))
         if item["phase"] == "done":
             print(f"{item['to']} serves (took {spent})")
         elif item["phase"] == "rolled_back":
-            print(f"{item['to']} {_what_became(session, item)}; {item['from']} serves")
-
-
-def _what_became(session: Session, rollout: dict[str, Any]) -> str:
-    """Of a release that does not serve: the word that `releases` has for it."""
-    found = session.client.get(f"/v1/services/{rollout['service']}/releases")["releases"]
-    state = next((item["state"] for item in found if item["release"] == rollout["to"]), "")
-    words = {"failed": "could not be built", "refused": "was refused"}
-    return words.get(state, "was taken back")
+            print(f"{item['to']} {what_became(session.client, item)}; {item['from']} serves")
 
 
 def down(
@@ -262,46 +241,52 @@ def down(
     """Stop everything of this environment, callers before what they call; volumes are kept.
 
     Args:
-        volumes: Delete the volumes too.
+        volumes: Delete the volumes too; `volery volumes restore` brings them back for a while.
     """
     from volery.api.launch import ensure_control_plane, is_in_use, stop_control_plane
+    from volery.cli import radius
 
     if volumes:
         place = f"environment {session.home.path.name} of {session.home.path.parent.name}"
-        session.confirm(f"delete all volumes of {place}")
+        session.confirm(f"delete all volumes of {place}", radius.of_volumes(session))
+    else:
+        session.confirm_in_production("stop everything", lambda: radius.of_everything(session))
     running = is_in_use(session.home)
     if running:
         ensure_control_plane(session.home)
         session.client.post("/v1/down", {"by": session.by})
         _until_gone(session)
         stop_control_plane(session.home)
-    deleted = volumes and _delete(session.home.volumes)
+    keep = _kept_for(session)
+    deleted = of_session(session).delete(time.time(), keep) if volumes else []
+    tell(session, "deleted", deleted)
     if session.json:
-        session.emit({"down": True, "volumes_deleted": volumes})
+        names = [item.exact for item in deleted]
+        session.emit({"down": True, "volumes_deleted": volumes, "volumes": names})
     else:
         said = "everything is stopped" if running else "nothing was running"
-        print(f"{said}; {_volumes_said(deleted)}" if volumes else said)
+        print(f"{said}; {_volumes_said(len(deleted), keep)}" if volumes else said)
     return 0
 
 
-def _volumes_said(deleted: bool) -> str:
-    return "its volumes are deleted" if deleted else "there were no volumes"
-
-
-def _delete(folder: Path) -> bool:
-    """Whether there was something to delete."""
-    import shutil
+def _kept_for(session: Session) -> float:
+    """How long deleted volumes can be restored; a manifest with mistakes has the default."""
+    from volery.manifest.mistake import ManifestError
+    from volery.model.budget import Trash
 
     try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise VoleryError(
-            f"cannot delete {folder}: {error.strerror}",
-            hint=f"rm -r {folder}, as the user who owns what is in it",
-        ) from None
-    return True
+        return session.application.environments[session.environment].volumes.keep
+    except ManifestError:
+        return Trash().keep
+
+
+def _volumes_said(count: int, keep: float) -> str:
+    if not count:
+        return "there were no volumes"
+    if not keep:
+        return "its volumes are deleted for good"
+    kept = format_duration(keep)
+    return f"its volumes are deleted, and can be restored for {kept}: volery volumes"
 
 
 def _until_gone(session: Session) -> None:

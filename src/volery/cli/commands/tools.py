@@ -65,7 +65,7 @@ def _of_manifest(session: Session) -> list[Check]:
     from volery.cli.checkup import Check, port
 
     try:
-        application = session.application
+        application = session.application.in_environment(session.environment)
         ours = is_running(session.home)
     except VoleryError as error:
         first = str(next(iter(getattr(error, "mistakes", [])), error.message))
@@ -78,7 +78,7 @@ def _of_manifest(session: Session) -> list[Check]:
     return [
         Check("manifest", str(session.path), "ok", f"{len(application.services)} services"),
         Check("control plane", session.environment, "ok", control),
-        port(gateway.host, gateway.port, ours),
+        port(gateway.host, gateway.port, ours, session.environment),
     ]
 
 
@@ -127,7 +127,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     Args:
         shell: For which shell.
     """
-    from volery.cli.main import build_app
+    from volery.cli.commandline import build_app
 
     try:
         print(build_app().generate_completion(shell=shell))

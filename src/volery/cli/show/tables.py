@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from volery.cli.show.console import out, styled
-from volery.model.units import format_duration
+from volery.cli.show.guard import show_brakes, show_waiting
+from volery.cli.show.table import age, table
 
 Json = dict[str, Any]
 WORST_FIRST = ("down", "degraded", "deploying", "healthy")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    return table
-
-
-def age(moment: str | None) -> str:
-    """How long ago an RFC 3339 time was."""
-    if not moment:
-        return "-"
-    then = datetime.fromisoformat(moment)
-    return format_duration(max(0, round((datetime.now(UTC) - then).total_seconds())))
 
 
 def show_status(status: Json) -> None:
@@ -38,25 +22,26 @@ def show_status(status: Json) -> None:
         f"[bold]{status['app']}[/] {status['environment']} ({status['engine']})"
         f"  gateway {gateway['url']} {styled(gateway['state'])}"
     )
-    table = _table("SERVICE", "STATE", "RELEASE", "READY", "RESTARTS", "URL")
+    shown = table("SERVICE", "STATE", "RELEASE", "READY", "RESTARTS", "URL")
     services = status["services"].items()
     for name, service in sorted(
         services, key=lambda item: (WORST_FIRST.index(item[1]["state"]), item[0])
     ):
         live = [item for item in service["instances"] if item["release"] == service["release"]]
         ready = sum(item["state"] == "ready" for item in live)
-        restarts = sum(item["restarts"] for item in service["instances"])
-        table.add_row(
+        shown.add_row(
             name,
             styled(service["state"]),
             service["release"] or "-",
             f"{ready}/{service['desired']}",
-            str(restarts),
+            str(service["restarts"]),
             service["url"] or "",
         )
-    console.print(table)
+    console.print(shown)
     for name, service in services:
         _show_trouble(name, service)
+    show_waiting([item for _, service in services for item in service["waiting"]])
+    show_brakes(status["guard"]["brakes"])
 
 
 def _show_trouble(name: str, service: Json) -> None:
@@ -68,8 +53,16 @@ def _show_trouble(name: str, service: Json) -> None:
     if service["trouble"]:
         often = service["start_failures"]
         again = f" ({often} times in a row)" if often > 1 else ""
-        said = f"{service['trouble']}{again}; see: volery logs {name}"
+        logs = f"; see: volery logs {name}" if often else ""
+        said = f"{service['trouble']}{again}{logs}"
         out().print(f"{name}: {said}", markup=False)
+    for lack in service.get("needs_down", ()):
+        out().print(f"{name}: {lack['text']}", markup=False)
+    healing = service.get("heal")
+    if healing:
+        how = "did not help" if healing["verdict"] else healing["phase"]
+        said = f"{healing['id']} {how}: {healing['instance']}: {healing['text']}"
+        out().print(f"{name}: {said}; see: volery events --why {name}", markup=False)
     warm = {item["release"]: item for item in service["instances"] if item["warm_until"]}
     for release, item in warm.items():
         until, share = item["warm_until"], item["weight"]
@@ -78,18 +71,30 @@ def _show_trouble(name: str, service: Json) -> None:
     for item in service["instances"]:
         if item["state"] in ("unready", "failed", "starting") and item["detail"]:
             out().print(f"{item['id']}: {styled(item['state'])}: {escape(item['detail'])}")
+        if item.get("volume"):
+            out().print(f"{item['id']}: its volume {item['volume']}", markup=False)
 
 
 def show_service(name: str, service: Json) -> None:
     """One service with its instances."""
     console = out()
     console.print(f"[bold]{name}[/] {styled(service['state'])}  {service['release'] or ''}")
-    table = _table("INSTANCE", "TRACK", "STATE", "PID", "ADDRESS", "RESTARTS", "AGE", "LIMITS")
+    roles = service["primary"] is not None
+    shown = table(
+        "INSTANCE",
+        "ROLE" if roles else "TRACK",
+        "STATE",
+        "PID",
+        "ADDRESS",
+        "RESTARTS",
+        "AGE",
+        "LIMITS",
+    )
     for item in service["instances"]:
         limits = ", ".join(f"{key}: {value}" for key, value in sorted(item["limits"].items()))
-        table.add_row(
+        shown.add_row(
             item["id"],
-            item["track"],
+            (item["role"] or "unknown") if roles else item["track"],
             styled(item["state"]),
             str(item["pid"] or "-"),
             item["address"] or "-",
@@ -97,8 +102,20 @@ def show_service(name: str, service: Json) -> None:
             age(item["started_at"]),
             limits,
         )
-    console.print(table)
+    console.print(shown)
+    if roles:
+        console.print(escape(_primary(service["primary"])))
     _show_trouble(name, service)
+
+
+def _primary(primary: Json) -> str:
+    """Who it is, and what is under way."""
+    handover = primary["handover"] if primary["changing"] else None
+    said = f"{primary['instance']} is the primary in term {primary['term']}"
+    if handover:
+        said += f"; {handover['kind']}: {handover['step']}"
+    waits = primary["waits"] or (handover and handover["waits"])
+    return f"{said}: {waits}" if waits else said
 
 
 def rollout_line(rollout: Json) -> str:
@@ -112,16 +129,16 @@ def rollout_line(rollout: Json) -> str:
 
 def show_releases(document: Json) -> None:
     """Releases, newest first."""
-    table = _table("RELEASE", "STATE", "AGE", "BY", "REASON")
+    shown = table("RELEASE", "STATE", "AGE", "BY", "REASON")
     for item in document["releases"]:
-        table.add_row(
+        shown.add_row(
             item["release"],
             styled(item["state"]),
             age(item["created_at"]),
             item["by"],
             escape(item["reason"]),
         )
-    out().print(table)
+    out().print(shown)
 
 
 def show_plan(plan: Json) -> None:

@@ -2,29 +2,44 @@
 
 `begin` a judgement with a `Policy` and the `History` of stable traffic, `look` at one tick of both
 arms, call `step` when the release gets a larger share, and `judge` whenever you like: looking often
-costs no honesty. `enough` and `detects` forecast, `replay` explains. What is tested, and how well
-it works, is in docs/explanation/how-releases-are-judged.md and docs/benchmarks-judge.md.
+costs no honesty. `decide` says the same without `lines_of`. `enough` and `detects` forecast,
+`replay` explains. What is tested, and how well it works, is in
+docs/explanation/how-releases-are-judged.md and docs/benchmarks-judge.md.
 """
 
 from volery.decide.judge.forecast import detects, enough
-from volery.decide.judge.history import History, empty, remember, requests_per_second
+from volery.decide.judge.history import (
+    History,
+    empty,
+    of_release,
+    remember,
+    requests_per_second,
+)
+from volery.decide.judge.lines import lines_of
 from volery.decide.judge.look import look
 from volery.decide.judge.policy import Policy, policy_of
 from volery.decide.judge.replay import replay
+from volery.decide.judge.starts import UNKNOWN, Start, expected
 from volery.decide.judge.state import State, begin, evidence, step
-from volery.decide.judge.verdict import judge
+from volery.decide.judge.verdict import decide, judge
 
 __all__ = [
+    "UNKNOWN",
     "History",
     "Policy",
+    "Start",
     "State",
     "begin",
+    "decide",
     "detects",
     "empty",
     "enough",
     "evidence",
+    "expected",
     "judge",
+    "lines_of",
     "look",
+    "of_release",
     "policy_of",
     "remember",
     "replay",

@@ -1,11 +1,12 @@
 """What is so plainly wrong that no comparison is needed: everything failing, instances crashing.
 
-Each alarm is a cumulative sum of log-likelihood ratios (Page 1954) that never goes below zero. By
-Lorden's bound it wrongly exceeds `h` at most once in `exp(h)` looks with something bad in them. So
-`limit` follows how often such looks are: one false alarm in a hundred hours of looking every
-second, if the release fails no more than the old one does or just did. Failures come in clumps:
-their sizes are taken to be geometric with the over-dispersion `phi`, so that each failure may count
-only as much as the tail of such clumps allows.
+A release is *stillborn* if it got enough requests and never answered one. The other alarms see what
+becomes of one that did. Each is a cumulative sum of log-likelihood ratios (Page 1954) that never
+goes below zero. By Lorden's bound it wrongly exceeds `h` at most once in `exp(h)` looks with
+something bad in them. So `limit` follows how often such looks are: one false alarm in a hundred
+hours of looking every second, if the release fails no more than the old one does or just did.
+Failures come in clumps: their sizes are taken to be geometric with the over-dispersion `phi`, so
+that each failure may count only as much as the tail of such clumps allows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ HALF = 0.5
 """The failing release this looks for fails half of the requests that would not fail anyway."""
 NEAR = 0.1
 """How near to the point where a clump's size could explain anything a failure may count."""
+STILLBORN = 1e-4
+"""The chance that a release that is no worse than usual fails all of its first requests."""
+FIRST_REQUESTS = 8
+"""Fewer say nothing, whatever their odds: the first ones of an instance may be its warming up."""
 CRASHING = 10.0
 CRASH_SECONDS = 30.0
 """The crashing release this looks for: an exit of an instance every so often."""
@@ -35,13 +40,33 @@ def stakes(usual: float, phi: float) -> tuple[float, float]:
     Clumps of failures begin at a rate of `usual / size` a request, of geometric size with the mean
     `size = (phi + 1) / 2`. The two cancel in expectation: E exp(raise * failures) = exp(lower).
     """
-    usual = min(max(usual, 1e-6), 1 - 1e-6)
-    again = 1 - 2 / (max(phi, 1.0) + 1)
+    usual, again = _usual(usual), again_after(phi)
     ratio = 1 + (1 - usual) * HALF / usual
     if again > 0:
         ratio = min(ratio, (1 - NEAR * (1 - again)) / again)
     clumps = (1 - again) * ratio / (1 - again * ratio) - 1
     return math.log(ratio), usual * (1 - again) * clumps
+
+
+def again_after(phi: float) -> float:
+    """The chance that a clump of failures goes on after each of them."""
+    return 1 - 2 / (max(phi, 1.0) + 1)
+
+
+def _usual(share: float) -> float:
+    return min(max(share, 1e-6), 1 - 1e-6)
+
+
+def stillborn(usual: float, phi: float) -> float:
+    """How many requests, all that a release ever got, must have failed to say that it is dead.
+
+    Unlike the sums below this is asked only once of each release, so little is enough.
+    """
+    usual = _usual(usual)
+    again = again_after(phi)
+    another = again + (1 - again) * usual
+    more = max(0.0, math.log(usual / STILLBORN)) / -math.log(another)
+    return max(FIRST_REQUESTS, 1 + math.ceil(more))
 
 
 def limit(requests: float, usual: float) -> float:

@@ -15,12 +15,13 @@ by bit (`late`), so that a release that turns bad late is caught as well.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from operator import mul
 from typing import NamedTuple
 
 ODDS = (1.2, 1.7, 3.0, 8.0, 40.0)
 """How many times worse the bets assume the release to be."""
-_EXCESSES = tuple(odds - 1 for odds in ODDS)
+_FIRST = tuple(tuple(odds - 1 for odds in ODDS[:count]) for count in range(len(ODDS) + 1))
 EARLY = 0.7
 """Share of the wealth that is bet from the start."""
 LATE_SECONDS = 300.0
@@ -46,6 +47,7 @@ def bets_for(share: float) -> Bets:
     return Bets((EARLY / count,) * count, (0.0,) * count)
 
 
+@lru_cache(maxsize=256)
 def bets_count(share: float) -> int:
     """How many of `ODDS` make sense for events that are usually this share of all."""
     return max(3, sum(odds * share <= 2 for odds in ODDS))
@@ -70,16 +72,40 @@ def wealth(bets: Bets) -> float:
     return sum(bets.early) + sum(bets.late) + kept(bets.seconds)
 
 
+class Terms(NamedTuple):
+    """What of a tick does not depend on its bad events, so that counters with the same exposure
+    share it: the share of bad events that the new release would have at `rho` times the old one's
+    rate, what the variance grows by with each, how many are tolerated in addition, and what these
+    take from the surprise and add to the variance."""
+
+    share: float
+    each: float
+    tolerated: float
+    less: float
+    least: float
+
+
+def terms(n: float, n_control: float, rho: float, delta: float) -> Terms:
+    """Both arms must have exposure."""
+    share = rho * n / (rho * n + n_control)
+    size = n / (n + n_control)
+    rest, tolerated = 1 - share, n * delta
+    each = max(share * rest, size * (1 - size))
+    return Terms(share, each, tolerated, rest * tolerated, rest**2 * tolerated)
+
+
 def surprise(counts: Counts, rho: float, delta: float, phi: float) -> tuple[float, float, float]:
     """How many bad events more than tolerated, a bound on the variance of that, and the share of
     bad events that the new release would have at `rho` times the old one's rate."""
-    n, total = counts.n, counts.k + counts.k_control
-    share = rho * n / (rho * n + counts.n_control)
-    size = n / (n + counts.n_control)
-    tolerated = n * delta
-    more = counts.k - share * total - (1 - share) * tolerated
-    spread = max(share * (1 - share), size * (1 - size)) * max(total - tolerated, 0.0)
-    return more, phi * (spread + (1 - share) ** 2 * tolerated), share
+    of = terms(counts.n, counts.n_control, rho, delta)
+    return (*_surprise(of, counts.k, counts.k_control, phi), of.share)
+
+
+def _surprise(of: Terms, k: float, k_control: float, phi: float) -> tuple[float, float]:
+    share, each, tolerated, less, least = of
+    total = k + k_control
+    spread = each * (total - tolerated) if total > tolerated else 0.0
+    return k - share * total - less, phi * (spread + least)
 
 
 def factors(
@@ -87,13 +113,18 @@ def factors(
 ) -> list[float]:
     """By what each of the bets grows in a tick. Each has an expectation of at most 1 if the new
     release is no worse than tolerated. Both arms must have exposure."""
-    more, variance, share = surprise(counts, rho, delta, phi)
+    of = terms(counts.n, counts.n_control, rho, delta)
+    return _factors(of, counts.k, counts.k_control, phi, count)
+
+
+def _factors(of: Terms, k: float, k_control: float, phi: float, count: int) -> list[float]:
+    more, variance = _surprise(of, k, k_control, phi)
     steepest = STEEPEST / math.sqrt(variance) if variance > 0 else math.inf
-    half, worse = variance / 2, more >= 0
+    half, worse, share = variance / 2, more >= 0, of.share
     result = []
-    for excess in _EXCESSES[:count]:
+    for excess in _FIRST[count]:
         bet = excess / (phi * (1 + excess * share))
-        bet = min(bet, steepest)
+        bet = bet if bet < steepest else steepest
         x = bet * more
         grown = 1 + x + x * x / 2 if worse else 1 / (1 - x + x * x / 2)
         result.append(grown / (1 + bet * bet * half))
@@ -104,14 +135,18 @@ def place(bets: Bets, counts: Counts, rho: float, delta: float, phi: float, dt: 
     """The bets after one tick of `dt` seconds; without exposure in both arms nothing moves."""
     if counts.n <= 0 or counts.n_control <= 0:
         return bets
-    count = len(bets.early)
-    grown = factors(counts, rho, delta, phi, count)
-    seconds = bets.seconds + dt
-    stake = (kept(bets.seconds) - kept(seconds)) / count
-    early = tuple(map(mul, bets.early, grown))
-    late = tuple(
-        [(wealth + stake) * factor for wealth, factor in zip(bets.late, grown, strict=True)]
-    )
+    of = terms(counts.n, counts.n_control, rho, delta)
+    return grown(bets, of, counts.k, counts.k_control, phi, dt)
+
+
+def grown(bets: Bets, of: Terms, k: float, k_control: float, phi: float, dt: float) -> Bets:
+    """The bets after one tick of `dt` seconds, given the terms of its exposure."""
+    early, late, seconds = bets
+    count = len(early)
+    by = _factors(of, k, k_control, phi, count)
+    stake = (kept(seconds) - kept(seconds + dt)) / count
+    early = tuple(map(mul, early, by))
+    late = tuple(map(mul, [wealth + stake for wealth in late], by))
     if max(early) > MOST or max(late) > MOST:
         early, late = (tuple([min(wealth, MOST) for wealth in part]) for part in (early, late))
-    return Bets(early, late, seconds)
+    return Bets(early, late, seconds + dt)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from volery.decide.judge.policy import LEVELS
+from volery.decide.judge.starts import UNKNOWN, Start, Youth, older
 from volery.decide.judge.tails import above, edges
 from volery.model.evidence import Arm, Latency
 
@@ -52,6 +53,7 @@ class Rate(NamedTuple):
 
 
 NOTHING = Rate()
+Parts = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class Spread:
 
     window: float
     elapsed: float = 0.0
-    n: tuple[float, ...] = ()
-    k: tuple[float, ...] = ()
+    n: Parts = ()
+    k: Parts = ()
     before: tuple[float, float] = (0.0, 0.0)
     seen: float = 0.0
     due: float = 0.0
@@ -87,7 +89,8 @@ class History:
     """All that is kept of a service's stable traffic. A few kilobytes as JSON, however long.
 
     `traffic` is (seconds, requests), fading; `latency` a fading histogram; `levels` the edge and
-    the share above it of each latency level."""
+    the share above it of each latency level; `start` how cold the live `release` was at first,
+    `youth` what is known of that so far."""
 
     seconds: float = 0.0
     traffic: Rate = NOTHING
@@ -98,11 +101,20 @@ class History:
     edged_at: float = 0.0
     exits: Rate = NOTHING
     saturation: Rate = NOTHING
+    release: str = ""
+    youth: Youth | None = None
+    start: Start = UNKNOWN
 
 
 def empty() -> History:
     """Nothing is known."""
     return History()
+
+
+def of_release(history: History, release: str, start: Start | None) -> History:
+    """The history from here on of this release, whose start is known, or watched if it is None."""
+    youth = Youth() if start is None else None
+    return replace(history, release=release, youth=youth, start=start or UNKNOWN)
 
 
 def requests_per_second(history: History) -> float | None:
@@ -130,6 +142,9 @@ def remember(history: History, parts: Sequence[Arm], seconds: float) -> History:
             up, sum(part.saturated_seconds for part in parts), seconds
         ),
     )
+    if history.youth is not None:
+        youth, start = older(history.youth, parts, seconds)
+        timed = replace(timed, youth=youth, start=start)
     if n <= 0:
         return timed
     return _slower(
@@ -140,18 +155,20 @@ def remember(history: History, parts: Sequence[Arm], seconds: float) -> History:
 
 
 def _learn(metric: Metric, counts: Sequence[tuple[float, float]], seconds: float) -> Metric:
-    n, k = sum(c[0] for c in counts), sum(c[1] for c in counts)
+    n, k = sum([c[0] for c in counts]), sum([c[1] for c in counts])
     folded = _folded(counts)
     return Metric(
         metric.rate.after(n, k, seconds),
-        tuple(_across(spread, folded, seconds) for spread in metric.across),
-        tuple(_along(spread, n, k, seconds) for spread in metric.along),
+        tuple([_across(spread, folded, seconds) for spread in metric.across]),
+        tuple([_along(spread, n, k, seconds) for spread in metric.along]),
     )
 
 
 def _folded(counts: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Parts put together to at most three, so that memory stays bounded."""
-    folded = [(0.0, 0.0)] * min(PARTS, len(counts))
+    if len(counts) <= PARTS:
+        return list(counts)
+    folded = [(0.0, 0.0)] * PARTS
     for index, (n, k) in enumerate(counts):
         before = folded[index % PARTS]
         folded[index % PARTS] = (before[0] + n, before[1] + k)
@@ -160,16 +177,15 @@ def _folded(counts: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _across(spread: Spread, counts: Sequence[tuple[float, float]], seconds: float) -> Spread:
     """One tick more; when the window is full, how unlike its parts were."""
-    size = len(counts)
-    if len(spread.n) != size:
-        spread = replace(spread, elapsed=0.0, n=(0.0,) * size, k=(0.0,) * size)
-    n = tuple(spread.n[i] + counts[i][0] for i in range(size))
-    k = tuple(spread.k[i] + counts[i][1] for i in range(size))
-    elapsed = spread.elapsed + seconds
+    nothing = (0.0,) * len(counts)
+    same = len(spread.n) == len(counts)
+    n0, k0, elapsed = (spread.n, spread.k, spread.elapsed) if same else (nothing, nothing, 0.0)
+    n = tuple([so_far + count[0] for so_far, count in zip(n0, counts, strict=True)])
+    k = tuple([so_far + count[1] for so_far, count in zip(k0, counts, strict=True)])
+    elapsed += seconds
     if elapsed < spread.window - 1e-9:
-        return replace(spread, elapsed=elapsed, n=n, k=k)
-    nothing = (0.0,) * size
-    return replace(_measured(spread, n, k, elapsed), elapsed=0.0, n=nothing, k=nothing)
+        return _with(spread, elapsed, n, k)
+    return _with(_measured(spread, n, k, elapsed), 0.0, nothing, nothing)
 
 
 def _along(spread: Spread, n: float, k: float, seconds: float) -> Spread:
@@ -177,9 +193,15 @@ def _along(spread: Spread, n: float, k: float, seconds: float) -> Spread:
     whole = (spread.n[0] + n, spread.k[0] + k) if spread.n else (n, k)
     elapsed = spread.elapsed + seconds
     if elapsed < spread.window - 1e-9:
-        return replace(spread, elapsed=elapsed, n=(whole[0],), k=(whole[1],))
+        return _with(spread, elapsed, (whole[0],), (whole[1],))
     pair = _measured(spread, (spread.before[0], whole[0]), (spread.before[1], whole[1]), elapsed)
     return replace(pair, elapsed=0.0, n=(), k=(), before=whole)
+
+
+def _with(spread: Spread, elapsed: float, n: Parts, k: Parts) -> Spread:
+    """A window that goes on. Written out, as `replace` takes twice as long and this is done for
+    every level of every service at every look."""
+    return Spread(spread.window, elapsed, n, k, spread.before, spread.seen, spread.due)
 
 
 def _measured(spread: Spread, n: tuple[float, ...], k: tuple[float, ...], elapsed: float) -> Spread:

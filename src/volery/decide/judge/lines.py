@@ -12,6 +12,7 @@ from typing import Literal
 
 from volery.decide.judge.bets import wealth
 from volery.decide.judge.policy import Policy, coldness
+from volery.decide.judge.settled import excused
 from volery.decide.judge.state import Counter, Level, Promise, State, against_promise, weight
 from volery.decide.judge.tails import quantiles
 from volery.decide.judge.trust import confidence
@@ -58,7 +59,7 @@ def lines_of(policy: Policy, state: State) -> tuple[Line, ...]:
         _latency(policy, state.counters[name], name, level, value, control)
         for (name, level), value, control in zip(state.levels.items(), *values, strict=True)
     ]
-    promises = [_promise(policy, state, *item) for item in state.promises.items()]
+    promises = [promise_line(policy, state, *item) for item in state.promises.items()]
     rest = [_exits(policy, state), _saturation(policy, state)]
     return (_errors(policy, state), *levels, *rest, *promises)
 
@@ -115,7 +116,7 @@ def _line(
 def _errors(policy: Policy, state: State) -> Line:
     counter = state.counters["errors"]
     value, control = _share(counter.k, counter.n), _share(counter.k_control, counter.n_control)
-    cold = policy.cold_errors * coldness(policy, state.age)
+    cold = policy.cold_errors * excused(policy, state, coldness(policy, state.age))
     limit = policy.rho * (control or 0.0) + policy.delta + cold
     text = (
         f"errors {percent(value or 0)} against {percent(control or 0)},"
@@ -174,7 +175,8 @@ def _share(k: float, n: float) -> float | None:
     return k / n if n > 0 else None
 
 
-def _promise(policy: Policy, state: State, name: str, promise: Promise) -> Line:
+def promise_line(policy: Policy, state: State, name: str, promise: Promise) -> Line:
+    """What the evidence says of one promise."""
     against = against_promise(promise)
     if promise.edge is None:
         counter = state.counters["errors"]

@@ -8,12 +8,13 @@ alarms see every tick at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
+from operator import add
 
 from volery.decide.judge import alarm
 from volery.decide.judge.bets import Bets, Counts, place
 from volery.decide.judge.history import remember
+from volery.decide.judge.moves import exposure, moved
 from volery.decide.judge.policy import (
     Policy,
     cold_shift,
@@ -21,19 +22,20 @@ from volery.decide.judge.policy import (
     error_margin,
     slow_margin,
 )
+from volery.decide.judge.settled import answered, excused
+from volery.decide.judge.starts import FEWEST_REQUESTS as FEWEST_YOUNG
+from volery.decide.judge.starts import YOUNG_SECONDS, Seen, Start, measured
 from volery.decide.judge.state import (
-    NO_ARMS,
     NO_COUNTS,
     Alarms,
     Counter,
     Promise,
     State,
+    combined,
     compare_latency,
-    evidence,
 )
 from volery.decide.judge.tails import above
-from volery.decide.judge.trust import vouch
-from volery.model.evidence import Arm
+from volery.model.evidence import Arm, Latency
 
 LONGEST_TICK = 60.0
 FEWEST_REQUESTS, LONGEST_WAIT = 5, 5.0
@@ -44,7 +46,7 @@ LEARNED_AFTER = 300.0
 EXIT_DELTA = 1 / 3600
 SATURATION_DELTA = 0.1
 RECENT = 0.7
-"""How much of what the control failed a tick ago is still no surprise."""
+"""How much of what the control failed a second ago is still no surprise."""
 
 
 def check(arm: Arm) -> None:
@@ -69,7 +71,8 @@ def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float
     if _nothing(canary) and _nothing(control):
         return replace(state, age=state.age + seconds)
     cold = coldness(policy, state.age)
-    alarms = _alarms(policy, state, canary, control, cold)
+    failing_cold = excused(policy, state, cold)
+    alarms = _alarms(policy, state, (canary, control), failing_cold, seconds)
     dt = min(state.waited + min(seconds, LONGEST_TICK), LONGEST_TICK)
     if state.waited:
         canary = together(state.waiting[0], canary)
@@ -77,20 +80,51 @@ def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float
     if canary.requests < FEWEST_REQUESTS and dt < LONGEST_WAIT:
         waiting = (canary, control)
         return replace(state, age=state.age + seconds, waiting=waiting, waited=dt, alarms=alarms)
-    state = _learned(policy, state, control, dt)
-    moved = replace(
-        state,
-        age=state.age + seconds,
-        counters=_counters(policy, state, canary, control, cold, dt),
-        promises=_kept(policy, state, canary, control, cold, dt),
-        latency=_added(state.latency, canary.latency),
-        latency_control=_added(state.latency_control, control.latency),
-        waiting=NO_ARMS,
-        waited=0.0,
-        alarms=alarms,
+    state = answered(policy, _learned(policy, state, control, dt))
+    counters = _counters(policy, state, (canary, control), cold, failing_cold, dt)
+    promises = _kept(policy, state, canary, control, cold, dt)
+    latency = _added(state.latency, canary.latency)
+    latency_control = _added(state.latency_control, control.latency)
+    against = combined(counters, promises, len(state.levels))
+    return State(
+        state.age + seconds,
+        state.next_weight,
+        state.levels,
+        counters,
+        promises,
+        latency,
+        latency_control,
+        alarms,
+        against,
+        max(against, state.peak),
+        state.learning,
+        start=state.start or _start(counters["errors"], latency, latency_control),
+        firm=_firm(policy, state, canary, control, dt) if state.firm else None,
     )
-    against = evidence(moved)
-    return replace(moved, peak=against) if against > state.peak else moved
+
+
+def _firm(policy: Policy, state: State, canary: Arm, control: Arm, dt: float) -> Bets:
+    """The bets on failures of a release that has no excuse."""
+    assert state.firm is not None
+    phi = state.counters["errors"].phi
+    return place(state.firm, _failed(canary, control), policy.rho, policy.delta, phi, dt)
+
+
+def _failed(canary: Arm, control: Arm) -> Counts:
+    return Counts(
+        max(canary.requests, canary.failures),
+        canary.failures,
+        max(control.requests, control.failures),
+        control.failures,
+    )
+
+
+def _start(errors: Counter, latency: Latency, latency_control: Latency) -> Start | None:
+    """How cold the release was beside the old one, once its first seconds are over."""
+    if errors.trust.seconds < YOUNG_SECONDS or errors.n < FEWEST_YOUNG:
+        return None
+    young = Seen(errors.n, errors.k, latency)
+    return measured(young, Seen(errors.n_control, errors.k_control, latency_control))
 
 
 def _nothing(arm: Arm) -> bool:
@@ -122,26 +156,23 @@ def _learned(policy: Policy, state: State, control: Arm, dt: float) -> State:
 
 
 def _counters(
-    policy: Policy, state: State, canary: Arm, control: Arm, cold: float, dt: float
+    policy: Policy,
+    state: State,
+    arms: tuple[Arm, Arm],
+    cold: float,
+    failing_cold: float,
+    dt: float,
 ) -> dict[str, Counter]:
-    old = state.counters
-    failed = Counts(
-        max(canary.requests, canary.failures),
-        canary.failures,
-        max(control.requests, control.failures),
-        control.failures,
-    )
-    exits = Counts(canary.instance_seconds, canary.exits, control.instance_seconds, control.exits)
-    saturated = Counts(
-        canary.instance_seconds,
-        canary.saturated_seconds,
-        control.instance_seconds,
-        control.saturated_seconds,
-    )
-    rho, delta = policy.rho, policy.delta + policy.cold_errors * cold
+    (canary, control), old = arms, state.counters
+    running = canary.instance_seconds, control.instance_seconds
+    exits = Counts(running[0], canary.exits, running[1], control.exits)
+    saturated = Counts(running[0], canary.saturated_seconds, running[1], control.saturated_seconds)
+    rho, delta = policy.rho, policy.delta + policy.cold_errors * failing_cold
+    n, k, n_control, k_control = _failed(canary, control)
     margin = (policy.promote_rho, error_margin(policy, state.next_weight))
+    at = exposure(n, n_control, (rho, delta), margin, dt)
     return {
-        "errors": _moved(old["errors"], failed, failed.k, (rho, delta), margin, dt),
+        "errors": moved(old["errors"], at, k, k, k_control),
         "exits": _held(old["exits"], exits, rho, EXIT_DELTA, dt),
         "saturation": _held(old["saturation"], saturated, rho, SATURATION_DELTA, dt),
         **_slow_counters(policy, state, canary, control, cold, dt),
@@ -161,61 +192,35 @@ def _slow_counters(
     far_worse = above(canary.latency, [edge + 2 * shift for _, edge, shift in levels])
     tolerated = (1.0, policy.slow_delta + policy.cold_slow * cold)
     margin = (policy.promote_rho_slow, slow_margin(policy, state.next_weight))
+    at = exposure(n, n_control, tolerated, margin, dt)
     return {
-        name: _moved(
-            state.counters[name],
-            Counts(n, worse[i], n_control, slow[i]),
-            far_worse[i],
-            tolerated,
-            margin,
-            dt,
-        )
-        for i, name in enumerate(state.levels)
+        name: moved(state.counters[name], at, k, far, k_control)
+        for name, k, far, k_control in zip(state.levels, worse, far_worse, slow, strict=True)
     }
-
-
-def _moved(
-    counter: Counter,
-    counts: Counts,
-    far_worse: float,
-    tolerated: tuple[float, float],
-    margin: tuple[float, float],
-    dt: float,
-) -> Counter:
-    """A counter of requests after a tick; `far_worse` are the events that trust is lost by."""
-    phi, doubt, rate, bets, trust, n, k, m, j, *_ = counter
-    if counts.n <= 0 and counts.n_control <= 0:
-        return counter
-    seen = Counts(counts.n, far_worse, counts.n_control, counts.k_control)
-    return Counter(
-        phi,
-        doubt,
-        rate.after(counts.n_control, counts.k_control, dt),
-        place(bets, counts, *tolerated, phi, dt),
-        vouch(trust, seen, rate.per(), *margin, doubt, dt),
-        n + counts.n,
-        k + counts.k,
-        m + counts.n_control,
-        j + counts.k_control,
-    )
 
 
 def _held(counter: Counter, counts: Counts, rho: float, delta: float, dt: float) -> Counter:
     """A counter of instances after a tick. Where nothing bad happens, time adds up first: it says
     the same, and there is nearly always nothing."""
-    held = Counts(*(a + b for a, b in zip(counter.held, counts, strict=True)))
-    waited = counter.held_seconds + dt
-    moved = counter._replace(
-        rate=counter.rate.after(counts.n_control, counts.k_control, dt),
-        n=counter.n + counts.n,
-        k=counter.k + counts.k,
-        n_control=counter.n_control + counts.n_control,
-        k_control=counter.k_control + counts.k_control,
+    phi, doubt, rate, bets, trust, n, k, m, j, before, seconds = counter
+    held = Counts(*map(add, before, counts))
+    waited = seconds + dt
+    if counts.k or counts.k_control or waited >= HELD_SECONDS:
+        bets = place(bets, held, rho, delta, phi, waited)
+        held, waited = NO_COUNTS, 0.0
+    return Counter(
+        phi,
+        doubt,
+        rate.after(counts.n_control, counts.k_control, dt),
+        bets,
+        trust,
+        n + counts.n,
+        k + counts.k,
+        m + counts.n_control,
+        j + counts.k_control,
+        held,
+        waited,
     )
-    if not counts.k and not counts.k_control and waited < HELD_SECONDS:
-        return moved._replace(held=held, held_seconds=waited)
-    bets = place(counter.bets, held, rho, delta, counter.phi, waited)
-    return moved._replace(bets=bets, held=NO_COUNTS, held_seconds=0.0)
 
 
 def _kept(
@@ -258,20 +263,23 @@ def _over(bets: Bets, n: float, k: float, limit: float, phi: float, dt: float) -
     return place(bets, Counts(n, k, 1.0, 0.0), 0.0, limit, phi, dt)
 
 
-def _added(total: Mapping[int, int], tick: Mapping[int, int]) -> Mapping[int, int]:
+def _added(total: Latency, tick: Latency) -> Latency:
     if not tick:
         return total
-    result = dict(total)
+    result, before = dict(total), total.get
     for bucket, number in tick.items():
-        result[bucket] = result.get(bucket, 0) + number
+        result[bucket] = number + before(bucket, 0)
     return result
 
 
-def _alarms(policy: Policy, state: State, canary: Arm, control: Arm, cold: float) -> Alarms:
+def _alarms(
+    policy: Policy, state: State, arms: tuple[Arm, Arm], cold: float, seconds: float
+) -> Alarms:
     """The alarms after one tick. What the old release does, or did a moment ago, is no surprise."""
+    canary, control = arms
     errors, exits = state.counters["errors"], state.counters["exits"]
     now = _likely(control.failures, max(control.requests, control.failures))
-    recent = max(now, state.alarms.usual * RECENT)
+    recent = max(now, state.alarms.usual * RECENT**seconds)
     usual = policy.rho * max(errors.rate.per(), recent) + policy.delta + policy.cold_errors * cold
     exiting = _likely(control.exits, control.instance_seconds) if control.exits else 0.0
     crashes = max(policy.rho * exits.rate.per(), exiting)
@@ -281,7 +289,14 @@ def _alarms(policy: Policy, state: State, canary: Arm, control: Arm, cold: float
         alarm.limit(requests, usual) if requests else state.alarms.limit,
         alarm.crashing(state.alarms.crashing, canary.instance_seconds, canary.exits, crashes),
         recent,
+        _first(state.alarms.first, requests, canary.failures),
+        alarm.stillborn(usual, errors.phi),
     )
+
+
+def _first(before: float, requests: float, failures: float) -> float:
+    """How many failed before any was answered; -1 for ever once one was."""
+    return -1.0 if before < 0 or failures < requests else before + failures
 
 
 def _likely(k: float, n: float) -> float:

@@ -14,7 +14,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from volery.model.application import Deploy, SteadyState
+from volery.model.application import SteadyState
+from volery.model.deploy import Deploy
 from volery.model.evidence import BUCKETS_PER_OCTAVE, floor_ms
 
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999)

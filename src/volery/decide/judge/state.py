@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from volery.decide.judge.alarm import NEVER
-from volery.decide.judge.bets import Bets, Counts, bets_for, wealth
+from volery.decide.judge.bets import Bets, Counts, bets_for, kept, wealth
 from volery.decide.judge.history import (
     DOUBT_PHI,
     DOUBT_WEIGHT,
@@ -33,6 +33,7 @@ from volery.decide.judge.policy import (
     limit_edge,
     tolerated_shift,
 )
+from volery.decide.judge.starts import UNKNOWN, Start
 from volery.decide.judge.trust import Trust
 from volery.model.evidence import Arm
 
@@ -41,6 +42,7 @@ SATURATION_PHI = 5.0
 NO_RATE, NO_BETS, NO_TRUST, NO_ARMS = Rate(), Bets(), Trust(), (Arm(), Arm())
 NO_COUNTS = Counts(0.0, 0.0, 0.0, 0.0)
 WEIGHTS = {"errors": 8.0, "exits": 1.0, "saturation": 1.0}
+_WHOLE = sum(WEIGHTS.values()) + 6
 
 
 class Counter(NamedTuple):
@@ -72,12 +74,15 @@ class Level(NamedTuple):
 
 class Alarms(NamedTuple):
     """Levels of the alarms, the limit of the first, and the share of failures of the control that
-    is no surprise now."""
+    is no surprise now. `first` are requests since the very first that failed without exception, -1
+    once one was answered; at `stillborn` of them the release is dead."""
 
     failing: float = 0.0
     limit: float = NEVER
     crashing: float = 0.0
     usual: float = 0.0
+    first: float = 0.0
+    stillborn: float = NEVER
 
 
 NO_ALARMS = Alarms()
@@ -101,9 +106,11 @@ class State:
     """All that is kept of one release under judgement.
 
     `age` is seconds since the first tick, `next_weight` the share of requests the current step asks
-    for; `levels` the latency levels compared, by name; `peak` the
-    most evidence against the release so far. `learning` is there while the latency edges are
-    unknown. `waiting` are the arms of the last `waited` seconds, too few requests to be bet on yet.
+    for; `levels` the latency levels compared, by name; `against` the evidence against the release
+    from everything together, and `peak` the most so far. `learning` is there while the latency
+    edges are unknown. `waiting` are the arms of the last `waited` seconds, too few requests to be
+    bet on yet. `start` is how cold the release was in its first seconds, None until that is known.
+    `firm` is what bets on its first failures are worth without an excuse, see `settled`.
     """
 
     age: float = 0.0
@@ -114,10 +121,13 @@ class State:
     latency: Mapping[int, int] = field(default_factory=dict)
     latency_control: Mapping[int, int] = field(default_factory=dict)
     alarms: Alarms = NO_ALARMS
+    against: float = 1.0
     peak: float = 1.0
     learning: History | None = None
     waiting: tuple[Arm, Arm] = NO_ARMS
     waited: float = 0.0
+    start: Start | None = None
+    firm: Bets | None = None
 
 
 def begin(policy: Policy, history: History, next_weight: float = 1.0) -> State:
@@ -128,7 +138,12 @@ def begin(policy: Policy, history: History, next_weight: float = 1.0) -> State:
         "exits": Counter(1.0, 1.0, history.exits),
         "saturation": Counter(SATURATION_PHI, SATURATION_PHI, history.saturation),
     }
-    state = State(next_weight=next_weight, counters=counters, promises=_promises(policy, history))
+    state = State(
+        next_weight=next_weight,
+        counters=counters,
+        promises=_promises(policy, history),
+        firm=NO_BETS if policy.warm_up_seconds > 0 else None,
+    )
     return (
         compare_latency(policy, state, history)
         if history.edges
@@ -143,7 +158,13 @@ def step(state: State, next_weight: float) -> State:
         for name, c in state.counters.items()
     }
     return replace(
-        state, next_weight=next_weight, counters=counters, latency={}, latency_control={}
+        state,
+        next_weight=next_weight,
+        counters=counters,
+        latency={},
+        latency_control={},
+        start=state.start or UNKNOWN,
+        firm=None,
     )
 
 
@@ -188,18 +209,26 @@ def weight(state: State, name: str) -> float:
 
 
 def _weight(state: State, part: float) -> float:
-    return part / (sum(WEIGHTS.values()) + 6 + len(state.promises))
+    return part / (_WHOLE + len(state.promises))
 
 
 def evidence(state: State) -> float:
     """The evidence against the release from everything together. Starts at 1."""
-    total = 1.0
-    level = weight(state, "")
-    for name, counter in state.counters.items():
-        share = weight(state, name) if name in WEIGHTS else level
-        total += share * (wealth(counter.bets) - 1)
-    for promise in state.promises.values():
-        total += _weight(state, 1.0) * (against_promise(promise) - 1)
+    return combined(state.counters, state.promises, len(state.levels))
+
+
+def combined(
+    counters: Mapping[str, Counter], promises: Mapping[str, Promise], levels: int
+) -> float:
+    """The evidence of these counters and promises, so many of them levels of latency, together."""
+    total, whole = 1.0, _WHOLE + len(promises)
+    level = 6 / max(levels, 1)
+    for name, counter in counters.items():
+        early, late, seconds = counter.bets
+        worth = sum(early) + sum(late) + kept(seconds)
+        total += (WEIGHTS.get(name) or level) / whole * (worth - 1)
+    for promise in promises.values():
+        total += 1.0 / whole * (against_promise(promise) - 1)
     return total
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import accumulate
 
-from volery.model.evidence import Latency
+from volery.model.evidence import BUCKET_MAX, BUCKET_MIN, Latency
 
 NEEDED_ABOVE = 3.0
 """A level is compared only where so many requests were seen above its edge."""
@@ -44,11 +45,18 @@ def _edge(histogram: Mapping[int, float], buckets: Sequence[int], most: float) -
 def above(latency: Latency, at: Sequence[int]) -> list[int]:
     """How many requests are in each of these (ascending) buckets or above."""
     counts = [0] * (len(at) + 1)
+    reached = _reached(tuple(at))
     for bucket, number in latency.items():
-        counts[bisect_right(at, bucket)] += number
+        counts[reached[bucket]] += number
     for index in range(len(at) - 1, 0, -1):
         counts[index] += counts[index + 1]
     return counts[1:]
+
+
+@lru_cache(maxsize=1024)
+def _reached(at: tuple[int, ...]) -> Mapping[int, int]:
+    """How many of these buckets each bucket reaches: to look that up is quicker than to search."""
+    return {bucket: bisect_right(at, bucket) for bucket in range(BUCKET_MIN, BUCKET_MAX + 1)}
 
 
 def quantiles(histogram: Mapping[int, int], levels: Sequence[float]) -> list[int | None]:

@@ -44,7 +44,7 @@ def confidence(trust: Trust) -> float:
 def nearest(good: float, rate: float, counts: Counts, rho: float, margin: float) -> float:
     """The control's rate in the world just too bad that resembles most the one where the new
     release has the rate `good` and the control `rate`."""
-    n, n_control = counts.n, counts.n_control
+    n, _, n_control, _ = counts
     a = n * rho * rho + n_control * rho
     b = n * rho * (margin - good) + n_control * (margin - rho * rate)
     c = -n_control * rate * margin
@@ -55,15 +55,16 @@ def nearest(good: float, rate: float, counts: Counts, rho: float, margin: float)
 def gain(counts: Counts, rate: float, rho: float, margin: float) -> float:
     """The logarithm of the likelihood ratio of one tick, before tempering. `rate` is what was
     known of the old release before this tick; both arms must have exposure."""
+    n, k, n_control, k_control = counts
     rate = max(rate, LEAST_RATE)
     good = rate + margin * HOPED
     control = max(nearest(good, rate, counts, rho, margin), LEAST_RATE / 2)
     bad = rho * control + margin
     return (
-        counts.k * math.log(good / bad)
-        - counts.n * (good - bad)
-        + counts.k_control * math.log(rate / control)
-        - counts.n_control * (rate - control)
+        k * math.log(good / bad)
+        - n * (good - bad)
+        + k_control * math.log(rate / control)
+        - n_control * (rate - control)
     )
 
 
@@ -71,13 +72,15 @@ def vouch(
     trust: Trust, counts: Counts, rate: float, rho: float, margin: float, phi: float, dt: float
 ) -> Trust:
     """The trust after one tick of `dt` seconds; without exposure in both arms nothing moves."""
-    if counts.n <= 0 or counts.n_control <= 0:
+    n, k, n_control, k_control = counts
+    if n <= 0 or n_control <= 0:
         return trust
-    usual = counts.n_control * rate
+    usual = n_control * rate
     at_most = usual + 2 * math.sqrt(phi * usual) + 1
-    seen = Counts(counts.n, counts.k, counts.n_control, min(counts.k_control, at_most))
+    seen = Counts(n, k, n_control, at_most) if k_control > at_most else counts
     grown = math.exp(min(gain(seen, rate, rho, margin) / phi, 30.0))
-    stake = kept(trust.seconds) - kept(trust.seconds + dt)
-    return Trust(
-        min(trust.early * grown, MOST), min((trust.late + stake) * grown, MOST), trust.seconds + dt
-    )
+    early, late, seconds = trust
+    early, late = early * grown, (late + (kept(seconds) - kept(seconds + dt))) * grown
+    if early > MOST or late > MOST:
+        early, late = min(early, MOST), min(late, MOST)
+    return Trust(early, late, seconds + dt)

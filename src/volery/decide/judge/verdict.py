@@ -8,15 +8,15 @@ Time limits are the rollout's. This module only reads the state; it moves no evi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from volery.decide.judge import alarm
 from volery.decide.judge.bets import wealth
-from volery.decide.judge.lines import lines_of, odds, percent, worst
+from volery.decide.judge.lines import lines_of, odds, percent, promise_line, worst
 from volery.decide.judge.policy import Policy
-from volery.decide.judge.state import Counter, State, evidence
+from volery.decide.judge.state import Counter, State
 from volery.decide.judge.trust import confidence
-from volery.model.evidence import Judgement, Line
+from volery.model.evidence import Judgement
 
 SUSPICION = 0.5
 """With more than `alpha ** -SUSPICION` against the release nothing is promoted."""
@@ -35,43 +35,58 @@ class _Step:
 def judge(
     policy: Policy, state: State, weight: float, next_weight: float, seconds_in_step: float
 ) -> Judgement:
-    """What to do with the release, which has `weight` of the requests and asks for `next_weight`.
+    """What to do with the release, which has `weight` of the requests and asks for `next_weight`,
+    with a line for each metric.
 
     Evidence in favour counts only if it was gathered for this step: see `step`.
     """
+    said = decide(policy, state, weight, next_weight, seconds_in_step)
+    return replace(said, lines=lines_of(policy, state))
+
+
+def decide(
+    policy: Policy, state: State, weight: float, next_weight: float, seconds_in_step: float
+) -> Judgement:
+    """The same without the lines, which take longer to write than it takes to decide."""
     at = _Step(weight, next_weight, seconds_in_step)
-    lines = lines_of(policy, state)
-    for decide in (_alarm, _abort, _split, _shared, _promote):
-        found = decide(policy, state, at, lines)
+    for question in (_alarm, _abort, _split, _shared):
+        found = question(policy, state, at)
         if found is not None:
             return found
-    return Judgement("continue", _missing(policy, state, at), lines)
+    missing = _missing(policy, state, at)
+    return Judgement("continue", missing) if missing else _promote(state, at)
 
 
-def _alarm(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
+def _alarm(policy: Policy, state: State, at: _Step) -> Judgement | None:
     errors, exits = state.counters["errors"], state.counters["exits"]
+    if state.alarms.first >= state.alarms.stillborn:
+        reason = (
+            f"the new release fails its requests: all {state.alarms.first:,.0f} since its first one"
+            f" failed, and {_control_failed(errors)} of the old one's"
+        )
+        return Judgement("abort", reason)
     if state.alarms.failing >= state.alarms.limit:
         reason = (
             f"the new release fails its requests: {percent(_share(errors.k, errors.n))} of"
             f" {errors.n:,.0f} failed, and {_control_failed(errors)} of the old one's"
         )
-        return Judgement("abort", reason, lines)
+        return Judgement("abort", reason)
     if state.alarms.crashing >= alarm.CRASHING:
         reason = (
             f"the new release's instances crash: {exits.k:,.0f} exits in"
             f" {exits.n:,.0f} s of running, against {exits.k_control:,.0f} of the old one's"
         )
-        return Judgement("abort", reason, lines)
+        return Judgement("abort", reason)
     return None
 
 
-def _abort(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
-    if max(state.peak, evidence(state)) < 1 / policy.alpha:
+def _abort(policy: Policy, state: State, at: _Step) -> Judgement | None:
+    if state.peak < 1 / policy.alpha:
         return None
-    return Judgement("abort", f"the new release is worse: {worst(state, lines)}", lines)
+    return Judgement("abort", f"the new release is worse: {worst(state, lines_of(policy, state))}")
 
 
-def _split(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
+def _split(policy: Policy, state: State, at: _Step) -> Judgement | None:
     errors = state.counters["errors"]
     total = errors.n + errors.n_control
     due = (0.5 if policy.same_age else at.weight) * total
@@ -86,38 +101,32 @@ def _split(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> 
         f"the new release gets {percent(errors.n / total)} of the compared requests instead of"
         f" {percent(due / total)}: the two groups cannot be compared"
     )
-    return Judgement("inconclusive", reason, lines)
+    return Judgement("inconclusive", reason)
 
 
-def _shared(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
+def _shared(policy: Policy, state: State, at: _Step) -> Judgement | None:
     """A promise that both releases break: nobody is blamed, and nothing is promoted."""
     for name, promise in state.promises.items():
         if wealth(promise.broken) < 1 / policy.beta:
             continue
-        line = next(line for line in lines if line.metric == f"{name} promise")
+        line = promise_line(policy, state, name, promise)
         if wealth(promise.control_broken) >= 1 / policy.beta:
             return Judgement(
                 "continue",
                 f"the old release breaks the promise as well ({line.text}): the new one is not"
                 " blamed, and is promoted once the promise is kept",
-                lines,
                 shared=True,
             )
-        return Judgement(
-            "continue", f"waits until it is clear who breaks the promise: {line.text}", lines
-        )
+        return Judgement("continue", f"waits until it is clear who breaks the promise: {line.text}")
     return None
 
 
-def _promote(policy: Policy, state: State, at: _Step, lines: tuple[Line, ...]) -> Judgement | None:
-    if _missing(policy, state, at):
-        return None
-    n = state.counters["errors"].n
+def _promote(state: State, at: _Step) -> Judgement:
     reason = (
-        f"no worse than the old release in {n:,.0f} requests, as far as the step to"
-        f" {percent(at.next_weight)} asks"
+        f"no worse than the old release in {state.counters['errors'].n:,.0f} requests,"
+        f" as far as the step to {percent(at.next_weight)} asks"
     )
-    return Judgement("promote", reason, lines)
+    return Judgement("promote", reason)
 
 
 def _missing(policy: Policy, state: State, at: _Step) -> str:
@@ -131,8 +140,8 @@ def _missing(policy: Policy, state: State, at: _Step) -> str:
         return "the step begins"
     if state.learning is not None and (state.latency or state.latency_control):
         return "learns how long requests of the old release take"
-    if evidence(state) > policy.alpha**-SUSPICION:
-        return f"something may be wrong: odds {odds(evidence(state))} against the new release"
+    if state.against > policy.alpha**-SUSPICION:
+        return f"something may be wrong: odds {odds(state.against)} against the new release"
     slowest = min((confidence(c.trust), name) for name, c in state.counters.items() if _gates(name))
     if slowest[0] < 1 / policy.beta:
         return (

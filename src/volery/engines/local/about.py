@@ -26,6 +26,12 @@ class About:
     grace: float
     port: int | None = None
     secret_names: tuple[str, ...] = ()
+    role: tuple[str, ...] | None = None
+    volume: str = ""
+    volume_identity: str = ""
+    """Which folder that was when it started."""
+    volume_made: bool = False
+    """Whether it was made for this start."""
 
     @classmethod
     def of(cls, spec: InstanceSpec) -> About:
@@ -38,6 +44,8 @@ class About:
             health=spec.health,
             grace=spec.stop.grace,
             secret_names=tuple(names),
+            role=spec.role,
+            volume=spec.volume or "",
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -55,4 +63,8 @@ class About:
             grace=float(document.get("grace", 10.0)),
             port=document.get("port"),
             secret_names=tuple(document.get("secret_names", ())),
+            role=tuple(document["role"]) if document.get("role") else None,
+            volume=str(document.get("volume", "")),
+            volume_identity=str(document.get("volume_identity", "")),
+            volume_made=bool(document.get("volume_made", False)),
         )

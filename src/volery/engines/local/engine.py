@@ -13,18 +13,21 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from volery.engines.local import archive, usage
+from volery.engines.local import archive, usage, volumes
 from volery.engines.local.about import About
 from volery.engines.local.instance import Instance, shown
 from volery.model.masking import Masking
-from volery.model.ports import InstanceSpec, Observation
+from volery.model.ports import InstanceSpec, Observation, RoleWatch, SideCommand
 from volery.supervise.bell import Bell
+from volery.supervise.moments import pause
 from volery.supervise.process import Supervised
 
 LOOK_SECONDS = 1.0
 """Between two looks at everything, in case a bell was not heard."""
 ATTENDED_SECONDS, OTHERS_SECONDS = 1.0, 5.0
 """Between two measurements of what the instances of a service use."""
+VOLUME_SECONDS = 1.0
+"""Between two looks at all volumes."""
 LOG_BYTES = 8 * 1024 * 1024
 AT_ONCE = 16
 KEPT_MASKINGS = 1000
@@ -44,6 +47,7 @@ class LocalEngine:
         self._maskings: dict[str, Masking | None] = {}
         self._bell = Bell(home / "bell", self._rung)
         self._attended: frozenset[str] = frozenset()
+        self._role_watches: Mapping[str, RoleWatch] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -63,6 +67,7 @@ class LocalEngine:
             task.cancel()
         self._later(self._look_now_and_then())
         self._later(self._measure_now_and_then())
+        self._later(self._look_at_volumes_now_and_then())
 
     async def close(self) -> None:
         """Let go of everything; all instances run on."""
@@ -82,13 +87,20 @@ class LocalEngine:
         self._attended = services
 
     def start(self, spec: InstanceSpec) -> None:
-        """Run this instance. For a known one only its secrets are learnt."""
+        """Run this instance. For a known one only its secrets are learnt.
+
+        Raises:
+            VoleryError: it could not write its volume.
+        """
         known = self._instances.get(spec.id)
         if known is not None:
             known.know(spec)
             return
+        if spec.volume:
+            volumes.require_writable(Path(spec.volume))
         instance = Instance(self._folders / spec.id, About.of(spec), self._wake)
         self._instances[spec.id] = instance
+        self._watch_role(instance)
         instance.launch(spec, self._bell.path, self._log_bytes)
 
     def settle(self, instance: str) -> None:
@@ -100,6 +112,29 @@ class LocalEngine:
         """SIGTERM, grace, SIGKILL of the whole tree."""
         if instance in self._instances:
             self._instances[instance].stop()
+
+    def kill(self, instance: str) -> None:
+        """SIGKILL of the whole tree, now."""
+        if instance in self._instances:
+            self._instances[instance].kill()
+
+    def watch_roles(self, services: Mapping[str, RoleWatch]) -> None:
+        """Ask the instances of these services for their role."""
+        if services == self._role_watches:
+            return
+        self._role_watches = dict(services)
+        for instance in self._instances.values():
+            self._watch_role(instance)
+
+    def command(self, instance: str, key: str, command: SideCommand) -> None:
+        """Run this beside the instance, once for each key."""
+        if instance in self._instances:
+            self._instances[instance].command(key, command)
+
+    def _watch_role(self, instance: Instance) -> None:
+        watch = self._role_watches.get(instance.about.service)
+        if watch is not None and instance.about.role is not None:
+            instance.watch_role(watch)
 
     def forget(self, instance: str) -> None:
         """Drop an *exited* instance; its log is kept for a while."""
@@ -148,17 +183,16 @@ class LocalEngine:
 
     async def _look_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(pause(LOOK_SECONDS))
             for instance in list(self._instances.values()):
                 instance.look()
 
     async def _measure_now_and_then(self) -> None:
-        all_at = time.monotonic()
+        all_at = time.monotonic() + OTHERS_SECONDS
         while True:
-            await asyncio.sleep(ATTENDED_SECONDS)
-            now = time.monotonic()
-            everybody = now >= all_at + OTHERS_SECONDS
-            all_at = now if everybody else all_at
+            await asyncio.sleep(pause(ATTENDED_SECONDS))
+            everybody = time.monotonic() >= all_at
+            all_at += OTHERS_SECONDS if everybody else 0.0
             await self._measure(None if everybody else self._attended)
 
     async def _measure(self, services: frozenset[str] | None) -> None:
@@ -172,6 +206,16 @@ class LocalEngine:
             instance = self._instances.get(identity)
             if instance is not None and instance.tree == tree:
                 instance.note(used.get(identity))
+
+    async def _look_at_volumes_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(pause(VOLUME_SECONDS))
+            kept = {key: item.kept for key, item in self._instances.items() if item.kept}
+            found = await asyncio.to_thread(volumes.troubles, kept) if kept else {}
+            for identity, why in found.items():
+                instance = self._instances.get(identity)
+                if instance is not None and instance.kept == kept[identity]:
+                    instance.note_volume(why)
 
     async def _clean_up(self, instance: Instance) -> None:
         try:

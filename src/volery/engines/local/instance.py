@@ -16,11 +16,14 @@ from typing import Any, Literal
 
 from volery.engines.health import HealthWatch
 from volery.engines.local.about import About
+from volery.engines.local.beside import Beside
 from volery.engines.local.usage import Tree, Usage
+from volery.engines.local.volumes import Kept, identity_of
 from volery.engines.probes import Target
+from volery.engines.roles import RoleAsker, Said
 from volery.model.errors import VoleryError
 from volery.model.masking import Masking
-from volery.model.ports import Exit, InstanceSpec, Observation
+from volery.model.ports import Exit, InstanceSpec, Observation, RoleWatch, SideCommand
 from volery.supervise import logs, orphan
 from volery.supervise.death import DeathWatch
 from volery.supervise.identity import Identity, environment_of
@@ -48,6 +51,10 @@ class Instance:
         self._child: DeathWatch | None = None
         self._child_alive = False
         self._health: HealthWatch | None = None
+        self._roles: RoleAsker | None = None
+        self._said = Said()
+        self._role_watch = RoleWatch(0)
+        self._beside = Beside(self._show, self._without_secrets)
         self._environment: Mapping[str, str] | None = None
         self._masking: Masking | None = None if about.secret_names else Masking(())
         self._launching = self._orphaned = self._cleared = False
@@ -56,19 +63,21 @@ class Instance:
         """Its shim has gone, and was reaped if it was our child."""
         self._failure = ""
         self._usage: Usage | None = None
+        self._volume = ""
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     # --- wishes ---
 
     def launch(self, spec: InstanceSpec, notify: Path, log_bytes: int) -> None:
         """Start it for the first time."""
-        self.know(spec)
+        self._masking = Masking(spec.secrets)
         self._launching = True
         self._spawn("launch", self._launch(spec, notify, log_bytes))
 
     def know(self, spec: InstanceSpec) -> None:
         """Learn the secrets of an instance that a former control plane started."""
         self._masking = Masking(spec.secrets)
+        self._show()
 
     def adopt(self) -> None:
         """Take over an instance that a former control plane started."""
@@ -79,6 +88,8 @@ class Instance:
         """Wait until it is known whether it is ready; at once if nothing of it runs."""
         if self._health is not None:
             await self._health.asked.wait()
+            if self._roles is not None:
+                await self._roles.asked.wait()
             self._show()
 
     def settle(self) -> None:
@@ -94,8 +105,31 @@ class Instance:
         self._show()
         self._carry_out()
 
+    def kill(self) -> None:
+        """End it and everything it started now."""
+        if (self._wish.stop and self._wish.grace == 0.0) or self.seen.state == "exited":
+            return
+        self._wish = replace(self._wish, stop=True, restart=False, grace=0.0)
+        if self._orphaned and self._running("end"):
+            self._tasks.pop("end").cancel()
+        self._show()
+        self._carry_out()
+
+    def watch_role(self, watch: RoleWatch) -> None:
+        """How its role is to be asked for."""
+        self._role_watch = watch
+        if self._roles is not None:
+            self._roles.watch(watch)
+
+    def command(self, key: str, command: SideCommand) -> None:
+        """Run a command beside it; not before it is known with which environment."""
+        environment = self._known_environment()
+        if environment and self._child_alive:
+            self._beside.run(key, command, Path(self.about.directory), environment)
+
     async def close(self) -> None:
         """Let go of it without touching it."""
+        await self._beside.close()
         if "launch" in self._tasks:
             await asyncio.wait([self._tasks["launch"]])
         for task in self._tasks.values():
@@ -131,6 +165,19 @@ class Instance:
             return None
         return Tree(self._status.shim.pid, self._child.identity.pid, self._status.cgroups)
 
+    @property
+    def kept(self) -> Kept | None:
+        """The volume to be looked after while it runs; None if there is none, or not yet."""
+        if self._launching or self.seen.state == "exited" or not self.about.volume:
+            return None
+        return Kept(self.about.volume, self.about.volume_identity)
+
+    def note_volume(self, why: str) -> None:
+        """What is wrong with its volume now."""
+        if why != self._volume:
+            self._volume = why
+            self._show()
+
     def note(self, usage: Usage | None) -> None:
         """Show what it uses. That changes all the time, so nobody is told."""
         self._usage = usage
@@ -163,7 +210,7 @@ class Instance:
             about = replace(self.about, port=reserved.port)
             environment = {**spec.environment, "PORT": str(reserved.port), "HOST": HOST}
             if spec.volume:
-                Path(spec.volume).mkdir(parents=True, exist_ok=True, mode=0o700)
+                about = _with_volume(about, Path(spec.volume))
             limits = spec.resources.model_dump(exclude_none=True)
             wanted = Spec(
                 argv=spec.command,
@@ -206,6 +253,8 @@ class Instance:
         if self._launching:
             return
         status = self._supervised.status()
+        if status is self._status and self._health is not None and self._roles is None:
+            return  # whatever else is news of it has been shown
         if status is None and self._shim is None and not self._supervised.looked_after():
             self._failure = self._failure or _last_words(self.folder)
         if status is not None and not self._orphaned:
@@ -239,18 +288,28 @@ class Instance:
         target = Target(HOST, about.port, about.protocol, about.directory, environment)
         self._health = HealthWatch(about.health, target, self._show)
         self._spawn("health", self._health.run())
+        if about.role is not None:
+            self._roles = RoleAsker(about.role, target, about.health.timeout, self._show)
+            self._roles.watch(self._role_watch)
+            self._spawn("roles", self._roles.run())
 
     def _known_environment(self) -> Mapping[str, str] | None:
-        """What it was started with; None until an adopted one runs its own program."""
+        """What it was started with, as far as that can be known of one that was adopted."""
         if self._environment is not None or self._child is None:
             return self._environment
-        found = environment_of(self._child.identity.pid)
-        return {} if found is None else found if "PORT" in found else None
+        kept = self._supervised.environment()
+        # Its shim is gone: the process itself may tell.
+        return environment_of(self._child.identity.pid) or {} if kept is None else kept
 
     def _stop_health(self) -> None:
-        self._health = None
-        if "health" in self._tasks:
-            self._tasks["health"].cancel()
+        if self._roles is not None:
+            since = self._roles.said.unsure_since
+            lost = time.monotonic() if since is None else since
+            self._said = Said(position=self._roles.said.position, unsure_since=lost)
+        self._health = self._roles = None
+        for name in ("health", "roles"):
+            if name in self._tasks:
+                self._tasks[name].cancel()
 
     def _child_died(self) -> None:
         self._child_alive = False
@@ -274,7 +333,8 @@ class Instance:
         wanted = self._stopping or not self._child_alive
         if status is None or not wanted or self._cleared or self._running("end"):
             return
-        self._spawn("end", self._clear(status, self.about.grace if self._stopping else 0.0))
+        grace = self.about.grace if self._wish.grace is None else self._wish.grace
+        self._spawn("end", self._clear(status, grace if self._stopping else 0.0))
 
     async def _clear(self, status: Status, grace: float) -> None:
         await orphan.end(self.folder, status, grace)
@@ -283,7 +343,7 @@ class Instance:
 
     def _show(self) -> None:
         state, detail = self._state()
-        status, port = self._status, self.about.port
+        status, port, said = self._status, self.about.port, self._what_it_said()
         seen = Observation(
             id=self.id,
             state=state,
@@ -292,9 +352,19 @@ class Instance:
             started_at=status.started_at if status else 0.0,
             restarts=status.restarts if status else 0,
             alive=not self._orphaned and (self._health is None or self._health.alive),
+            suspect=self._without_secrets(self._health.suspect) if self._health else "",
+            hung=self._health is not None and self._health.hung,
             unkept=self._orphaned or bool(self._failure),
-            detail=self._without_secrets(detail),
+            detail=self._without_secrets(detail or _role_detail(state, said)),
             exit=self._exit(),
+            role=said.role,
+            position=said.position,
+            asked_at=said.asked_at,
+            unsure_since=said.unsure_since,
+            volume=self._volume,
+            volume_made=self.about.volume_made,
+            commands=dict(self._beside.answers),
+            exits=status.exits if status else (),
             enforced=status.enforced if status else {},
         )
         if seen.pid != self.seen.pid:
@@ -303,6 +373,17 @@ class Instance:
         if seen != self.seen:
             self.seen = seen
             self._changed()
+
+    def _what_it_said(self) -> Said:
+        """About its role; a process that has not answered yet is as unknown as the one before."""
+        if self.about.role is None:
+            return Said(why="")
+        if self._roles is None:
+            return self._said
+        said = self._roles.said
+        if said.role is None and self._said.unsure_since is not None:
+            return replace(said, position=self._said.position, unsure_since=self._said.unsure_since)
+        return said
 
     def _with_usage(self, seen: Observation) -> Observation:
         used = self._usage
@@ -353,6 +434,22 @@ class Instance:
 
     def _without_secrets(self, text: str) -> str:
         return self._masking(text) if self._masking else text.partition(":")[0]
+
+
+def _with_volume(about: About, volume: Path) -> About:
+    """With its volume, made if there is none."""
+    made = not volume.exists()
+    volume.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return replace(about, volume_identity=identity_of(volume), volume_made=made)
+
+
+def _role_detail(state: State, said: Said) -> str:
+    """Why one that is healthy does not serve, or not for sure."""
+    if state != "ready":
+        return ""
+    if said.unsure_since is not None:
+        return f"role unknown: {said.why}"
+    return "syncing" if said.role == "syncing" else ""
 
 
 def shown(folder: Path, masking: Masking | None, lines: int) -> Sequence[str]:

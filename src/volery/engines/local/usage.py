@@ -1,10 +1,10 @@
 """What the trees of processes of instances use: processor time and memory.
 
-Where an instance has control groups that count, they are asked: two small files. All others are
-found in one walk over /proc. Processor time is that of everything that runs or was waited for, so
-it does not shrink when a worker ends. Memory is what cannot be taken away again: not the file
-cache, and pages that several processes share only once. Looks only; may take milliseconds, so it is
-not for the event loop.
+Where an instance has control groups that count, they are asked: two small files. Where they do not
+count memory, they tell whose to add up. All others are found in one walk over /proc. Processor time
+is that of everything that runs or was waited for, so it does not shrink when a worker ends. Memory
+is what cannot be taken away again: not the file cache, and pages that several processes share only
+once. Looks only; may take milliseconds, so it is not for the event loop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from volery.supervise.shim.cgroups import proportional, resident
 from volery.supervise.shim.files import read_text
@@ -65,29 +64,30 @@ def _of_groups(folders: Iterable[str]) -> Usage:
     cpu: float | None = None
     memory: int | None = None
     at = time.monotonic()
-    for folder in map(Path, folders):
+    for folder in folders:
         cpu = _cpu_of(folder) if cpu is None else cpu
         memory = _memory_of(folder) if memory is None else memory
     return Usage(at, cpu, memory)
 
 
-def _cpu_of(folder: Path) -> float | None:
-    nanoseconds = read_text(str(folder / "cpuacct.usage")).strip()
-    if nanoseconds.isdigit():
-        return int(nanoseconds) / 1e9
-    microseconds = _field(str(folder / "cpu.stat"), "usage_usec")
-    return None if microseconds is None else microseconds / 1e6
+def _cpu_of(folder: str) -> float | None:
+    microseconds = _field(f"{folder}/cpu.stat", "usage_usec")
+    if microseconds is not None:
+        return microseconds / 1e6
+    nanoseconds = read_text(f"{folder}/cpuacct.usage").strip()
+    return int(nanoseconds) / 1e9 if nanoseconds.isdigit() else None
 
 
-def _memory_of(folder: Path) -> int | None:
+def _memory_of(folder: str) -> int | None:
     for name, cache in (
-        ("memory.usage_in_bytes", "total_inactive_file"),
         ("memory.current", "inactive_file"),
+        ("memory.usage_in_bytes", "total_inactive_file"),
     ):
-        used = read_text(str(folder / name)).strip()
+        used = read_text(f"{folder}/{name}").strip()
         if used.isdigit():
-            return max(0, int(used) - (_field(str(folder / "memory.stat"), cache) or 0))
-    return None
+            return max(0, int(used) - (_field(f"{folder}/memory.stat", cache) or 0))
+    members = {int(pid) for pid in read_text(f"{folder}/cgroup.procs").split()}
+    return _memory(members) if members else None
 
 
 def _field(path: str, name: str) -> int | None:

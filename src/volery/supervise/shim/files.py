@@ -74,7 +74,7 @@ def unlink(name: str) -> None:
 def read_text(path: str) -> str:
     """A small file of the kernel, "" if it is not there."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        with open(path, "rb", buffering=0) as file:
+            return file.read().decode("utf-8", "surrogateescape")
     except OSError:
         return ""

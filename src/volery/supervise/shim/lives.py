@@ -1,7 +1,7 @@
 """One process through all its lives: start, end, restart, stop.
 
 A single loop looks at everything that can be due, then sleeps until a signal or the next deadline.
-All is level-triggered: a lost signal costs GLANCE seconds. An error of the machine (a full disk, no
+All is level-triggered: a lost signal costs a second. An error of the machine (a full disk, no
 more processes) is noted and met again at the next look; it never ends the supervision.
 """
 
@@ -28,7 +28,7 @@ from volery.supervise.shim.files import (
     unlink,
     write_durably,
 )
-from volery.supervise.shim.log import Log
+from volery.supervise.shim.log import GLANCE, Log
 from volery.supervise.shim.processes import Stat, descendants, send, signal_name, stat_of
 
 TYPE_CHECKING = False  # typing would cost as much
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from volery.supervise.shim.child import Spec
 
 ENVIRONMENT_FD, LOCK_FD, FIRST_HELD_FD = 3, 4, 5
-"""Inherited: an anonymous file with the environment as JSON, the locked lock file, and then
-whatever shall be held open for as long as the shim lives."""
+"""Inherited, and held open for as long as the shim lives: an anonymous file with the environment as
+JSON, which whoever comes later can read there; the locked lock file; then whatever else."""
 BLOCKED = frozenset(
     {
         signal.SIGHUP,
@@ -54,8 +54,6 @@ BLOCKED = frozenset(
 )
 """Signals that are waited for. Whoever starts a shim blocks them, so none comes too early."""
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
-GLANCE = 0.25
-"""Seconds between two looks when nothing happens."""
 PATIENCE = 1.0
 """Seconds that whoever should answer may take to speak."""
 KEPT_EXITS = 10
@@ -116,14 +114,16 @@ class Shim:
 
     def pause(self) -> float:
         """Seconds until something is due even if no signal comes."""
-        now, due = time.monotonic(), GLANCE
+        now, due = time.monotonic(), self.log.pace
+        if self.dirty or self.watches_memory():
+            due = min(due, GLANCE)
         if self.child is not None and self.stopping:
-            due = max(self.deadline - now, 0.05)
+            due = min(due, max(self.deadline - now, 0.05))
         elif self.child is None and self.crowded:
             due = 0.01
         elif self.phase == "waiting":
-            due = max(self.due - now, 0.0)
-        return min(due, GLANCE / 5 if self.log.hurry else GLANCE)
+            due = min(due, max(self.due - now, 0.0))
+        return due
 
     def reap(self) -> bool:
         """Take note of every process that ended; whether some of ours still run."""
@@ -196,8 +196,9 @@ class Shim:
             self.stop()
 
     def stop(self) -> None:
-        """Begin to end it: politely, until the grace is over."""
+        """Begin to end it: politely, until the grace is over, which can only be made shorter."""
         if self.stopping:
+            self.deadline = min(self.deadline, time.monotonic() + self.grace)
             return
         self.stopping, self.phase, self.dirty = True, "stopping", True
         self.deadline = time.monotonic() + self.grace
@@ -280,10 +281,14 @@ class Shim:
         words = fallback["argv"] if fallback and self.fallback else self.spec["argv"]
         return Command(list(words), self.environment, bool(self.spec["expand"]))
 
-    def watch_memory(self) -> None:
-        """Where the kernel enforces no memory limit, do it once a second."""
+    def watches_memory(self) -> bool:
+        """Whether the kernel enforces no memory limit, so that we have to."""
         watched = self.cgroups and self.cgroups.enforced.get("memory") == "watched"
-        if not watched or self.child is None or time.monotonic() < self.watch_at:
+        return bool(watched) and self.child is not None
+
+    def watch_memory(self) -> None:
+        """Enforce a memory limit, once a second."""
+        if not self.watches_memory() or time.monotonic() < self.watch_at:
             return
         self.watch_at = time.monotonic() + 1.0
         limit = int(self.spec["limits"]["memory"])
@@ -404,7 +409,7 @@ def main() -> None:
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     fcntl.flock(LOCK_FD, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with os.fdopen(ENVIRONMENT_FD, "rb") as file:
+    with os.fdopen(ENVIRONMENT_FD, "rb", closefd=False) as file:
         environment = json.load(file)
     spec = read_document("spec.json")
     if spec is None:

@@ -7,7 +7,7 @@ the writes of a process that means no more than to say something.
 
 Positions count every byte ever written. `log.index` begins with a line `base of log.1, base of
 log`, followed by `*` while a cut is under way; then come lines `time position`, so that a reader
-finds a moment to about GLANCE seconds.
+finds a moment to about GLANCE seconds; the first one after a silence, to SELDOM.
 """
 
 # Importing pathlib would cost a third of the time to start.
@@ -17,13 +17,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import time
 
 from volery.supervise.shim.files import read_text, unlink
 
 INDEX_BYTES = 256 * 1024
 HEADROOM = 256 * 1024
 """Bytes reserved beyond the end, looked after whenever less than half of it is left."""
+HURRY, GLANCE, SELDOM = 0.05, 0.25, 1.0
+"""Seconds between two looks at a log that grows quickly, that grows, and that has been silent for
+eight seconds; until then the pauses grow from look to look."""
+GROWTH = 1.1
 FALLOC_FL_KEEP_SIZE = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -38,20 +41,22 @@ class Log:
         known = [int(word) for word in header[:2] if word.isdigit()]
         self.older, self.base = known if len(known) == 2 else (0, 0)
         self.seen = os.fstat(self.fd).st_size
-        self.hurry = False
+        self.pace = GLANCE
+        """Seconds until the next look is due."""
         self._reserved = 0
         self._reserve(self.seen)
         self._rewrite(cutting=False)
 
     def keep(self) -> None:
         """Note growth, and cut the file when it is over its limit."""
-        size = os.fstat(self.fd).st_size
+        found = os.fstat(self.fd)
+        size = found.st_size
         if size == self.seen:
-            self.hurry = False
+            self.pace = min(SELDOM, max(GLANCE, self.pace * GROWTH))
             return
-        self.hurry = size - self.seen > self.limit // 4
+        self.pace = HURRY if size - self.seen > self.limit // 4 else GLANCE
         self.seen = size
-        self._note(size)
+        self._note(size, found.st_mtime)
         full = not self._reserve(size)
         if size > self.limit or (full and size > HEADROOM // 2):
             self._cut(size)
@@ -78,11 +83,11 @@ class Log:
         os.ftruncate(self.fd, os.fstat(self.fd).st_size)
         os.close(self.fd)
 
-    def _note(self, size: int) -> None:
+    def _note(self, size: int, written_at: float) -> None:
         try:
             fd = os.open("log.index", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.write(fd, f"{time.time():.2f} {self.base + size}\n".encode())
+                os.write(fd, f"{written_at:.2f} {self.base + size}\n".encode())
                 full = os.fstat(fd).st_size > INDEX_BYTES
             finally:
                 os.close(fd)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from volery.decide.judge.alarm import CRASHING, crashing, failing, limit, stakes
+from volery.decide.judge.alarm import CRASHING, crashing, failing, limit, stakes, stillborn
 
 
 @pytest.mark.parametrize("usual", [1e-5, 0.001, 0.05, 0.4])
@@ -37,6 +37,28 @@ def test_a_dead_release_is_noticed_after_a_few_requests(phi: float, requests: in
     while level < limit(10, 0.0011):
         level, sent = failing(level, 1, 1, 0.0011, phi), sent + 1
     assert sent <= requests
+
+
+def test_a_release_that_never_answered_is_dead_after_a_few_requests() -> None:
+    """Eight at least; more where failures come in clumps; never where everything fails anyway."""
+    assert stillborn(0.002, 1.0) == stillborn(0.03, 2.3) == 8
+    assert 15 < stillborn(0.03, 7.0) < 30
+    assert stillborn(0.5, 7.0) > 60
+    assert stillborn(1.0, 2.3) > 1e5
+    for usual in (1e-9, 0.001, 0.03, 0.2):
+        for phi in (0.5, 1.0, 2.3, 7.0, 40.0):
+            assert (
+                stillborn(usual, phi) <= stillborn(usual * 2, phi) <= stillborn(usual * 2, phi + 1)
+            )
+
+
+@pytest.mark.parametrize("phi", [1.0, 2.3, 7.0])
+def test_what_is_usual_is_hardly_ever_stillborn(phi: float) -> None:
+    """Exactly, for clumps of geometric size: the first fails, and then each after another."""
+    for usual in (0.001, 0.01, 0.03, 0.2):
+        again = 1 - 2 / (phi + 1)
+        needed = stillborn(usual, phi)
+        assert usual * (again + (1 - again) * usual) ** (needed - 1) <= 1e-4 * (1 + 1e-9)
 
 
 def test_what_the_old_release_fails_as_well_is_no_alarm() -> None:

@@ -29,7 +29,8 @@ from volery.decide.judge import (
     replay,
     step,
 )
-from volery.model.application import Deploy, SteadyState
+from volery.model.application import SteadyState
+from volery.model.deploy import Deploy
 from volery.model.evidence import Arm, Judgement
 
 HISTORY = known()
@@ -126,7 +127,7 @@ def test_a_new_step_keeps_what_speaks_against_the_release() -> None:
     assert evidence(step(state, 0.25)) == evidence(state) > 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(counts, counts), max_size=8))
 def test_the_state_survives_json_and_stays_bounded(looks: list[tuple[Arm, Arm]]) -> None:
     policy = Policy(error_limit=0.01, latency_limits={"p99": 300.0})
@@ -141,7 +142,7 @@ def test_the_state_survives_json_and_stays_bounded(looks: list[tuple[Arm, Arm]])
     TypeAdapter(Judgement).dump_json(judge(policy, state, 0.05, 0.25, 1.0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(counts, counts), min_size=1, max_size=5))
 def test_no_data_changes_nothing(looks: list[tuple[Arm, Arm]]) -> None:
     policy = Policy(error_limit=0.01, latency_limits={"p99": 300.0})
@@ -152,7 +153,7 @@ def test_no_data_changes_nothing(looks: list[tuple[Arm, Arm]]) -> None:
     assert replace(after, age=0.0) == replace(state, age=0.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts, counts, st.integers(1, 20))
 def test_more_failures_are_never_better(canary: Arm, control: Arm, more: int) -> None:
     policy = Policy()
@@ -350,3 +351,27 @@ def test_a_slower_clock_says_the_same() -> None:
             state = look(policy, state, change(canary), change(control), 1.0)
         found.append(evidence(state))
     assert found[0] == pytest.approx(found[1]) and found[0] != 1
+
+
+def test_a_release_that_never_answers_is_taken_back_at_once_also_while_it_may_be_cold() -> None:
+    policy = policy_of(None, Deploy(), same_age=False)
+    took, said = until_decided(policy, ticks(1, 5, 95, Release(errors=1.0)))
+    assert (took, said.verdict) == (2, "abort")
+    assert said.reason.startswith("the new release fails its requests: all 10 since its first one")
+
+
+def test_one_that_answered_once_is_not_stillborn() -> None:
+    policy = policy_of(None, Deploy(), same_age=False)
+    state = begin(policy, HISTORY, 0.25)
+    state = look(policy, state, Arm(7, 6), Arm(95, 0), 0.5)
+    state = look(policy, state, Arm(4, 4), Arm(95, 0), 0.5)
+    assert state.alarms.first == -1
+    assert judge(policy, state, 0.05, 0.25, 1.0).verdict == "continue"
+
+
+def test_where_the_old_release_fails_as_well_nobody_is_stillborn() -> None:
+    policy = policy_of(None, Deploy(), same_age=False)
+    state = begin(policy, HISTORY, 0.25)
+    for _ in range(20):
+        state = look(policy, state, Arm(5, 5), Arm(95, 93), 0.5)
+        assert judge(policy, state, 0.05, 0.25, 1.0).verdict == "continue"

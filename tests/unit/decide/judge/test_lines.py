@@ -10,7 +10,8 @@ from unit.decide.judge.traffic import Release, known, ticks
 from volery.decide.judge import Policy, begin, look
 from volery.decide.judge.lines import lines_of, milliseconds, odds, percent
 from volery.decide.judge.policy import level_name, policy_of
-from volery.model.application import Deploy, SteadyState
+from volery.model.application import SteadyState
+from volery.model.deploy import Deploy
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from volery.decide.judge.policy import (
     slow_margin,
     tolerated_shift,
 )
-from volery.model.application import Deploy, SteadyState
+from volery.model.application import SteadyState
+from volery.model.deploy import Deploy
 from volery.model.evidence import bucket, floor_ms
 
 

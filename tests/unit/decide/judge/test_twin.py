@@ -18,6 +18,7 @@ from volery.decide.judge.trust import confidence
 from volery.model.evidence import Arm
 
 SECONDS = 90
+DEAD = Release(errors=1.0)
 
 
 def column(values: list[float]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -59,7 +60,7 @@ def both_pasts(history: History) -> tuple[History, Past]:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("warm_up", [0.0, 20.0])
-@pytest.mark.parametrize("release", [GOOD, Release(errors=0.05, slower=1.3)])
+@pytest.mark.parametrize("release", [GOOD, Release(errors=0.05, slower=1.3), DEAD])
 def test_the_twin_is_equal(seed: int, warm_up: float, release: Release) -> None:
     policy = Policy(warm_up_seconds=warm_up)
     history, past = both_pasts(known())
@@ -79,5 +80,7 @@ def test_the_twin_is_equal(seed: int, warm_up: float, release: Release) -> None:
         assert twin.evidence()[0] == pytest.approx(evidence(state), rel=1e-6)
         assert twin.failing[0] == pytest.approx(state.alarms.failing, abs=1e-9)
         assert twin.limit[0] == pytest.approx(state.alarms.limit)
+        assert twin.first[0] == state.alarms.first
+        assert twin.stillborn[0] == state.alarms.stillborn
     gating = [c for name, c in state.counters.items() if name not in ("exits", "saturation")]
     assert twin.confidence()[0] == pytest.approx(min(confidence(c.trust) for c in gating))

@@ -29,6 +29,7 @@ from volery.decide.judge.history import (
 )
 from volery.decide.judge.look import FEWEST_REQUESTS, LONGEST_WAIT, RECENT
 from volery.decide.judge.policy import Policy, coldness, error_margin, slow_margin
+from volery.decide.judge.settled import REQUESTS
 from volery.decide.judge.state import WEIGHTS
 
 Array = NDArray[np.float64]
@@ -169,10 +170,13 @@ class Judges:
         self.seconds = np.zeros((metrics, runs))
         self.failing, self.usual = np.zeros(runs), np.zeros(runs)
         self.limit = np.full(runs, alarm.NEVER)
+        self.first, self.stillborn = np.zeros(runs), np.full(runs, alarm.NEVER)
         self.waited = np.zeros(runs)
         nothing = np.zeros((metrics, runs))
         self.waiting = Tick(nothing, nothing, nothing, nothing, nothing)
         self.age = 0.0
+        self.firm, self.firm_late = self.early[:, :1].copy(), self.late[:, :1].copy()
+        self.asked = np.full(runs, policy.warm_up_seconds > 0)
         parts = np.array([WEIGHTS["errors"]] + [6 / (metrics - 1)] * (metrics - 1))
         self.weights = (parts / (sum(WEIGHTS.values()) + 6))[:, None]
         self.rho = np.array([policy.rho] + [1.0] * (metrics - 1))[:, None]
@@ -188,21 +192,26 @@ class Judges:
         self.trust = np.full((metrics, runs), trust.EARLY)
         self.trust_late = np.zeros((metrics, runs))
         self.trust_seconds = np.zeros((metrics, runs))
+        self.quick = np.zeros((4, runs))
+        self.asked = self.asked & (self.seconds[0] == 0)
 
     def look(self, tick: Tick) -> None:
         """`state.look` at one second."""
-        cold = self.policy.cold_errors * coldness(self.policy, self.age)
         left = coldness(self.policy, self.age)
+        cold = np.where(self._settled(), 0.0, self.policy.cold_errors * left)
         slow = self.policy.slow_delta + self.policy.cold_slow * left
-        delta = np.full((len(self.n), 1), slow)
+        delta = np.full(self.n.shape, slow)
         delta[0] = self.policy.delta + cold
         self._alarm(tick, cold)
         self.age += 1
         tick, dt = self._enough(tick)
+        self._answer(dt)
+        self.quick += np.array([tick.far[1], tick.n[1], tick.k_control[1], tick.n_control[1]])
         self._vouch(tick, dt)
         grown = factors(tick, self.rho, delta, self.phi)
         there = ((tick.n > 0) & (tick.n_control > 0)) * dt
         stake = self._kept(self.seconds) - self._kept(self.seconds + there)
+        self._firmly(tick, stake[:1] * self.share[:, :1])
         self.early = np.minimum(self.early * grown, bets.MOST)
         self.late = np.minimum((self.late + stake * self.share) * grown, bets.MOST)
         self.seconds = self.seconds + there
@@ -210,6 +219,30 @@ class Judges:
         some = (tick.n > 0) | (tick.n_control > 0)
         self.n = np.where(some, self.n * keep + tick.n_control, self.n)
         self.k = np.where(some, self.k * keep + tick.k_control, self.k)
+
+    def _settled(self) -> NDArray[np.bool_]:
+        """`settled.is_settled`, where two buckets are twice the tolerated shift."""
+        slow, n, k_control, n_control = self.quick
+        usual = k_control / np.maximum(n_control, 1)
+        there = (n >= REQUESTS) & (n_control > 0)
+        return np.asarray(there & (slow + np.sqrt(slow) <= n * usual))
+
+    def _answer(self, dt: Array) -> None:
+        """`settled.answered`."""
+        now = self.asked & (dt > 0) & (self.quick[1] >= REQUESTS)
+        warm = now & self._settled()
+        self.early[:, :1] = np.where(warm, self.firm, self.early[:, :1])
+        self.late[:, :1] = np.where(warm, self.firm_late, self.late[:, :1])
+        self.asked = self.asked & ~now
+
+    def _firmly(self, tick: Tick, stake: Array) -> None:
+        """`state.firm`, where the question is still open."""
+        if not self.asked.any():
+            return
+        failed = Tick(tick.n[:1], tick.k[:1], tick.far[:1], tick.n_control[:1], tick.k_control[:1])
+        grown = factors(failed, self.rho[:1], np.array([[self.policy.delta]]), self.phi[:1])
+        self.firm = np.minimum(self.firm * grown, bets.MOST)
+        self.firm_late = np.minimum((self.firm_late + stake) * grown, bets.MOST)
 
     def _enough(self, tick: Tick) -> tuple[Tick, Array]:
         """What there is to bet on now, and of how many seconds; the rest waits."""
@@ -237,7 +270,8 @@ class Judges:
 
     def aborts(self) -> NDArray[np.bool_]:
         """Which runs the judge would take back now."""
-        return (self.failing >= self.limit) | (self.evidence() >= 1 / self.policy.alpha)
+        alarms = (self.failing >= self.limit) | (self.first >= self.stillborn)
+        return alarms | (self.evidence() >= 1 / self.policy.alpha)
 
     @staticmethod
     def _kept(seconds: Array) -> Array:
@@ -258,7 +292,7 @@ class Judges:
         self.trust_late = np.minimum((self.trust_late + stake) * np.exp(gain), trust.MOST)
         self.trust_seconds = after
 
-    def _alarm(self, tick: Tick, cold: float) -> None:
+    def _alarm(self, tick: Tick, cold: Array) -> None:
         k, n = tick.k_control[0], tick.n_control[0]
         now = np.where(n > 0, np.minimum(1.0, (k + 2 * np.sqrt(k)) / np.maximum(n, 1e-300)), 0.0)
         some = (n > 0) | (tick.n[0] > 0)
@@ -274,3 +308,8 @@ class Judges:
         self.failing = np.clip(self.failing + change, 0.0, alarm.MOST)
         busy = np.clip(tick.n[0] * usual, alarm.RAREST, 1.0)
         self.limit = np.where(tick.n[0] > 0, np.log(alarm.LOOKS * busy), self.limit)
+        alive = (self.first < 0) | (tick.k[0] < tick.n[0])
+        self.first = np.where(alive, -1.0, self.first + tick.k[0])
+        more = np.maximum(0.0, np.log(usual / alarm.STILLBORN))
+        more = np.ceil(more / -np.log(again + (1 - again) * usual))
+        self.stillborn = np.where(some, np.maximum(alarm.FIRST_REQUESTS, 1 + more), self.stillborn)

@@ -35,7 +35,7 @@ CLUMP = 4.0
 STALLED, STALL_SHIFT = 0.01, 16
 PAUSE_SECONDS, PAUSE_LENGTH, PAUSE_REQUESTS = 30.0, 0.2, 50.0
 BURST_EVERY, BURST_LENGTH = 720.0, 40.0
-COLD_SECONDS = 20.0
+COLD_SECONDS, COLD_SHIFT = 20.0, math.log2(1.5) * 8
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 
@@ -227,17 +227,19 @@ class World:
         chances = table.chances[index.astype(np.int64) + SHIFT_MAX * FINE]
         return self.random.multinomial(n, chances)
 
-    def stable(self) -> list[Seen]:
-        """A second before the rollout: three equal parts of the old release."""
+    def stable(self, cold: float = 0.0) -> list[Seen]:
+        """A second before the rollout: three equal parts of the old release, `cold` as in the
+        environment."""
         self._shared()
         nothing = np.zeros(self.runs)
-        return [self.arm(slot, 1 / 3, nothing, nothing, self.few_cells) for slot in (2, 3, 4)]
+        errors, shift = nothing + 0.02 * cold, nothing + cold * COLD_SHIFT
+        return [self.arm(slot, 1 / 3, errors, shift, self.few_cells) for slot in (2, 3, 4)]
 
     def second(self, age: int) -> tuple[Seen, Seen, Seen]:
         """A second of the rollout: canary, a slice as large, the rest of the old release."""
         self._shared()
         cold = self.environment.cold * 2.0 ** (-age / COLD_SECONDS)
-        size = math.log2(1.5) * 8
+        size = COLD_SHIFT
         bad = self.regression if age >= self.regression.since else NONE
         nothing = np.zeros(self.runs)
         errors = nothing + 0.02 * cold + bad.errors

@@ -14,7 +14,7 @@ COLOURS = ("#0b6e4f", "#c1292e", "#235789", "#f1a208", "#6d6875", "#8f2d56", "#0
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a plot; `steps` draws it as stairs, `width` in pixels."""
+    """One line of a plot; `width` in pixels."""
 
     name: str
     points: Sequence[tuple[float, float]]

@@ -1,8 +1,9 @@
 """One HTTP request and its answer: within a time limit, bounded, no redirect followed.
 
-Each is a fresh connection, so that one answer never depends on an earlier one; no cookie is kept
-and no proxy of the environment is used. User and password of a URL are sent as basic
-authentication. What is no HTTP answer is `NoReply`, with the reason in a few words.
+Used by `caller` alone, which says when and how often. Each is a fresh connection, so that one
+answer never depends on an earlier one; no cookie is kept and no proxy of the environment is used.
+User and password of a URL are sent as basic authentication. What is no HTTP answer is `NoReply`,
+with the reason in a few words.
 """
 
 from __future__ import annotations
@@ -13,18 +14,24 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
 from volery.model.units import format_duration
-from volery.outside.wording import address_of
 
 HEADERS = {"user-agent": "volery", "accept-encoding": "identity", "connection": "close"}
 
 
 class NoReply(Exception):
-    """Why there is no HTTP answer."""
+    """Why there is no HTTP answer. `reached`: the server may have got the request; `late`: its
+    time is over."""
+
+    def __init__(self, text: str, *, reached: bool = False, late: bool = False) -> None:
+        super().__init__(text)
+        self.reached = reached
+        self.late = late
 
 
 @dataclass(frozen=True)
@@ -39,16 +46,20 @@ class Request:
     query: Mapping[str, str] | None = None
     body_seconds: float | None = None
     """How long a body may take to come once the head is there; by default all that is left."""
+    tries: int = 1
+    """How often it may be sent, where that can do no harm."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; `whole` is false if only the beginning of its body was taken."""
+    """An answer; `whole` is false if only the beginning of its body was taken. `note`: what else is
+    to be said about how it came."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     whole: bool
+    note: str = ""
 
 
 async def exchange(request: Request, seconds: float) -> Reply:
@@ -58,13 +69,21 @@ async def exchange(request: Request, seconds: float) -> Reply:
         NoReply: no HTTP answer came within `seconds`.
     """
     where = address_of(request.url)
+    reached = asyncio.Event()
     try:
         async with asyncio.timeout(seconds), _client(request.url) as client:
-            return await _sent(client, request)
+            return await _sent(client, request, reached)
     except TimeoutError:
-        raise NoReply(f"{where}: no answer within {format_duration(seconds)}") from None
+        text = f"{where}: no answer within {format_duration(seconds)}"
+        raise NoReply(text, reached=reached.is_set(), late=True) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
-        raise NoReply(f"{where}: {_why(error)}") from error
+        raise NoReply(f"{where}: {_why(error)}", reached=reached.is_set()) from error
+
+
+def address_of(url: str) -> str:
+    """A URL without user, password and query: what may be shown of it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _client(url: str) -> httpx2.AsyncClient:
@@ -83,13 +102,18 @@ def _no_tls() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-async def _sent(client: httpx2.AsyncClient, request: Request) -> Reply:
+async def _sent(client: httpx2.AsyncClient, request: Request, reached: asyncio.Event) -> Reply:
+    async def trace(name: str, _: Mapping[str, Any]) -> None:
+        if name.endswith(".send_request_headers.started"):
+            reached.set()
+
     async with client.stream(
         request.method,
         request.url,
         content=request.body,
         headers=dict(request.headers),
         params=dict(request.query) if request.query else None,
+        extensions={"trace": trace},
     ) as response:
         body = bytearray()
         whole = False

@@ -1,0 +1,130 @@
+"""The command line, built from the table of commands and parsed; see `overview` for the table."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, UnusedCliTokensError
+
+from volery import __version__
+from volery.cli.overview import (
+    ABOUT_SECRETS,
+    COMMANDS,
+    EPILOGUE,
+    GROUPS,
+    HEADINGS,
+    HELP,
+    OPTIONS,
+    SECRET,
+    TOOLS,
+    overview,
+)
+from volery.cli.session import Session
+from volery.model.errors import Code, VoleryError
+
+_GROUPS = {heading: Group(heading, sort_key=number) for number, heading in enumerate(HEADINGS, 1)}
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run the command that these are; its exit code.
+
+    Raises:
+        VoleryError: it failed, or there is no such command.
+    """
+    app = build_app()
+    try:
+        found = app.meta(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+    except CycloptsError as error:
+        raise _misused(error) from None
+    return found if isinstance(found, int) else 0
+
+
+def build_app() -> App:
+    """The command tree."""
+    app = App(
+        name="volery",
+        help=HELP,
+        help_epilogue=EPILOGUE,
+        version=__version__,
+        default_parameter=Parameter(negative=()),
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+    )
+    for name, (target, heading, text) in COMMANDS.items():
+        app.command(f"volery.cli.commands.{target}", name=name, group=_GROUPS[heading], help=text)
+    secret = App(name="secret", help=ABOUT_SECRETS, group=_GROUPS[TOOLS])
+    for name in SECRET:
+        secret.command(f"volery.cli.commands.secrets:{name}_", name=name)
+    secret.default(_which_of_secret)
+    app.command(secret)
+    for name, (module, heading, below, text) in GROUPS.items():
+        app.command(_group(name, module, _GROUPS[heading], below, text))
+    app.meta.suppress_keyboard_interrupt = False
+    app.meta.default(_launcher(app))
+    return app
+
+
+def _group(name: str, module: str, group: Group, below: tuple[str, ...], text: str) -> App:
+    found = App(name=name, help=text, group=group)
+    for verb in below:
+        found.command(f"volery.cli.commands.{module}:{verb}_", name=verb)
+    found.default(import_module(f"volery.cli.commands.{module}").list_)
+    return found
+
+
+def _which_of_secret() -> int:
+    raise VoleryError(
+        f"secret does nothing alone: {', '.join(SECRET[:-1])} or {SECRET[-1]}",
+        code=Code.INVALID,
+        hint="volery secret --help",
+    )
+
+
+def _launcher(app: App) -> Any:
+    def launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        env: Annotated[str | None, Parameter(help=OPTIONS["env"])] = None,
+        file: Annotated[Path | None, Parameter(help=OPTIONS["file"])] = None,
+        output: Annotated[Literal["text", "json"], Parameter(help=OPTIONS["output"])] = "text",
+        yes: Annotated[bool, Parameter(negative=(), help=OPTIONS["yes"])] = False,
+    ) -> int:
+        """Parse what is common to all commands, then run one."""
+        if not tokens:
+            print(overview())
+            return 0
+        session = Session(env, file, output, yes)
+        command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        extra = dict.fromkeys(ignored, session)
+        result = command(*bound.args, **bound.kwargs, **extra)
+        return result if isinstance(result, int) else 0
+
+    return launch
+
+
+def _misused(error: CycloptsError) -> VoleryError:
+    """A wrong command line in one line, with the nearest command where one was mistyped."""
+    words = [word for word in error.command_chain or () if word != "volery"]
+    help_ = " ".join(["volery", *words, "--help"])
+    wrong = next(iter(error.unused_tokens or ()), "")
+    group = words == ["secret"]
+    if isinstance(error, UnknownCommandError) or (group and wrong):
+        from difflib import get_close_matches
+
+        known = SECRET if group else (*COMMANDS, *GROUPS, "secret")
+        near = get_close_matches(wrong, known, 1)
+        hint = f"did you mean {' '.join([*words, near[0]])}?" if near else help_
+        return VoleryError(f"no command {wrong!r}", code=Code.INVALID, hint=hint)
+    if words == ["secret", "set"] and wrong:  # perhaps its value: it is not said again
+        return VoleryError(
+            "a secret's value must not be on the command line, where others can see it",
+            code=Code.INVALID,
+            hint="volery secret set NAME < file",
+        )
+    if wrong and isinstance(error, UnusedCliTokensError):
+        return VoleryError(f"one word too many: {wrong!r}", code=Code.INVALID, hint=help_)
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return VoleryError(text, code=Code.INVALID, hint=help_)

@@ -1,0 +1,101 @@
+"""volumes: what stateful services keep, and what was deleted and can still be restored."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from volery.cli.session import Given, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from volery.control.volumes import Deed
+    from volery.store.volumes import Volume, Volumes
+
+
+def of_session(session: Session) -> Volumes:
+    """The volumes of the environment; what expired is gone."""
+    from volery.store.volumes import Volumes
+
+    found = Volumes(session.home.volumes, session.home.trash)
+    tell(session, "expired", found.empty(time.time()))
+    return found
+
+
+def tell(session: Session, deed: Deed, volumes: Iterable[Volume]) -> None:
+    """Write into the ledger what was done with volumes, and who did it."""
+    names = {item.exact: item.expires_at for item in volumes}
+    if not names:
+        return
+    from volery.api.launch import is_in_use
+
+    if is_in_use(session.home):
+        body = {"deed": deed, "volumes": names, "by": session.by}
+        session.client.post("/v1/volumes", body)
+    else:
+        from volery.api.told import tell_the_file
+
+        tell_the_file(session.home, deed, names, session.by)
+
+
+def list_(*, session: Given) -> int:
+    """List volumes: live ones, and deleted ones with the time until which they can be restored."""
+    there = of_session(session)
+    found = [*there.all_live(), *there.deleted()]
+    if session.json:
+        session.emit({"volumes": [_as_json(item) for item in found]})
+        return 0
+    from volery.cli.show.guard import show_volumes
+
+    show_volumes([_as_json(item) for item in found])
+    return 0
+
+
+def restore_(name: str, /, *, session: Given) -> int:
+    """Bring a deleted volume back to where its service looks for it.
+
+    Args:
+        name: As `volery volumes` names it, such as orders-db/data-0.
+    """
+    restored = of_session(session).restore(name)
+    tell(session, "restored", [restored])
+    if session.json:
+        session.emit(_as_json(restored))
+    else:
+        print(f"{restored.name} is back in {restored.path}")
+    return 0
+
+
+def purge_(name: str | None = None, /, *, session: Given) -> int:
+    """Destroy a deleted volume for good, or all of them.
+
+    Args:
+        name: Only this one, as `volery volumes` names it.
+    """
+    there = of_session(session)
+    what = "every deleted volume" if name is None else f"the deleted volume {name}"
+    radius = [f"{item.exact}: {item.size()} bytes" for item in there.deleted()]
+    shown = radius if name is None else [line for line in radius if line.startswith(name)]
+    session.confirm(f"destroy {what} for good", shown)
+    gone = there.purge(name)
+    tell(session, "purged", gone)
+    if session.json:
+        session.emit({"purged": [item.exact for item in gone]})
+    else:
+        print("\n".join(f"{item.exact} is destroyed" for item in gone) or "the trash is empty")
+    return 0
+
+
+def _as_json(item: Volume) -> dict[str, object]:
+    from volery.model.moment import time as moment
+
+    return {
+        "name": item.exact,
+        "service": item.service,
+        "state": "live" if item.deleted_at is None else "deleted",
+        "path": str(item.path),
+        "bytes": item.size(),
+        "deleted_at": moment(item.deleted_at),
+        "expires_at": moment(item.expires_at),
+    }

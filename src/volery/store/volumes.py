@@ -1,0 +1,198 @@
+"""The folders that stateful services keep: which there are, and the trash deleted ones go to.
+
+Deleting is one rename, undoing it another; when it was deleted and until when it can be restored is
+part of the new name. So there is nothing to keep in step: whoever is killed between any two
+steps has lost nothing. Only purging destroys, and it renames first, so that no half of a volume
+can be restored.
+
+Terms: a volume's *name* is `SERVICE/VOLUME-NUMBER`, such as orders-db/data-0.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from volery.model.errors import Code, VoleryError
+
+PURGING = "purging~"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One folder. `deleted_at` and `expires_at` are Unix seconds, None while it is live."""
+
+    service: str
+    folder: str
+    path: Path
+    deleted_at: int | None = None
+    expires_at: int | None = None
+
+    @property
+    def name(self) -> str:
+        """How people name it."""
+        return f"{self.service}/{self.folder}"
+
+    @property
+    def exact(self) -> str:
+        """A name no other volume has, whichever of its kind were deleted before."""
+        return self.name if self.deleted_at is None else f"{self.name}@{self.deleted_at}"
+
+    def size(self) -> int:
+        """Bytes of everything in it that can be seen."""
+        total = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                try:
+                    total += Path(folder, name).lstat().st_size
+                except OSError:  # it went away meanwhile, or must not be seen
+                    continue
+        return total
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """The volumes of one environment: `live` and `trash` are folders in its home."""
+
+    live: Path
+    trash: Path
+
+    def all_live(self) -> list[Volume]:
+        """Those that are there for their services."""
+        return [
+            Volume(service.name, folder.name, folder)
+            for service in _folders(self.live)
+            for folder in _folders(service)
+        ]
+
+    def deleted(self) -> list[Volume]:
+        """Those that can be restored, the newest first."""
+        found = (_parsed(folder) for folder in _folders(self.trash))
+        return sorted((v for v in found if v), key=lambda v: (-(v.deleted_at or 0), v.name))
+
+    def delete(self, now: float, keep: float) -> list[Volume]:
+        """Move every live volume to the trash, to stay for `keep` seconds; with 0 it is purged.
+
+        Raises:
+            VoleryError: a folder cannot be moved.
+        """
+        moved = []
+        for volume in self.all_live():
+            self.trash.mkdir(parents=True, exist_ok=True, mode=0o700)
+            target = self._place_in_trash(volume, int(now), int(keep))
+            _move(volume.path, target.path)
+            moved.append(target)
+        _drop_empty(self.live)
+        if keep == 0:
+            self.empty(now + 1)
+        return moved
+
+    def _place_in_trash(self, volume: Volume, now: int, keep: int) -> Volume:
+        """A name that is free, also when the same volume was deleted a moment ago."""
+        taken = {item.exact for item in self.deleted()}
+        while f"{volume.name}@{now}" in taken:
+            now += 1
+        place = self.trash / f"{volume.service}~{volume.folder}~{now}~{now + keep}"
+        return Volume(volume.service, volume.folder, place, now, now + keep)
+
+    def restore(self, name: str) -> Volume:
+        """Bring a deleted volume back to where its service looks for it.
+
+        Raises:
+            VoleryError: NOT_FOUND, INVALID (several have this name), CONFLICT (its place is taken).
+        """
+        volume = self._chosen(name)
+        place = self.live / volume.service / volume.folder
+        if place.exists():
+            raise VoleryError(
+                f"{volume.name} is there already, and may be in use",
+                code=Code.CONFLICT,
+                hint="volery down --volumes moves it to the trash too; then restore this one",
+            )
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _move(volume.path, place)
+        return Volume(volume.service, volume.folder, place)
+
+    def purge(self, name: str | None) -> list[Volume]:
+        """Destroy one deleted volume, or all of them, for good.
+
+        Raises:
+            VoleryError: NOT_FOUND, INVALID (several have this name), or it cannot be destroyed.
+        """
+        chosen = self.deleted() if name is None else [self._chosen(name)]
+        for volume in chosen:
+            _move(volume.path, self.trash / f"{PURGING}{volume.path.name}")
+        self._finish()
+        return chosen
+
+    def empty(self, now: float) -> list[Volume]:
+        """Destroy what can be restored no more, and what somebody began to destroy."""
+        over = [item for item in self.deleted() if (item.expires_at or 0) <= now]
+        for volume in over:
+            _move(volume.path, self.trash / f"{PURGING}{volume.path.name}")
+        self._finish()
+        return over
+
+    def _finish(self) -> None:
+        for folder in _folders(self.trash):
+            if folder.name.startswith(PURGING):
+                _destroy(folder)
+
+    def _chosen(self, name: str) -> Volume:
+        found = [item for item in self.deleted() if name in (item.name, item.exact)]
+        if not found:
+            raise VoleryError(
+                f"no deleted volume {name!r}", code=Code.NOT_FOUND, hint="volery volumes"
+            )
+        if len(found) > 1:
+            names = ", ".join(item.exact for item in found)
+            raise VoleryError(
+                f"{len(found)} deleted volumes are called {name}", code=Code.INVALID, hint=names
+            )
+        return found[0]
+
+
+def _folders(place: Path) -> Iterator[Path]:
+    try:
+        entries = sorted(place.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    yield from (entry for entry in entries if entry.is_dir())
+
+
+def _parsed(folder: Path) -> Volume | None:
+    """What a name in the trash says; None if it is not one of ours."""
+    parts = folder.name.split("~")
+    if len(parts) != 4 or not (parts[2].isdigit() and parts[3].isdigit()):
+        return None
+    return Volume(parts[0], parts[1], folder, int(parts[2]), int(parts[3]))
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        raise VoleryError(
+            f"cannot move {source} to {target}: {error.strerror}",
+            hint=f"mv {source} {target}, as the user who owns it",
+        ) from None
+
+
+def _destroy(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise VoleryError(
+            f"cannot delete {folder}: {error.strerror}",
+            hint=f"rm -r {folder}, as the user who owns what is in it",
+        ) from None
+
+
+def _drop_empty(place: Path) -> None:
+    """Folders of services that have no volume any more."""
+    for folder in list(_folders(place)):
+        if not any(folder.iterdir()):
+            folder.rmdir()

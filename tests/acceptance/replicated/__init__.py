@@ -1,0 +1,1 @@
+"""The tiny replicated store: a service for tests, and those who write to it and check."""

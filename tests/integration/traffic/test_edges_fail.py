@@ -1,0 +1,406 @@
+"""How edges and the gateway bear what fails behind them: retries, breakers, waiting, ejection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from integration.traffic.bench import (
+    Load,
+    apply,
+    client,
+    edge,
+    eventually,
+    free_port,
+    gateway,
+    is_calm,
+    opened,
+    run,
+    service,
+)
+from integration.traffic.stage import refusing
+from integration.traffic.upstreams import Web, reset, tcp_echo
+
+from volery.model.needs import Need, Retry
+from volery.model.ports import Endpoint, GroupTraffic, ServiceTraffic, TrafficConfig
+from volery.traffic.envoy import EnvoyTraffic
+from volery.traffic.proxy import known
+
+REASON = "x-volery-reason"
+SLOW_SERVER = """
+import http.server, sys, time
+class Slow(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        time.sleep(0.02)
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+    def log_message(self, *_): pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 1024
+server = Server(("127.0.0.1", 0), Slow)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+
+@contextlib.contextmanager
+def processes(count: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Servers that take 20 ms for a request, each a process, by address."""
+    command = [sys.executable, "-c", SLOW_SERVER]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    try:
+        found = {}
+        for process in started:
+            assert process.stdout is not None
+            found[f"127.0.0.1:{process.stdout.readline().strip()}"] = process
+        yield found
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+@dataclass
+class Failing:
+    """An HTTP/1.1 server that does as `mode` says: ok, reset, or a status; counts by method."""
+
+    mode: str = "ok"
+    seen: Counter[str] = field(default_factory=Counter)
+    address: str = ""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Failing]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.seen[head.split(b" ")[0].decode()] += 1
+                if self.mode == "reset":
+                    reset(writer)
+                    return
+                status, *more = ("200" if self.mode == "ok" else self.mode).split(" ", 1)
+                extra = "".join(f"{line}\r\n" for line in more)
+                writer.write(f"HTTP/1.1 {status} X\r\n{extra}content-length: 2\r\n\r\nok".encode())
+                await writer.drain()
+        writer.close()
+
+
+def group(*addresses: str) -> ServiceTraffic:
+    endpoints = tuple(Endpoint(f"web-{n}", address) for n, address in enumerate(addresses))
+    return ServiceTraffic("http", {"a": GroupTraffic(100, endpoints), "b": GroupTraffic()})
+
+
+async def numbers(home: Path, pattern: str) -> dict[str, int]:
+    """Statistics of Envoy whose names fit, by their last part."""
+    admin = next(iter(known(home))).admin
+    try:
+        text = await admin.ask(f"/stats?format=json&filter={pattern}")
+    finally:
+        await admin.close()
+    found = [stat for stat in json.loads(text)["stats"] if "value" in stat]
+    return {stat["name"].rpartition(".")[2]: stat["value"] for stat in found}
+
+
+def test_a_killed_instance_of_three_costs_no_user_anything(tmp_path: Path) -> None:
+    """And nobody takes it out of rotation: the data plane is alone."""
+
+    async def test() -> None:
+        with processes(3) as servers:
+            async with opened(tmp_path) as traffic:
+                port = free_port()
+                await apply(traffic, TrafficConfig(gateway(port), {"web": group(*servers)}))
+                async with Load(port).going() as outcomes:
+                    await eventually(lambda: outcomes["200"] > 300, "under load")
+                    next(iter(servers.values())).kill()
+                    answered = outcomes["200"]
+                    await eventually(lambda: outcomes["200"] > answered + 600, "goes on")
+                assert outcomes.keys() == {"200"}
+                found = await numbers(tmp_path, "cluster.web~a.outlier_detection")
+                assert found["ejections_active"] == 1
+
+    run(test())
+
+
+@contextlib.asynccontextmanager
+async def one_web(
+    home: Path, policy: Need | None = None
+) -> AsyncIterator[tuple[EnvoyTraffic, Failing, int, int]]:
+    """Ports of the gateway and of an edge to one server."""
+    async with Failing().running() as web, opened(home) as traffic:
+        inside, port = edge(traffic, "front", "web", policy), free_port()
+        services = {"web": group(web.address)}
+        await apply(traffic, TrafficConfig(gateway(port), services, (inside,)))
+        yield traffic, web, port, inside.port
+
+
+async def ask(port: int, method: str = "GET") -> httpx2.Response:
+    async with client(port) as http:
+        return await http.request(method, "/")
+
+
+def test_only_what_may_be_repeated_is_repeated(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with one_web(tmp_path) as (_, web, users, inside):
+            web.mode = "reset"
+            for port in (users, inside):
+                for method, tries in (("GET", 3), ("PUT", 3), ("POST", 1), ("PATCH", 1)):
+                    web.seen.clear()
+                    answer = await ask(port, method)
+                    assert (answer.status_code, web.seen[method]) == (503, tries)
+                    assert answer.headers[REASON] == "web cut the connection"
+                    # A mark for our gateway, which says no more than the truth to users.
+                    assert ("x-envoy-ratelimited" in answer.headers) == (port == inside)
+            web.mode = "503"
+            web.seen.clear()
+            answer = await ask(users)
+            assert (answer.status_code, web.seen["GET"]) == (503, 1)
+            assert REASON not in answer.headers, "an answer is the service's own"
+
+    run(test())
+
+
+def test_retry_after_is_waited_for(tmp_path: Path) -> None:
+    async def test() -> None:
+        policy = Need(retry=Retry(attempts=2, on=("gateway-error",)))
+        async with one_web(tmp_path, policy) as (_, web, _users, inside):
+            web.mode = "503 retry-after: 1"
+            begun = time.monotonic()
+            answer = await ask(inside)
+            assert (answer.status_code, web.seen["GET"]) == (503, 2)
+            assert time.monotonic() - begun >= 1.0
+
+    run(test())
+
+
+@pytest.mark.parametrize(("instances", "ejected"), [(1, 0), (2, 1), (3, 1), (4, 2)])
+def test_at_least_half_of_the_instances_stay(tmp_path: Path, instances: int, ejected: int) -> None:
+    async def test() -> None:
+        with contextlib.ExitStack() as stack:
+            addresses = [stack.enter_context(refusing()) for _ in range(instances)]
+            async with opened(tmp_path) as traffic:
+                port = free_port()
+                await apply(traffic, TrafficConfig(gateway(port), {"web": group(*addresses)}))
+                asked = 0
+
+                async def as_many_are_out() -> bool:
+                    """An ejection ends by itself: on a busy machine before the last request."""
+                    nonlocal asked
+                    asked += 1
+                    assert (await ask(port)).status_code == 503
+                    found = await numbers(tmp_path, "cluster.web~a.outlier_detection")
+                    assert found["ejections_active"] <= ejected
+                    return asked >= 40 and found["ejections_active"] == ejected
+
+                await eventually(as_many_are_out, f"{ejected} of {instances} are out")
+
+    run(test())
+
+
+def test_answers_that_are_cut_eject_nobody(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with one_web(tmp_path) as (_, web, users, _inside):
+            web.mode = "reset"
+            for _ in range(10):
+                await ask(users)
+            web.mode = "ok"
+            assert (await ask(users)).status_code == 200
+
+    run(test())
+
+
+def test_answers_eject_nobody(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with (
+            Failing("500").running() as bad,
+            Failing("503").running() as worse,
+            opened(tmp_path) as traffic,
+        ):
+            port = free_port()
+            web = group(bad.address, worse.address)
+            await apply(traffic, TrafficConfig(gateway(port), {"web": web}))
+            for _ in range(60):
+                await ask(port)
+            found = await numbers(tmp_path, "cluster.web~a.outlier_detection")
+            assert found["ejections_active"] == found["ejections_enforced_total"] == 0
+
+    run(test())
+
+
+async def refused(http: httpx2.AsyncClient) -> bool:
+    """Whether a breaker answers in the place of the service."""
+    answer = await http.get("/")
+    return "fails most requests" in answer.headers.get(REASON, "")
+
+
+@pytest.mark.parametrize("who", ["user", "caller"])
+def test_a_breaker_opens_says_why_and_closes_by_itself(tmp_path: Path, who: str) -> None:
+    async def test() -> None:
+        async with one_web(tmp_path) as (_, web, users, inside):
+            port = users if who == "user" else inside
+            web.mode = "503"
+            async with client(port) as http:
+                await eventually(partial(refused, http), "the breaker opens")
+                web.seen.clear()
+                answers = [await http.get("/") for _ in range(200)]
+                assert {answer.status_code for answer in answers} == {503}
+                assert web.seen["GET"] < 60
+                told = [answer for answer in answers if REASON in answer.headers]
+                assert told[0].headers[REASON].startswith("web fails most requests")
+                assert told[0].headers["retry-after"] == "1"
+                web.mode = "ok"
+
+                async def closed() -> bool:
+                    found = [(await http.get("/")).status_code for _ in range(20)]
+                    return set(found) == {200}
+
+                await eventually(closed, "the breaker closes")
+
+    run(test())
+
+
+@pytest.mark.parametrize("who", ["user", "caller"])
+def test_a_breaker_is_left_out_until_something_fails(tmp_path: Path, who: str) -> None:
+    async def test() -> None:
+        async with one_web(tmp_path) as (_, web, users, inside):
+            await eventually(lambda: is_calm(tmp_path), "calm")
+            async with client(users if who == "user" else inside) as http:
+                assert {(await http.get("/")).status_code for _ in range(50)} == {200}
+                web.mode = "503"
+                await eventually(partial(refused, http), "the breaker is put in and opens")
+                assert not await is_calm(tmp_path)
+                web.mode = "ok"
+
+                async def over() -> bool:
+                    return (await http.get("/")).status_code == 200 and await is_calm(tmp_path)
+
+                await eventually(over, "calm again")
+
+    run(test())
+
+
+def test_without_a_control_plane_every_breaker_is_there(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with one_web(tmp_path) as (traffic, web, users, _inside):
+            await eventually(lambda: is_calm(tmp_path), "calm")
+            await traffic.close()
+
+            async def lapsed() -> bool:
+                return not await is_calm(tmp_path)
+
+            await eventually(lapsed, "what was lent is over")
+            web.mode = "503"
+            async with client(users) as http:
+                await eventually(partial(refused, http), "the breaker opens")
+
+    run(test())
+
+
+def test_a_service_that_answers_500_is_there(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with one_web(tmp_path) as (_, web, users, _inside):
+            web.mode = "500"
+            for _ in range(60):
+                assert (await ask(users)).status_code == 500
+            assert web.seen["GET"] == 60
+
+    run(test())
+
+
+def test_no_instance_fail_fast_answers_at_once_and_keep_trying_waits(tmp_path: Path) -> None:
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying")
+        async with Web("one").running() as one, opened(tmp_path) as traffic:
+            fast, patient = edge(traffic, "fast", "web"), edge(traffic, "patient", "web", waits)
+            away = TrafficConfig(None, {"web": service()}, (fast, patient))
+            await apply(traffic, away)
+            calls = [asyncio.create_task(ask(patient.port, "POST")) for _ in range(20)]
+            answer = await ask(fast.port)
+            assert answer.status_code == 503
+            assert answer.headers[REASON].startswith("web ")
+            await asyncio.sleep(0)
+            assert not any(call.done() for call in calls)
+            here = TrafficConfig(None, {"web": service(a=(100, one.address))}, (fast, patient))
+            await apply(traffic, here)
+            answers = [(await call).status_code for call in calls]
+            assert answers == [200] * 20
+            assert one.requests == 20, "each call arrived once"
+            assert (await ask(fast.port)).status_code == 200
+
+    run(test())
+
+
+def test_keep_trying_ends_with_its_time(tmp_path: Path) -> None:
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying", timeout=0.5)
+        async with opened(tmp_path) as traffic:
+            patient = edge(traffic, "patient", "web", waits)
+            await apply(traffic, TrafficConfig(None, {"web": service()}, (patient,)))
+            begun = time.monotonic()
+            answer = await ask(patient.port)
+            assert time.monotonic() - begun >= 0.5
+            assert (answer.status_code, answer.headers[REASON]) == (
+                504,
+                "web did not answer in time",
+            )
+
+    run(test())
+
+
+def test_not_more_wait_than_may(tmp_path: Path) -> None:
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying", timeout=5.0)
+        async with opened(tmp_path) as traffic:
+            patient = edge(traffic, "patient", "web", waits)
+            await apply(traffic, TrafficConfig(None, {"web": service()}, (patient,)))
+            unlimited = httpx2.Limits(max_connections=None)
+            async with client(patient.port, limits=unlimited) as http:
+                answers = await asyncio.gather(*(http.get("/") for _ in range(320)))
+            statuses = Counter(answer.status_code for answer in answers)
+            assert statuses[503] > 0, "no room left"
+            assert statuses[504] > 200, "waited"
+
+    run(test())
+
+
+def test_tcp_waits_for_its_need_as_well(tmp_path: Path) -> None:
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying")
+        async with tcp_echo("db") as address, opened(tmp_path) as traffic:
+            fast, patient = edge(traffic, "fast", "db"), edge(traffic, "patient", "db", waits)
+
+            def wish(**where: Any) -> TrafficConfig:
+                return TrafficConfig(None, {"db": service("tcp", **where)}, (fast, patient))
+
+            await apply(traffic, wish())
+            hasty, mine = await asyncio.open_connection("127.0.0.1", fast.port)
+            assert await hasty.read() == b""
+            mine.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", patient.port)
+            greeting = asyncio.create_task(reader.readline())
+            await apply(traffic, wish(a=(100, address)))
+            assert await greeting == b"db\n"
+            writer.close()
+
+    run(test())

@@ -1,0 +1,104 @@
+"""Volumes and their trash: what is deleted comes back, whoever is killed between two steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from volery.model.errors import Code, VoleryError
+from volery.store.volumes import Volumes
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Volumes:
+    for name in ("db/data-0", "db/data-1", "cache/files-1"):
+        (tmp_path / "volumes" / name).mkdir(parents=True)
+        (tmp_path / "volumes" / name / "content").write_text(name)
+    return Volumes(tmp_path / "volumes", tmp_path / "trash")
+
+
+def names(volumes: Volumes) -> tuple[list[str], list[str]]:
+    live = [item.name for item in volumes.all_live()]
+    return live, [item.exact for item in volumes.deleted()]
+
+
+def test_deleting_and_restoring_is_a_rename(there: Volumes) -> None:
+    moved = there.delete(1000.0, DAY)
+    assert [item.exact for item in moved] == [
+        "cache/files-1@1000",
+        "db/data-0@1000",
+        "db/data-1@1000",
+    ]
+    assert names(there) == ([], [item.exact for item in moved])
+    assert moved[0].expires_at == 1000 + DAY and moved[0].size() == len("cache/files-1")
+    back = there.restore("db/data-1")
+    assert (back.path / "content").read_text() == "db/data-1"
+    assert there.all_live() == [back]
+
+
+def test_a_place_that_is_taken_is_not_overwritten(there: Volumes) -> None:
+    there.delete(1000.0, DAY)
+    (there.live / "db" / "data-0").mkdir(parents=True)
+    with pytest.raises(VoleryError) as refused:
+        there.restore("db/data-0")
+    assert refused.value.code is Code.CONFLICT
+
+
+def test_the_same_volume_deleted_twice_in_a_second_is_kept_twice(there: Volumes) -> None:
+    there.delete(1000.0, DAY)
+    (there.live / "db" / "data-0").mkdir(parents=True)
+    there.delete(1000.0, DAY)
+    with pytest.raises(VoleryError) as refused:
+        there.restore("db/data-0")
+    assert refused.value.code is Code.INVALID and "db/data-0@1001" in refused.value.hint
+    there.restore("db/data-0@1000")
+
+
+def test_what_expired_is_destroyed_and_nothing_else(there: Volumes) -> None:
+    there.delete(1000.0, 60.0)
+    assert there.empty(1059.0) == []
+    assert len(there.empty(1060.0)) == 3
+    assert names(there) == ([], []) and list(there.trash.iterdir()) == []
+
+
+def test_purging_that_was_interrupted_is_finished_and_never_restored(there: Volumes) -> None:
+    there.delete(1000.0, DAY)
+    first = there.deleted()[0].path
+    first.rename(first.with_name(f"purging~{first.name}"))  # killed before it was destroyed
+    assert len(there.deleted()) == 2
+    there.empty(1001.0)
+    assert sorted(path.name for path in there.trash.iterdir()) == [
+        "db~data-0~1000~87400",
+        "db~data-1~1000~87400",
+    ]
+    assert [item.name for item in there.purge("db/data-0")] == ["db/data-0"]
+    assert len(there.purge(None)) == 1
+
+
+def test_deleting_that_was_interrupted_goes_on(there: Volumes) -> None:
+    there.delete(1000.0, DAY)
+    there.restore("cache/files-1")  # as if the first deletion had not reached it
+    there.delete(1005.0, DAY)
+    assert names(there)[0] == [] and len(there.deleted()) == 3
+
+
+def test_what_is_not_ours_in_the_trash_is_left_alone(there: Volumes) -> None:
+    (there.trash / "notes").mkdir(parents=True)
+    (there.trash / "a~b~c~d").mkdir()
+    assert there.deleted() == [] and there.empty(1e12) == []
+    with pytest.raises(VoleryError) as refused:
+        there.purge("notes")
+    assert refused.value.code is Code.NOT_FOUND
+
+
+def test_an_environment_without_volumes_has_none(tmp_path: Path) -> None:
+    nothing = Volumes(tmp_path / "volumes", tmp_path / "trash")
+    assert nothing.delete(1.0, 0.0) == [] and names(nothing) == ([], [])
+
+
+def test_with_no_time_to_keep_them_they_are_destroyed_at_once(there: Volumes) -> None:
+    assert len(there.delete(1000.0, 0.0)) == 3
+    assert names(there) == ([], [])
