@@ -176,7 +176,8 @@ class SimEngine:
         ended = Exit(code=code, at=self.line.now())
         exits = (*process.seen.exits, ended)[-10:]
         seen = replace(process.seen, exits=exits, memory=None, measured_at=None)
-        process.seen = replace(seen, alive=True, suspect="", hung=False)  # its probes end with it
+        # Its probes end with it, and what they said.
+        process.seen = replace(seen, alive=True, suspect="", hung=False, detail="it ended")
         self.ill.pop(identity, None)
         if process.settled and not process.stopping:
             seen = process.seen

@@ -204,12 +204,16 @@ class Sickness(History):
 
     def _check_begun(self, world: World, heal: Heal, acting: list[Heal]) -> None:
         innocent = heal.kind in OWN_FAULT and heal.instance not in self.ever_ill
-        item = world.instances.get(heal.instance)
-        starting = isinstance(item, Instance) and heal.kind == "unready" and not item.proven
-        if innocent and not starting:
+        if innocent and not self._has_ended(heal, world.instances.get(heal.instance)):
             raise Violation(f"{heal.id}: {heal.instance} was replaced though only its need was ill")
         if len(acting) > 1 and serves(world, world.services[heal.service]):
             raise Violation(f"{[one.id for one in acting]} act at once while others serve")
+
+    def _has_ended(self, heal: Heal, item: Instance | None) -> bool:
+        """Whether it is not ready because it has yet to start, or to start again."""
+        seen = self.engine.processes[heal.instance].seen
+        begins = item is not None and not item.proven
+        return heal.kind == "unready" and (begins or seen.state == "starting")
 
     def check_converged(self) -> None:
         super().check_converged()

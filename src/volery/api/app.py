@@ -195,7 +195,7 @@ def _newest(world: World, name: str, *, live: bool = False) -> Rollout:
         found = [r for r in found if r.phase is Phase.DONE and r.to_release in serving]
     if not found:
         raise VoleryError(
-            f"{name} has had no rollout yet", code=Code.NOT_FOUND, hint=f"volery deploy {name}"
+            f"{name} has had no rollout yet", code=Code.CONFLICT, hint=f"volery deploy {name}"
         )
     return max(found, key=lambda item: (not item.ended, item.created_at))
 
@@ -207,7 +207,7 @@ async def _explain(plane: Plane, request: Request, _: None) -> Response:
     if not isinstance(comparison, Comparison):
         raise VoleryError(
             f"nothing was compared in {rollout.id}: it got no requests beside an old release",
-            code=Code.NOT_FOUND,
+            code=Code.CONFLICT,
             hint=f"volery rollout {rollout.id}",
         )
     promise = _promise(request.query_params.get("promise"))
@@ -262,7 +262,7 @@ async def _news(plane: Plane, request: Request, look: Callable[[], wire.Json]) -
 
 async def _releases(plane: Plane, request: Request, _: None) -> Response:
     world = plane.operations.world
-    return JSONResponse(wire.releases(world, known(world, request.path_params["service"])))
+    return JSONResponse(wire.releases(world, _heard_of(plane, request.path_params["service"])))
 
 
 async def _why(plane: Plane, request: Request, _: None) -> Response:

@@ -18,7 +18,6 @@ from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
 from volery.control.operations import Request
 from volery.decide.plan import make_plan
-from volery.decide.submit import known
 from volery.decide.world import World
 from volery.model.names import NAME
 from volery.model.state import Release
@@ -81,7 +80,7 @@ def offline_releases(home: Home, service: str) -> dict[str, Any] | None:
         return None
     with SqliteStore(home.ledger, read_only=True) as store:
         world = remembered(store)
-        return wire.releases(world, known(world, service))
+        return wire.releases(world, heard_of(store, world, service))
 
 
 def users_of_secret(home: Home, secret: str) -> list[str]:

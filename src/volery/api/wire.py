@@ -175,24 +175,30 @@ def release(item: Release) -> Json:
     }
 
 
-def releases(world: World, service: ServiceState) -> Json:
-    """Every release of a service, newest first; the warm one is named."""
+def releases(world: World, service: str) -> Json:
+    """Every release of a service that is there or was, newest first; the warm one is named."""
     mine = sorted(
         (
             item
             for item in world.releases.values()
-            if item.service == service.name and item.state != "gone"
+            if item.service == service and item.state != "gone"
         ),
         key=lambda item: item.created_at,
         reverse=True,
     )
-    idle = (service.slots.get(slot) for slot in SLOTS if slot != service.active)
-    warm = {slot.release for slot in idle if slot and service.warm_until and slot.count}
-    found = [release(item) for item in mine]
+    state, found = world.services.get(service), [release(item) for item in mine]
+    warm = _warm(state) if state else set()
     for line in found:
         if line["release"] in warm and line["state"] == "kept":
             line["state"] = "warm"
-    return {"service": service.name, "releases": found}
+        elif state is None and line["state"] == "live":
+            line["state"] = "kept"
+    return {"service": service, "releases": found}
+
+
+def _warm(service: ServiceState) -> set[str]:
+    idle = (service.slots.get(slot) for slot in SLOTS if slot != service.active)
+    return {slot.release for slot in idle if slot and service.warm_until and slot.count}
 
 
 def step(item: Step) -> Json:

@@ -71,13 +71,13 @@ def is_over(rollouts: Sequence[Json], *, attended: bool) -> bool:
     alone = ("evidence",) if attended else ("evidence", "gate", "approval")
     going = [item for item in rollouts if item["phase"] not in ENDED]
     waits = [item for item in going if item["paused_for"] not in alone]
-    return not going or (len(waits) < len(going) and all(map(_is_behind, waits)))
+    return not going or (len(waits) < len(going) and all(_is_behind(item, going) for item in waits))
 
 
-def _is_behind(rollout: Json) -> bool:
-    """Whether it only waits for another."""
+def _is_behind(rollout: Json, going: Sequence[Json]) -> bool:
+    """Whether it only waits for another of these."""
     unbegun = rollout["phase"] == "building" and rollout["reason"]
-    return bool(unbegun or rollout["reason"].startswith("waits for "))
+    return bool(unbegun or rollout["reason"] in {f"waits for {item['service']}" for item in going})
 
 
 def exit_code(rollouts: Sequence[Json]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from volery.api.client import Client
 from volery.cli.follow import exit_code
-from volery.model.errors import VoleryError
+from volery.model.errors import Code, VoleryError
 from volery.model.units import format_duration
 
 Json = dict[str, Any]
@@ -36,15 +36,21 @@ class Outcome:
     """Whether each of these has something that serves all the same."""
 
 
-def of_up(client: Client, plan: Sequence[Json], rollouts: Sequence[Json]) -> Outcome:
+def of_up(
+    client: Client, plan: Sequence[Json], rollouts: Sequence[Json], patience: float | None
+) -> Outcome:
     """Wait until what should serve does, and say what that is.
 
+    Args:
+        patience: Seconds that somebody wants to wait at most; None for as long as makes sense.
+
     Raises:
-        VoleryError: all rollouts are done, and something is not healthy all the same.
+        VoleryError: all rollouts are done, and something is not healthy all the same: FAILED, or
+            INCONCLUSIVE after no more than the `patience` of somebody.
     """
     code = exit_code(rollouts)
     bad = {item["service"]: item for item in rollouts if item["phase"] in BAD}
-    status = _healthy(client) if code == 0 else _back(client, bad)
+    status = _healthy(client, patience) if code == 0 else _back(client, bad, patience)
     services = status["services"]
     lines = [_ended(client, item, services[name]) for name, item in bad.items()]
     refused = [step for step in plan if step["refused"] and step["service"] not in bad]
@@ -78,7 +84,7 @@ def _serves(service: Json) -> bool:
     return service["release"] is not None and service["state"] != "down"
 
 
-def _back(client: Client, bad: Collection[str]) -> Json:
+def _back(client: Client, bad: Collection[str], patience: float | None) -> Json:
     """The status when the older releases of these services, where they have one, serve again."""
 
     def waits(status: Json) -> list[str]:
@@ -91,16 +97,19 @@ def _back(client: Client, bad: Collection[str]) -> Json:
             and service["start_failures"] < FAILED_STARTS
         ]
 
-    return _waited(client, waits)[0]
+    limit = HEALTHY_SECONDS if patience is None else min(patience, HEALTHY_SECONDS)
+    return _waited(client, waits, limit)[0]
 
 
-def _healthy(client: Client) -> Json:
+def _healthy(client: Client, patience: float | None) -> Json:
     """The status when all is healthy: services that were there before, and the gateway."""
-    status, waiting = _waited(client, _unhealthy)
-    if waiting:
-        limit = format_duration(HEALTHY_SECONDS)
-        raise VoleryError(f"not healthy after {limit}: {'; '.join(waiting)}", hint="volery status")
-    return status
+    limit = HEALTHY_SECONDS if patience is None else patience
+    status, waiting = _waited(client, _unhealthy, limit)
+    if not waiting:
+        return status
+    after = f"after {format_duration(limit)}" if patience is None else "in the time given"
+    code = Code.FAILED if patience is None else Code.INCONCLUSIVE
+    raise VoleryError(f"not healthy {after}: {'; '.join(waiting)}", code=code, hint="volery status")
 
 
 def _unhealthy(status: Json) -> list[str]:
@@ -115,14 +124,16 @@ def _unhealthy(status: Json) -> list[str]:
     return found if status["gateway"]["state"] == "ready" else [*found, "gateway"]
 
 
-def _waited(client: Client, waits: Callable[[Json], list[str]]) -> tuple[Json, list[str]]:
+def _waited(
+    client: Client, waits: Callable[[Json], list[str]], limit: float
+) -> tuple[Json, list[str]]:
     """The status when nothing is waited for any more, or the time is over; and what still is. It is
     said what is waited for when that takes a moment."""
     began, told, told_at = time.monotonic(), "", time.monotonic()
     while True:
         status = client.get("/v1/status")
         waiting, now = waits(status), time.monotonic()
-        if not waiting or now - began > HEALTHY_SECONDS:
+        if not waiting or now - began > limit:
             return status, waiting
         said = "; ".join(waiting)
         if said != told and now - told_at >= QUIET_SECONDS:

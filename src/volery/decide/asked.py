@@ -244,6 +244,8 @@ def _line(
     line = Line(name, "good", text, new.value, control, metric.limit.value)
     if streak.good:
         return line
+    if metric.by_group and (old is None or old.state == "waiting"):
+        return replace(line, state="undecided", text=f"{text}: the old release was not asked yet")
     if control is not None and not metric.limit.holds(control):
         return replace(line, state="undecided", text=f"{text}: the old release has it too")
     enough = streak.failures >= metric.failures

@@ -33,7 +33,7 @@ def reverse(
     Asked twice it goes back once: a rollback on its way there is left alone.
 
     Raises:
-        VoleryError: NOT_FOUND without such a release.
+        VoleryError: NOT_FOUND, no such release; CONFLICT, there is nothing to go back to.
     """
     wanted = _wanted(world, service, running, to)
     turned = running.phase is Phase.ROLLING_BACK
@@ -51,7 +51,7 @@ def _wanted(world: World, service: ServiceState, running: Rollout, to: str | Non
     if running.from_release is None:
         raise VoleryError(
             f"{service.name} has nothing to go back to: {running.id} is its first rollout",
-            code=Code.NOT_FOUND,
+            code=Code.CONFLICT,
             hint=f"volery abort {service.name}",
         )
     if to is not None:

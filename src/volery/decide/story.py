@@ -1,10 +1,10 @@
 """What happened to a service and why, in plain words: the ledger's lines, grouped by what they
 belong to.
 
-A *chapter* is one heal, one rollout, the guard, or what belongs to none of them; its lines say what
-was *seen*, what was *decided*, what was *done*, and how it *ended*. An instance's own events belong
-to the heal that has to do with that instance, else to the rollout that was under way. Nothing is
-added that is not in an event.
+A *chapter* is one heal, one rollout, one change of the primary, the guard, or what belongs to none
+of them; its lines say what was *seen*, what was *decided*, what was *done*, and how it *ended*. An
+instance's own events belong to the heal that has to do with that instance, or to the handover that
+has and is under way, else to the rollout that is. Nothing is added that is not in an event.
 """
 
 from __future__ import annotations
@@ -37,6 +37,14 @@ PARTS: dict[str, Part] = {
     "rollout.rolled_back": "ended",
     "rollout.failed": "ended",
     "heal.waits": "decided",
+    "state.failover": "seen",
+    "state.switchover": "decided",
+    "state.promoting": "decided",
+    "state.promotion_failed": "seen",
+    "state.waits": "decided",
+    "state.primary": "ended",
+    "state.failover_abandoned": "ended",
+    "state.switchover_abandoned": "ended",
 }
 """What an event tells of; all others, of what was done."""
 OF_ALL = ("machine.", "guard.", "environment.")
@@ -49,7 +57,12 @@ ENDS = {
     "rollout.rolled_back": "rolled back",
     "rollout.failed": "failed",
     "machine.trouble": "automation stands still",
+    "state.primary": "done",
+    "state.failover_abandoned": "abandoned",
+    "state.switchover_abandoned": "abandoned",
 }
+HANDOVERS = ("state.failover", "state.switchover")
+"""What begins a chapter about a change of the primary."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,10 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What belongs together. `about` is `heal`, `rollout`, `guard`, `machine` or `service`; `id`
-    names which one, and `outcome` is how it ended, "" if it goes on."""
+    """What belongs together. `about` is `heal`, `rollout`, `handover`, `guard`, `machine` or
+    `service`; `id` names which one, and `outcome` is how it ended, "" if it goes on."""
 
-    about: Literal["heal", "rollout", "guard", "machine", "service"]
+    about: Literal["heal", "rollout", "handover", "guard", "machine", "service"]
     id: str
     title: str
     began: float
@@ -102,14 +115,18 @@ def _key(event: Event) -> str:
             return f"{'machine' if machine else name} {event.data[name]}"
     if event.kind.startswith("guard."):
         return f"guard {event.service or 'environment'}"
-    return ""
+    return f"handover {event.seq}" if event.kind in HANDOVERS else ""
 
 
 def _belongs_to(event: Event, chapters: Iterable[Chapter]) -> str:
-    """The open chapter that an instance's event is part of, the newest first."""
+    """The chapter that an instance's event, or one about its role, is part of, the newest first."""
+    newest = list(chapters)[::-1]
+    handover = next((c for c in newest if c.about == "handover" and not c.outcome), None)
+    if handover and (event.kind.startswith("state.") or event.instance in handover.instances):
+        return f"handover {handover.id}"
     if not event.kind.startswith("instance."):
         return ""
-    opened = [item for item in chapters if item.about in ("heal", "rollout")][::-1]
+    opened = [item for item in newest if item.about in ("heal", "rollout")]
     for item in opened:
         if item.about == "heal" and event.instance in item.instances:
             return f"heal {item.id}"

@@ -224,7 +224,7 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
     that nobody went back from since.
 
     Raises:
-        VoleryError: NOT_FOUND without exactly one that can come back.
+        VoleryError: NOT_FOUND, not exactly one with that name can come back; CONFLICT, none can.
     """
     assert state.live is not None
     mine = [item for item in world.releases.values() if item.service == state.name]
@@ -252,7 +252,7 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
             return earlier
     raise VoleryError(
         f"{state.name} has no earlier release to go back to that was not rolled back from",
-        code=Code.NOT_FOUND,
+        code=Code.CONFLICT,
         hint=f"volery releases {state.name}, then volery rollback {state.name} --to RELEASE",
     )
 

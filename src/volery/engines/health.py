@@ -12,9 +12,10 @@ send them elsewhere. A suspect is asked more often, so that it is known soon wha
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
-from volery.engines.probes import Answer, Target, ask
+from volery.engines.probes import Answer, Target, ask, stood_still
 from volery.model.application import Health, Probe
 from volery.model.units import format_duration
 from volery.supervise.moments import pause
@@ -76,14 +77,15 @@ class HealthWatch:
 
     async def _ask(self, probe: Probe | None) -> Answer:
         overdue = self._health.timeout * OVERDUE
-        alarm = asyncio.get_running_loop().call_later(overdue, self._is_overdue, overdue)
+        due = time.monotonic() + overdue
+        alarm = asyncio.get_running_loop().call_later(overdue, self._is_overdue, overdue, due)
         try:
             return await ask(probe, self._target, self._health.timeout)
         finally:
             alarm.cancel()
 
-    def _is_overdue(self, seconds: float) -> None:
-        if self.ready and not self.suspect:
+    def _is_overdue(self, seconds: float, due: float) -> None:
+        if self.ready and not self.suspect and not stood_still(due):
             self.suspect = f"a probe was not answered within {format_duration(seconds)}"
             self._changed()
 

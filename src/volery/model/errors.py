@@ -26,9 +26,9 @@ class Code(StrEnum):
 
 EXIT: dict[Code, int] = {
     Code.FAILED: 1,
-    Code.NOT_FOUND: 1,
     Code.CONFLICT: 1,
     Code.INVALID: 2,
+    Code.NOT_FOUND: 2,
     Code.ROLLED_BACK: 3,
     Code.WEAKNESS: 4,
     Code.INCONCLUSIVE: 5,

@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from volery.supervise.text import clean
 
 _KEPT_BYTES = 4096
 _CHUNK = 65536
+_ROUNDS, _PAUSE = 100, 0.005
+"""How often it is looked whether all that was killed is dead."""
 READ_BYTES = 2**20
 """Where output is what counts, who writes more than this is read no further, so not believed."""
 
@@ -94,11 +97,18 @@ async def run(
 
 
 def _kill(pid: int) -> None:
-    """It, what is below it, and what went with its session."""
+    """It, what is below it, and what went with its session; also what they have just started."""
     below = {stat.pid for stat in descendants(pid)}
     for stat in all_processes():
         if stat.pid == pid or stat.pid in below or stat.session == pid:
             send(stat.pid, stat.ticks, signal.SIGKILL)
+    for _ in range(_ROUNDS):
+        left = [stat for stat in all_processes() if stat.session == pid and not stat.dead]
+        if not left:
+            return
+        for stat in left:
+            send(stat.pid, stat.ticks, signal.SIGKILL)
+        time.sleep(_PAUSE)
 
 
 class _Output:

@@ -25,6 +25,7 @@ _LONGEST = 64 * 1024
 """A line longer than this is shown in pieces."""
 _CUT_SECONDS = 1.0
 """How long a cut may take; a mark that stays longer was left by a shim that was killed."""
+_MOMENT = 0.002
 _GUESS = 200
 """Bytes of a line, to find out where to begin to read the last ones."""
 
@@ -64,7 +65,7 @@ def read(
     directory: Path, since: float | None = None, lines: int | None = None
 ) -> Iterator[LogLine]:
     """What is there now: everything, or from a moment on, or the last lines."""
-    end = _end(directory, _index(directory))
+    end = _end(directory)
     found = _Reader(directory, _begin(directory, since, lines)).lines(unfinished=True, until=end)
     yield from found if lines is None else deque(found, maxlen=lines)
 
@@ -81,7 +82,7 @@ async def follow(
         # The folder itself, whatever it is called when its last lines are read.
         here = Path(f"/proc/self/fd/{folder}")
         reader = _Reader(here, _begin(here, since, lines))
-        first = reader.lines(unfinished=False, until=_end(here, _index(here)))
+        first = reader.lines(unfinished=False, until=_end(here))
         for line in first if lines is None else deque(first, maxlen=lines):
             yield line
         there = True
@@ -110,7 +111,7 @@ def _begin(directory: Path, since: float | None, lines: int | None) -> int:
         return index.since(since)
     if lines is None:
         return index.older
-    end, span = _end(directory, index), max(16 * 1024, lines * _GUESS)
+    end, span = _end(directory), max(16 * 1024, lines * _GUESS)
     while end - span > index.older:
         reader = _Reader(directory, end - span)
         found = deque(reader.lines(unfinished=True, until=end), maxlen=lines)
@@ -174,14 +175,14 @@ class _Reader:
             older = self.position < before.base
             name, start = ("log.1", before.older) if older else ("log", before.base)
             content = _bytes(self.directory / name, self.position - start)
-            late = time.monotonic() > deadline
-            if late or (not before.cutting and _index(self.directory, marks=False) == before):
+            settled = not before.cutting or time.monotonic() > deadline
+            if settled and _index(self.directory, marks=False) == before:
                 self.position += len(content)
                 if content or not older:
                     return content
                 self.position = before.base  # the older half has a gap at its end, or is gone
                 continue
-            time.sleep(0.002)
+            time.sleep(_MOMENT)
 
 
 def _steps(length: int) -> range:
@@ -197,11 +198,19 @@ def _bytes(path: Path, offset: int) -> bytes:
         return b""
 
 
-def _end(directory: Path, index: _Index) -> int:
-    try:
-        return index.base + (directory / "log").stat().st_size
-    except FileNotFoundError:
-        return index.base
+def _end(directory: Path) -> int:
+    """The position of what will be written next."""
+    deadline = time.monotonic() + _CUT_SECONDS
+    while True:
+        before = _index(directory, marks=False)
+        try:
+            size = (directory / "log").stat().st_size
+        except FileNotFoundError:
+            return before.base
+        settled = not before.cutting or time.monotonic() > deadline
+        if settled and _index(directory, marks=False) == before:
+            return before.base + size
+        time.sleep(_MOMENT)
 
 
 def _index(directory: Path, marks: bool = True) -> _Index:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from volery.supervise.process import Status
-from volery.supervise.shim.cgroups import remove_group
+from volery.supervise.shim.cgroups import REMOVAL_PAUSE, REMOVALS, remove_group
 from volery.supervise.shim.processes import Stat, all_processes, descendants, send, stat_of
 
 _PAUSE = 0.02
@@ -33,8 +33,12 @@ async def end(folder: Path, status: Status, grace: float) -> None:
                 send(stat.pid, stat.ticks, signal.SIGTERM)
                 send(stat.pid, stat.ticks, signal.SIGCONT)
         await asyncio.sleep(_PAUSE)
-    for group in status.cgroups:
-        remove_group(group)
+    groups = list(status.cgroups)
+    for _ in range(REMOVALS):
+        groups = [group for group in groups if not remove_group(group)]
+        if not groups:
+            return
+        await asyncio.sleep(REMOVAL_PAUSE)  # the kernel is not done yet with the last process
 
 
 def tree(folder: Path, status: Status) -> list[Stat]:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT_SECONDS = 2.0
+RETIRED_SECONDS = 10.0
+"""The patience with one that takes no new connection: without this one it cannot be counted."""
 OK = 200
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)")
 _CHUNKED = b"\r\ntransfer-encoding: chunked"
@@ -49,6 +51,8 @@ class Admin:
     """A client of one Envoy's admin socket."""
 
     def __init__(self, socket: Path) -> None:
+        self.patience = TIMEOUT_SECONDS
+        """After so many seconds without an answer the connection is not used again."""
         self._socket = socket
         self._directory = -1
         self._turn = asyncio.Lock()
@@ -105,7 +109,7 @@ class Admin:
 
     async def _send(self, method: str, path: str) -> str:
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS), self._turn:
+            async with asyncio.timeout(self.patience), self._turn:
                 status, body = await self._exchange(method, path)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             raise AdminError(f"{self._socket.parent.name}: {error!r}") from error

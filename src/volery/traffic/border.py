@@ -27,12 +27,8 @@ from google.protobuf.message import Message
 from volery.traffic.messages import pack
 
 FILTER = "volery.border"
-# For a client on this machine Envoy itself would name the machine's own address. Exactly one acts.
+# For a client on this machine Envoy itself would name the machine's own address.
 CAME_FROM = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
-FORWARDED_FOR = (
-    ("OVERWRITE_IF_EXISTS", f"%REQ(X-FORWARDED-FOR)%, {CAME_FROM}"),
-    ("ADD_IF_ABSENT", CAME_FROM),
-)
 # Any byte: a dot would not match what is no UTF-8, and such a header would pass unread.
 PRESENT = r"\C*"
 # A member of ours has its key written out, or some of it in `%` codes.
@@ -108,10 +104,9 @@ def our_headers() -> Message:
     ours = mutation_rules_pb2.HeaderMutation()
     ours.remove_on_match.key_matcher.prefix = "x-volery-"
     early = header_mutation_pb2.HeaderMutation(mutations=[ours])
-    for action, value in FORWARDED_FOR:
-        option = early.mutations.add().append
-        option.header.key, option.header.value = "x-forwarded-for", value
-        option.append_action = base_pb2.HeaderValueOption.HeaderAppendAction.Value(action)
+    from_whom = early.mutations.add().append
+    from_whom.header.key, from_whom.header.value = "x-forwarded-for", CAME_FROM
+    from_whom.append_action = base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
     return extension_pb2.TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(early)
     )

@@ -7,7 +7,6 @@ its successor; until then it is still told every change and still counted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -144,14 +143,21 @@ class Fleet:
             await self._dismiss(old)
 
     async def drain(self) -> None:
-        """Take no new connection and wait until nothing is in flight, or for the drain time."""
-        with contextlib.suppress(AdminError):
-            for admin in self.admins:
-                await admin.drain()
-            await until(self._idle, self._drain_seconds)
+        """Take no new connection and wait until nothing is in flight, or for the drain time. One
+        that is held up is asked again."""
+        told: set[int] = set()
 
-    async def _idle(self) -> bool:
-        return not await sampler.sample(self.admins)
+        async def idle() -> bool:
+            try:
+                for proxy in self.running:
+                    if proxy.number not in told:
+                        await proxy.admin.drain()
+                        told.add(proxy.number)
+                return not await sampler.sample(self.admins)
+            except AdminError:
+                return not self.running
+
+        await until(idle, self._drain_seconds)
 
     async def stop(self) -> None:
         """End every proxy, a successor before its predecessor, and leave nothing behind."""

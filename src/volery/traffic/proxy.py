@@ -27,7 +27,7 @@ from volery.model.errors import Code, VoleryError
 from volery.supervise.identity import Identity as Process
 from volery.supervise.process import Backoff, Fallback, Spec, Supervised, Wish
 from volery.traffic import bootstrap, launch
-from volery.traffic.admin import Admin, AdminError
+from volery.traffic.admin import RETIRED_SECONDS, Admin, AdminError
 from volery.traffic.files import write_atomically
 from volery.traffic.waiting import until
 
@@ -170,7 +170,8 @@ class Proxy:
         return self.pid is None
 
     def retire(self) -> None:
-        """From now on let it end when it ends."""
+        """From now on let it end when it ends, and be patient with what it says."""
+        self.admin.patience = RETIRED_SECONDS
         if self.kept:
             self._process.wish(Wish(restart=False))
 

@@ -151,7 +151,7 @@ def test_twice_goes_further_back_and_not_to_and_fro(shop: Shop) -> None:
         shop.plane.run(20)
         assert shop.live() == earlier
     refused = shop.api.post("/v1/services/catalog/rollback", json={})
-    assert refused.status_code == 404 and "--to" in refused.json()["error"]["hint"]
+    assert refused.status_code == 409 and "--to" in refused.json()["error"]["hint"]
     found = shop.api.get("/v1/services/catalog/releases").json()["releases"]
     assert [item["reason"] for item in found] == ["rolled back by ann"] * 2 + [""]
     shop.deploy("bbbbbbbb")
@@ -169,7 +169,7 @@ def test_one_that_was_aborted_says_so_and_is_not_gone_back_to(shop: Shop) -> Non
     found = shop.api.get("/v1/services/catalog/releases").json()["releases"]
     assert found[0]["state"] == "kept"
     assert found[0]["reason"] == "never served all requests: abort asked for by ann"
-    assert shop.api.post("/v1/services/catalog/rollback", json={}).status_code == 404
+    assert shop.api.post("/v1/services/catalog/rollback", json={}).status_code == 409
 
 
 def test_nothing_to_go_back_to_says_what_to_do() -> None:
@@ -177,9 +177,9 @@ def test_nothing_to_go_back_to_says_what_to_do() -> None:
     api = TestClient(create_app(plane))
     api.post("/v1/apply", json=body())
     refused = api.post("/v1/services/catalog/rollback", json={})
-    assert refused.status_code == 404
+    assert refused.status_code == 409
     error = refused.json()["error"]
     assert "nothing to go back to" in error["message"]
     assert error["hint"] == "volery abort catalog"
     unknown = api.post("/v1/services/catalog/rollback", json={"to": "ffff"})
-    assert unknown.status_code == 404
+    assert unknown.status_code == 409

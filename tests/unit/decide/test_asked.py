@@ -243,6 +243,8 @@ def value(number: float | None, at: float = 1.0, state: str = "yes") -> Answer:
             "the old release has it",
         ),
         (value(900, state="yes"), value(None, state="broken"), 2, "bad", "queue 900, limit"),
+        (value(900), value(None, state="waiting"), 2, "undecided", "the old release was not asked"),
+        (value(900), None, 9, "undecided", "the old release was not asked yet"),
     ],
 )
 def test_what_a_metric_says(

@@ -81,3 +81,26 @@ def test_what_belongs_to_nothing_stands_together() -> None:
     )
     assert [item.about for item in found] == ["service", "heal", "service"]
     assert len(found[0].sentences) == 2
+
+
+def test_a_failover_is_one_chapter_from_the_loss_to_the_new_primary() -> None:
+    failover = [
+        event(1, "state.failover", "web-0 is lost: it ended", instance="web-0"),
+        event(2, "state.fenced", "web-0 is dead", instance="web-0"),
+        event(3, "state.promoting", "web-1 becomes the primary", instance="web-1"),
+        event(4, "instance.started", "web-0 starts", instance="web-0"),
+        event(5, "state.primary", "web-1 is the primary", instance="web-1"),
+    ]
+    later = [
+        event(60, "instance.ready", "web-0 is ready", instance="web-0"),
+        event(90, "state.switchover", "asked for by sam", instance="web-1"),
+        event(91, "state.switchover_abandoned", "no replica is in sync", instance="web-1"),
+    ]
+    chapters = story([*failover, *later], "web")
+    assert [(one.about, one.outcome) for one in chapters] == [
+        ("handover", "done"),
+        ("service", ""),
+        ("handover", "abandoned"),
+    ]
+    assert [part for part, _ in lines(chapters[0])] == ["seen", "done", "decided", "done", "ended"]
+    assert [part for part, _ in lines(chapters[2])] == ["decided", "ended"]

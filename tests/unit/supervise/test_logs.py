@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,6 +161,67 @@ def test_reading_while_it_is_cut_shows_no_line_twice_and_none_torn(tmp_path: Pat
                 assert last == sorted(set(last))
         finally:
             writer.kill()
+
+
+class Paused:
+    """Time in which this process stands still for two seconds whenever it reads."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def numbered(first: int, last: int) -> bytes:
+    return b"".join(b"%8d\n" % number for number in range(first, last))
+
+
+def test_what_is_cut_while_a_reader_stands_still_is_not_taken_for_something_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, clock, really = Log(2000), Paused(), logs._bytes
+    os.write(log.fd, numbered(0, 300))
+    cuts = iter((True,))
+
+    def read(path: Path, offset: int) -> bytes:
+        if next(cuts, False):
+            log.keep()
+            os.write(log.fd, numbered(300, 500))
+        clock.now += 2.0
+        return really(path, offset)
+
+    monkeypatch.setattr(logs, "time", clock)
+    monkeypatch.setattr(logs, "_bytes", read)
+    found = [int(text) for text in texts(logs.read(folder))]
+    assert found[0] < 300 and found == list(range(found[0], 300))
+
+
+def test_the_last_lines_are_the_last_ones_also_in_the_moment_of_a_cut(folder: Path) -> None:
+    log, looks = Log(2000), threading.Event()
+    os.write(log.fd, numbered(0, 400))
+    rewrite = log._rewrite
+
+    def late(cutting: bool, every: int = 1) -> None:
+        if not cutting:
+            looks.wait(60)
+            time.sleep(0.1)
+        rewrite(cutting, every)
+
+    log._rewrite = late  # type: ignore[method-assign]
+    cutting = threading.Thread(target=log.keep)
+    cutting.start()
+    while (folder / "log").stat().st_size:
+        time.sleep(0.001)
+    looks.set()
+    assert texts(logs.read(folder, lines=3)) == ["     397", "     398", "     399"]
+    cutting.join()
 
 
 def test_following(folder: Path) -> None:

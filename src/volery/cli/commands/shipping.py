@@ -93,7 +93,9 @@ def up(
         return _detached(session, accepted)
     from volery.cli.outcome import of_up
 
-    outcome = of_up(session.client, accepted["plan"], _follow(session, accepted, limit))
+    ended = _follow(session, accepted, limit)
+    left = None if limit is None else max(0.0, began + limit - time.monotonic())
+    outcome = of_up(session.client, accepted["plan"], ended, left)
     _show_up(session, time.monotonic() - began, outcome)
     return outcome.code
 

@@ -16,7 +16,7 @@ def show_story(found: Json) -> None:
     for index, chapter in enumerate(found["chapters"]):
         if index:
             out().print()
-        name = "" if chapter["about"] in ("service", "guard") else f"{chapter['id']} "
+        name = "" if chapter["about"] in ("service", "guard", "handover") else f"{chapter['id']} "
         outcome = f"  [bold]{chapter['outcome']}[/]" if chapter["outcome"] else ""
         title = escape(f"{chapter['about']} {name}{chapter['title']}")
         out().print(f"{chapter['began']}  {title}{outcome}", highlight=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 KEPT_FOLDERS = 20
@@ -40,13 +41,15 @@ def kept(home: Path, service: str) -> list[tuple[str, Path]]:
 
 
 def prune(home: Path, service: str) -> None:
-    """Delete the oldest folders of a service that are too many or too much."""
+    """Delete the oldest folders of a service that are too many or too much. Others may be at it at
+    the same time."""
     total = 0
     folders = sorted((home / "logs" / service).glob("*-*"), key=_when, reverse=True)
     for number, folder in enumerate(folders):
-        total += sum(file.stat().st_size for file in folder.iterdir())
+        with suppress(FileNotFoundError):
+            total += sum(file.stat().st_size for file in folder.iterdir())
         if number > 0 and (number >= KEPT_FOLDERS or total > KEPT_BYTES):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _of(folder: Path) -> str:
