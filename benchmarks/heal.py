@@ -2,33 +2,35 @@
 
 All four keep two processes of the same service, run beside each other, and are hit in turns. The
 processes of supervisor, circus and pm2 stand on fixed ports behind an Envoy with the configuration
-that Volery generates; as nobody tells that Envoy of a death, the dead address stays in rotation
-until its replacement listens. Users are played by the prober; Envoy tries another instance when a
-connection is refused, so what they lose is mostly what the dead one was answering.
+that Volery generates; nobody tells that Envoy of a death, so it has to find out by requests that
+cannot be sent. Users are played by the prober; Envoy tries another instance when a connection is
+refused, so what they lose is mostly what the dead one was answering.
 
-*Out of rotation* is when Envoy lists the instance no more, or when its replacement answers there;
-*replaced* is the first answer of a new process through the gateway.
+*Out of rotation* is when Envoy lists the instance no more or gives it a rest for its failures, or
+when its replacement answers. *Replaced* is the first answer of a new process: Volery's through the
+gateway, a peer's on its own port, since Envoy goes on resting an address for seconds after that,
+and is not the peer's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import os
 import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks import peers
-from benchmarks.application import Application, application, write_service
+from benchmarks.application import application, write_service
 from benchmarks.data_plane import gateway, service, serving
 from benchmarks.figures import met, milliseconds, ratio
 from benchmarks.options import Options, say
@@ -48,21 +50,20 @@ REST_SECONDS = 10.5
 COLUMNS = ("kept by", "out of rotation", "ratio", "replaced", "ratio", "slowest", "lost a kill")
 
 
-Watch = Callable[[int, threading.Event], float | None]
-
-
 @dataclass
 class Healer:
     """One that heals, and what was seen of it.
 
-    `watch(pid, watching)` sets `watching` once it looks, and returns when (monotonic) Envoy no
-    longer listed the instance with this process; without it nobody tells Envoy of a death.
+    `traffic` is the home of its Envoy, `host` what that calls the instance with a process, and
+    `answers` the ports where a replacement may answer first.
     """
 
     name: str
     port: int
     users: Running
-    watch: Watch | None = None
+    traffic: Path
+    host: Callable[[int], str]
+    answers: Sequence[int]
     out: list[float] = field(default_factory=list)
     replaced: list[float] = field(default_factory=list)
     last: float = field(default_factory=time.monotonic)
@@ -88,15 +89,14 @@ def _hit(healer: Healer, watchers: ThreadPoolExecutor) -> None:
     time.sleep(max(0.0, healer.last + REST_SECONDS - time.monotonic()))
     before = _serving(healer.port)
     victim = min(before)
-    seen: Future[float | None] | None = None
-    if healer.watch is not None:
-        watching = threading.Event()
-        seen = watchers.submit(healer.watch, victim, watching)
-        watching.wait(HEAL_SECONDS)
+    watch = _Watch(healer.traffic, healer.host(victim))
+    seen = watchers.submit(watch.left_rotation)
+    watch.looks.wait(HEAL_SECONDS)
     began = time.monotonic()
     os.kill(victim, signal.SIGKILL)
-    replaced = _first_answer_of_another(healer.port, before) - began
-    left = seen.result() if seen else None
+    replaced = _first_answer_of_another(healer.answers, before) - began
+    watch.over.set()
+    left = seen.result()
     healer.replaced.append(replaced)
     healer.out.append(replaced if left is None else min(replaced, left - began))
     _serving(healer.port, without=victim)
@@ -113,14 +113,46 @@ def _serving(port: int, without: int = 0) -> set[int]:
     return until(all_of_them, f"{INSTANCES} processes answer on port {port}", HEAL_SECONDS)
 
 
-def _first_answer_of_another(port: int, before: set[int]) -> float:
-    """When (monotonic) a process that was not there before answers."""
+def _first_answer_of_another(ports: Sequence[int], before: set[int]) -> float:
+    """When (monotonic) a process that was not there before answers on one of these ports."""
 
     def another() -> float:
-        pid = _ask(port)
-        return time.monotonic() if pid is not None and pid not in before else 0.0
+        pids = map(_ask, ports)
+        return time.monotonic() if any(pid and pid not in before for pid in pids) else 0.0
 
-    return until(another, f"a replacement on port {port}", HEAL_SECONDS, pause=0.001)
+    return until(another, f"a replacement on {ports}", HEAL_SECONDS, pause=0.001)
+
+
+class _Watch:
+    """Looks at what Envoy says of one host, in a thread of its own."""
+
+    def __init__(self, traffic: Path, host: str) -> None:
+        self.looks, self.over = threading.Event(), threading.Event()
+        self._traffic, self._host = traffic, host
+
+    def left_rotation(self) -> float | None:
+        """When (monotonic) Envoy sent it nothing more; None if it is over before that."""
+        return asyncio.run(self._left())
+
+    async def _left(self) -> float | None:
+        admin = known(self._traffic)[-1].admin
+        try:
+            while not self.over.is_set():
+                if not _in_rotation(await admin.ask("/clusters?format=json"), self._host):
+                    return time.monotonic()
+                self.looks.set()
+        finally:
+            await admin.close()
+        return None
+
+
+def _in_rotation(clusters: str, name: str) -> bool:
+    """Whether a host is listed and not at rest for its failures."""
+    return any(
+        host.get("hostname") == name and not host["health_status"].get("failed_outlier_check")
+        for cluster in json.loads(clusters)["cluster_statuses"]
+        for host in cluster.get("host_statuses", ())
+    )
 
 
 def _ask(port: int) -> int | None:
@@ -167,27 +199,11 @@ def _volery(stack: ExitStack) -> Healer:
     app.add("web", "web", "/", scale=INSTANCES, health={"ready": "/", "live": "/"})
     app.volery("up")
     users = stack.enter_context(_users(app.port))
-    return Healer("volery", app.port, users, partial(_left_rotation, app))
 
+    def host(pid: int) -> str:
+        return next(str(item["id"]) for item in app.instances("web") if item["pid"] == pid)
 
-def _left_rotation(app: Application, pid: int, watching: threading.Event) -> float | None:
-    """When Envoy lists the instance no more; None if that was not seen in time."""
-    instance = next(item["id"] for item in app.instances("web") if item["pid"] == pid)
-    return asyncio.run(_not_listed(app.home.path / "traffic", instance, watching))
-
-
-async def _not_listed(traffic: Path, instance: str, watching: threading.Event) -> float | None:
-    admin = known(traffic)[-1].admin
-    deadline = time.monotonic() + HEAL_SECONDS
-    try:
-        while time.monotonic() < deadline:
-            listed = {name for _, name in await admin.hosts()}
-            if instance not in listed:
-                return time.monotonic()
-            watching.set()
-    finally:
-        await admin.close()
-    return None
+    return Healer("volery", app.port, users, app.home.path / "traffic", host, (app.port,))
 
 
 def _peers(stack: ExitStack, folder: Path, cache: Path) -> Iterator[Healer]:
@@ -204,7 +220,13 @@ def _peer(stack: ExitStack, folder: Path, name: str, peer: Peer) -> Healer:
     config = TrafficConfig(gateway(port, {"/": "web"}), {"web": web})
     stack.enter_context(serving(folder / "traffic", config))
     _serving(port)
-    return Healer(name, port, stack.enter_context(_users(port)))
+
+    def host(pid: int) -> str:
+        return next(member.name for member in members if _ask(member.port) == pid)
+
+    users = stack.enter_context(_users(port))
+    ports = tuple(member.port for member in members)
+    return Healer(name, port, users, folder / "traffic", host, ports)
 
 
 @contextmanager

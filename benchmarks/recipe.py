@@ -64,8 +64,8 @@ class Cluster:
         self.folder = root / "app"
         self.home = root / "home"
         shutil.copytree(EXAMPLES / self.recipe.folder, self.folder)
-        self._edit("dev: {engine: local}", f"dev: {{engine: local, gateway_port: {free_port()}}}")
-        self._edit("\nenvironments:", CALLER_BLOCK.format(service=self.recipe.service))
+        self.edit("dev: {engine: local}", f"dev: {{engine: local, gateway_port: {free_port()}}}")
+        self.edit("\nenvironments:", CALLER_BLOCK.format(service=self.recipe.service))
 
     def volery(self, *arguments: str, seconds: float = UP_SECONDS) -> str:
         """Type a command; what it prints.
@@ -81,7 +81,8 @@ class Cluster:
         with (self.folder / self.recipe.configuration).open("a") as file:
             file.write(f"{line}\n")
 
-    def _edit(self, old: str, new: str) -> None:
+    def edit(self, old: str, new: str) -> None:
+        """Change the manifest."""
         manifest = self.folder / "volery.yaml"
         text = manifest.read_text()
         if old not in text:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager
-from pathlib import Path
 
 from benchmarks.recipe import Cluster as AnyCluster
-from benchmarks.recipe import Recipe, installed, running
+from benchmarks.recipe import Recipe, installed
 
 
 def missing() -> str:
@@ -20,8 +18,3 @@ class Cluster(AnyCluster):
     """One Redis cluster under Volery."""
 
     recipe = Recipe("redis-ha", "sessions", "sessions-db", "redis.conf")
-
-
-def cluster(root: Path) -> AbstractContextManager[Cluster]:
-    """A cluster of three that is up while the block lasts."""
-    return running(Cluster(root))

@@ -18,11 +18,13 @@ class Refused(OSError):
 class Connection:
     """One connection; a command at a time."""
 
-    def __init__(self, port: int) -> None:
-        """Raises:
-        OSError: nobody is there.
+    def __init__(self, port: int, seconds: float = SECONDS) -> None:
+        """Wait no longer than so many seconds for it, and for each answer.
+
+        Raises:
+            OSError: nobody is there.
         """
-        self._socket = socket.create_connection(("127.0.0.1", port), SECONDS)
+        self._socket = socket.create_connection(("127.0.0.1", port), seconds)
         self._answers = self._socket.makefile("rb")
 
     def ask(self, *words: object) -> Answer:

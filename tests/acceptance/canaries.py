@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from acceptance.project import Project, until
+from acceptance.project import DEADLINE_SECONDS, Project, until
 from acceptance.services import route
 from volery.prober import Kind, ProbePlan, ProbeReport, Running, Stream, probing
 
@@ -140,12 +140,13 @@ def users(
 ) -> Iterator[Running]:
     """Requests at a steady rate while the block runs; the block begins when `known` were answered,
     so that something is known of the old release."""
-    stream = Stream(Kind.HTTP1, f"http://127.0.0.1:{project.port}{path}", rate, connections=4)
+    url = f"http://127.0.0.1:{project.port}{path}"
+    stream = Stream(Kind.HTTP1, url, rate, connections=4, timeout=60.0)
     plan = ProbePlan((stream,), SECONDS, arrivals="constant")
     with probing(plan) as running:
-        running.wait_for(known)
+        running.wait_for(known, timeout=90)
         yield running
-        running.wait_for(20)
+        running.wait_for(20, timeout=90)
 
 
 def lost(report: ProbeReport) -> dict[str, int]:
@@ -176,7 +177,7 @@ def reached(project: Project, *phases: str, step: int = 0, service: str = "web")
         assert found["phase"] in phases or found["phase"] not in ENDED, found
         return found if found["phase"] in phases and found["step"] >= step else None
 
-    found: Json = until(there, f"{service} is {phases}")
+    found: Json = until(there, f"{service} is {phases}", seconds=3 * DEADLINE_SECONDS)
     return found
 
 

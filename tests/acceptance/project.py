@@ -115,7 +115,7 @@ class Project:
             block = {
                 "source": f"./{name}",
                 "run": "python3 server.py",
-                "health": {"ready": "/healthz", "every": "200ms", "startup": "8s"},
+                "health": {"ready": "/healthz", "every": "200ms", "startup": "30s"},
                 "stop": {"drain": "5s", "grace": "3s"},
             }
             self.manifest["services"][name] = block | body
@@ -208,12 +208,34 @@ def leftovers(home: Path) -> list[psutil.Process]:
 
 
 def free_port() -> int:
-    """A port to listen on, out of the range from which outgoing connections get theirs."""
+    """A port to listen on, out of the range from which outgoing connections get theirs, and none
+    that a test beside this one may choose."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
     while True:
-        port = secrets.choice(range(12000, 20000))
+        port = secrets.choice(range(12000 + worker, 20000, 2))
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
+
+
+def processes_of(project: Project, script: str) -> list[psutil.Process]:
+    """All that run this script below the project's home, whatever is known of them."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if (process.info["cmdline"] or [])[1:] == [script]
+        and Path(process.info["cwd"] or "/").is_relative_to(project.home)
+    ]
+
+
+def sizes(folder: Path, name: str | None = None) -> int:
+    """Bytes of all files below a folder, or of those with a name, while others come and go."""
+    total = 0
+    for found, _, names in os.walk(folder):
+        for one in names:
+            with suppress(FileNotFoundError):
+                total += Path(found, one).stat().st_size if name in (None, one) else 0
+    return total
 
 
 def until(condition: Callable[[], Any], what: str = "", seconds: float = DEADLINE_SECONDS) -> Any:

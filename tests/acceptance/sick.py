@@ -83,7 +83,7 @@ print("listening", VERSION, flush=True)
 server.serve_forever()
 '''
 
-HEALTH = {"ready": "/healthz", "live": "/healthz", "startup": "10s"}
+HEALTH = {"ready": "/healthz", "live": "/healthz", "timeout": "3s", "startup": "30s"}
 
 
 def become(address: str, mode: str) -> None:

@@ -8,7 +8,8 @@ from acceptance.project import Project, until
 
 
 def test_rollback_in_the_middle_of_a_deploy(project: Project) -> None:
-    project.service("web")
+    health = {"ready": "/healthz", "every": "200ms", "startup": "2m"}
+    project.service("web", health=health)
     project.ok("up")
     first = project.status()["services"]["web"]["release"]
     project.service("web", version="2", mode="never-ready")

@@ -38,7 +38,7 @@ def test_pause_resume_and_abort(project: Project) -> None:
         project.ok("resume", "web")
         reached(project, "analysing")
         aborted = project.ok("--output", "json", "abort", "web").json
-        out, err = deploy.communicate(timeout=60)
+        out, err = deploy.communicate(timeout=300)
     assert deploy.returncode == 3, out + err
     assert (aborted["phase"], aborted["verdict"]) == ("rolled_back", None)
     assert "abort asked for by" in aborted["reason"]
@@ -89,7 +89,7 @@ def test_promote_lets_a_step_pass_without_evidence(project: Project) -> None:
     project.ok("promote", "web")
     reached(project, "analysing", step=2)
     project.ok("promote", "web", "--full")
-    out, err = deploy.communicate(timeout=60)
+    out, err = deploy.communicate(timeout=300)
     assert deploy.returncode == 0, out + err
     serves_alone(project, "2")
     assert [state for state, _ in releases(project)] == ["live", "warm"]
@@ -106,8 +106,8 @@ def test_a_newer_release_takes_the_place_of_a_running_canary(project: Project) -
         until(lambda: rollout(project)["id"] != old["id"], "the newer one goes on")
         reached(project, "analysing")
         project.ok("promote", "web", "--full")
-        out, err = first.communicate(timeout=60)
-        newer = json.loads(second.communicate(timeout=60)[0])
+        out, err = first.communicate(timeout=300)
+        newer = json.loads(second.communicate(timeout=300)[0])
     assert first.returncode == 1, out + err
     given_way = json.loads(out)
     assert given_way["phase"] == "rolled_back" and given_way["superseded_by"] == newer["id"]
@@ -151,7 +151,7 @@ def test_the_plan_says_how_long_and_how_costly(project: Project) -> None:
     with users(project):
         step = until(lambda: planned(project), "its traffic is known")
     forecast = step["forecast"]
-    assert step["strategy"] == "canary" and 20 < forecast["requests_per_second"] < 200
+    assert step["strategy"] == "canary" and forecast["requests_per_second"] < 200
     assert [one["weight"] for one in forecast["steps"]] == [0.2, 0.5]
     assert all(one["seconds"] > 0 for one in forecast["steps"])
     costs = [one["requests"] for one in forecast["harms"]]
@@ -161,10 +161,10 @@ def test_the_plan_says_how_long_and_how_costly(project: Project) -> None:
 
 
 def planned(project: Project) -> Json | None:
-    """The plan's step of the service, once something is known of its traffic."""
+    """The plan's step of the service, once its traffic is known: idle seconds count as well."""
     steps: list[Json] = project.ok("--output", "json", "plan", "web").json["steps"]
     (step,) = (item for item in steps if item["service"] == "web")
-    return step if step["forecast"]["requests_per_second"] else None
+    return step if (step["forecast"]["requests_per_second"] or 0) > 20 else None
 
 
 def test_a_deploy_that_is_only_begun_is_watched_later(project: Project) -> None:

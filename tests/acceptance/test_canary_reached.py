@@ -61,7 +61,7 @@ def test_a_baseline_of_the_same_age_runs_beside_it_and_goes_again(project: Proje
         words = project.ok("rollout", "web").out
         assert re.search(rf"baseline +{live} +20 % of requests", words)
         project.ok("promote", "web", "--full")
-        out, err = deploy.communicate(timeout=60)
+        out, err = deploy.communicate(timeout=300)
         assert deploy.returncode == 0, out + err
     assert running.report.lost == 0, running.report.render(samples=20)
     until(lambda: "baseline" not in tracks_of(project), "the baseline goes")
@@ -106,7 +106,7 @@ def test_two_services_are_promoted_together(project: Project) -> None:
         met = {(a["version"], a["need"]) for a in calls(project)}
         assert ("2", "1") not in met, "who comes in through the one canary meets the other"
         assert ("2", "2") in met
-        out, err = deploy.communicate(timeout=120)
+        out, err = deploy.communicate(timeout=300)
         assert deploy.returncode == 0, out + err
     assert running.report.lost == 0, running.report.render(samples=20)
     for name in ("catalog", "shop"):

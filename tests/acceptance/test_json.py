@@ -146,15 +146,15 @@ def test_status_at_rest_and_while_deploying(project: Project) -> None:
         assert instance["id"].startswith(catalog["release"].replace("@", "-") + "-")
     assert project.ok("status", "catalog", "--output", "json").json == catalog
 
-    install(project, "catalog", HTTP, warmup=1.5)
+    install(project, "catalog", HTTP, warmup=6)
     project.manifest["services"]["catalog"] |= {"run": "python3 main.py"}
-    project.manifest["services"]["catalog"]["health"] |= {"ready": "/"}
+    project.manifest["services"]["catalog"]["health"] |= {"ready": "/", "startup": "60s"}
     project.write()
     deploy = project.start("deploy", "catalog", "--output", "json")
     busy = until(lambda: _deploying(project), "the deploy is seen")
     check_status(project, busy)
     shaped(busy["services"]["catalog"]["rollout"], **ROLLOUT)
-    out, err = deploy.communicate(timeout=60)
+    out, err = deploy.communicate(timeout=300)
     assert deploy.returncode == 0, out + err
     rollout = json.loads(out)
     shaped(rollout, **ROLLOUT)

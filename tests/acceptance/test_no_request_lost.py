@@ -135,7 +135,7 @@ def test_turned_round_in_the_middle(project: Project, word: str) -> None:
         deploy = project.start("deploy", "web")
         until(lambda: phase(project, "web") == "shifting", "the deploy is in its middle")
         project.ok(word, "web")
-        out, err = deploy.communicate(timeout=60)
+        out, err = deploy.communicate(timeout=300)
         assert deploy.returncode == 3, out + err
     assert phase(project, "web") == "rolled_back"
     service = project.status()["services"]["web"]
@@ -147,13 +147,13 @@ def test_turned_round_in_the_middle(project: Project, word: str) -> None:
 def test_control_plane_killed_in_the_middle_of_a_deploy(project: Project, strategy: str) -> None:
     web(project, deploy={"strategy": strategy})
     project.ok("up")
-    web(project, "2", warmup=0.7)
+    web(project, "2", warmup=5)
     with nothing_lost(*http_streams(project)):
         deploy = project.start("--output", "json", "deploy", "web")
         until(lambda: phase(project, "web") in ("starting", "shifting"), "the deploy has begun")
         killed = project.status()["processes"]["control_plane"]
         os.kill(killed, signal.SIGKILL)
-        out, err = deploy.communicate(timeout=60)
+        out, err = deploy.communicate(timeout=300)
         assert deploy.returncode == 0, out + err
     assert json.loads(out)["phase"] == "done"
     status = project.status()

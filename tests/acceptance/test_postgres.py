@@ -11,17 +11,19 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from benchmarks.ledger import Ledger
-from benchmarks.postgres.cluster import Cluster, cluster, missing
+from benchmarks.postgres.cluster import Cluster, missing
 from benchmarks.postgres.commits import connected, writing
 from benchmarks.processes import until
-from benchmarks.recipe import UP_SECONDS
+from benchmarks.recipe import UP_SECONDS, running
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("postgres")) as made:
+    made = Cluster(tmp_path_factory.mktemp("postgres"))
+    made.edit("failover: 2s", "failover: 5s")  # on a busy machine a role command takes its time
+    with running(made):
         yield made
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.ledger import Ledger
 from benchmarks.processes import until
-from benchmarks.recipe import UP_SECONDS
-from benchmarks.redis.cluster import Cluster, cluster, missing
+from benchmarks.recipe import UP_SECONDS, running
+from benchmarks.redis.cluster import Cluster, missing
 from benchmarks.redis.protocol import Connection
 from benchmarks.redis.writes import writing
 
@@ -22,7 +22,11 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("redis")) as made:
+    made = Cluster(tmp_path_factory.mktemp("redis"))
+    # On a busy machine a role command may take its time, and so may a replica that is to take over.
+    made.edit("failover: 1s", "failover: 5s")
+    made.edit("    stop: {drain: 0s", '    env: {REDIS_YIELD_SECONDS: "60"}\n    stop: {drain: 0s')
+    with running(made):
         yield made
 
 

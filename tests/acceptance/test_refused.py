@@ -8,11 +8,12 @@ import pytest
 
 from acceptance.project import Project
 
+HEALTH = {"ready": "/healthz", "every": "200ms", "startup": "30s"}
 BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("fails its build", {"build": "sh -c 'echo no compiler; exit 2'"}, "good", "no compiler"),
     ("fails its tests", {"test": "sh -c 'echo 1 failed; exit 1'"}, "good", "1 failed"),
     ("crashes at its start", {}, "crash", "cannot find the config"),
-    ("never gets ready", {}, "never-ready", "503"),
+    ("never gets ready", {"health": HEALTH | {"startup": "6s"}}, "never-ready", "503"),
 ]
 
 
@@ -21,8 +22,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
 def test_a_bad_release_is_refused(
     project: Project, why: str, change: dict[str, Any], mode: str, words: str, strategy: str
 ) -> None:
-    health = {"ready": "/healthz", "every": "200ms", "startup": "3s"}
-    project.service("catalog", deploy={"strategy": strategy}, health=health)
+    project.service("catalog", deploy={"strategy": strategy}, health=HEALTH)
     project.ok("up")
     good = project.status()["services"]["catalog"]["release"]
     project.manifest["services"]["catalog"] |= change
@@ -41,11 +41,9 @@ def test_a_bad_release_is_refused(
     rollout = project.ok("--output", "json", "rollout", "catalog").json
     assert rollout["phase"] == "rolled_back" and rollout["reason"]
 
-    project.manifest["services"]["catalog"] = {
-        key: value
-        for key, value in project.manifest["services"]["catalog"].items()
-        if key not in change
-    }
+    block = project.manifest["services"]["catalog"]
+    kept = {key: value for key, value in block.items() if key not in change}
+    project.manifest["services"]["catalog"] = kept | {"health": HEALTH}
     project.service("catalog", version="3")
     project.ok("deploy", "catalog")
     assert project.version("catalog") == "3"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -25,8 +27,14 @@ if "{mode}" == "crash":
 
 def files_with(home: Path, value: str) -> list[Path]:
     """Every file below a folder that holds these bytes."""
-    files = (path for path in home.rglob("*") if path.is_file())
-    return [path for path in files if value.encode() in path.read_bytes()]
+    found = []
+    for folder, _, names in os.walk(home):
+        for name in names:
+            path = Path(folder, name)
+            with suppress(FileNotFoundError):  # instances and their logs come and go
+                if path.is_file() and value.encode() in path.read_bytes():
+                    found.append(path)
+    return found
 
 
 def arguments_with(value: str) -> list[psutil.Process]:

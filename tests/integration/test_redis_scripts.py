@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from benchmarks.redis.cluster import missing
 from benchmarks.redis.protocol import Answer, Connection, Refused
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "-")
+PATIENCE_SECONDS = 60.0
 SCRIPTS = EXAMPLES / "redis-ha"
 
 
@@ -61,8 +62,21 @@ class Instance:
         return self.run("role.sh", 1).startswith(f"{role} ")
 
     def ask(self, *words: str) -> Answer:
-        with Connection(self.port) as connection:
+        with Connection(self.port, PATIENCE_SECONDS) as connection:
             return connection.ask(*words)
+
+    def put(self, key: str) -> None:
+        """Write it, so that a replica has it."""
+
+        def confirmed() -> bool:
+            # A replica that was silent for a while is NOREPLICAS. WAIT is about the writes of its
+            # own connection.
+            with suppress(Refused), Connection(self.port, PATIENCE_SECONDS) as connection:
+                connection.ask("SET", key, "1")
+                return connection.ask("WAIT", "1", "20000") == 1
+            return False
+
+        until(confirmed, f"a replica has {key}")
 
 
 @pytest.fixture
@@ -94,9 +108,7 @@ def told(instance: Instance, key: str) -> str:
 
 def test_a_former_primary_never_serves_what_only_it_had(pair: tuple[Instance, Instance]) -> None:
     former, successor = pair
-    with Connection(former.port) as connection:  # WAIT is about the writes of its own connection
-        connection.ask("SET", "both", "1")
-        assert connection.ask("WAIT", "1", "4000") == 1
+    former.put("both")
     successor.end()
     former.ask("CONFIG", "SET", "min-replicas-to-write", "0")
     former.ask("SET", "alone", "1")
@@ -122,7 +134,7 @@ def test_a_former_primary_never_serves_what_only_it_had(pair: tuple[Instance, In
 def test_a_primary_that_lost_its_volume_empties_nobody(pair: tuple[Instance, Instance]) -> None:
     """In term 1 it looks as if it were the first start ever."""
     primary, replica = pair
-    primary.ask("SET", "a", "1")
+    primary.put("a")
     until(lambda: told(replica, "a") == "1", "the replica has it")
     primary.end()
     (replica.volume / "safe").unlink()  # as if it had copied the primary a moment ago
@@ -146,7 +158,7 @@ def test_a_primary_that_is_started_again_is_further_than_before(
 ) -> None:
     """Redis itself counts from 0 again."""
     primary, replica = pair
-    primary.ask("SET", "a", "1")
+    primary.put("a")
     before = position(primary)
     primary.end()
     primary.start("primary", 1, primary.port)
@@ -159,7 +171,7 @@ def test_a_primary_that_is_started_again_is_further_than_before(
 
 def test_a_backup_can_be_restored(pair: tuple[Instance, Instance]) -> None:
     primary, replica = pair
-    primary.ask("SET", "a", "1")
+    primary.put("a")
     primary.run("backup.sh", 1)
     primary.ask("SET", "b", "1")
     primary.end()

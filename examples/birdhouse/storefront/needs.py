@@ -23,7 +23,7 @@ def passed_on(headers):
 
 def birds(headers):
     """All birds, from catalog."""
-    return json.loads(_get(os.environ["CATALOG_URL"] + "/birds", headers, timeout=2))
+    return json.loads(_get(os.environ["CATALOG_URL"] + "/birds", headers, timeout=5))
 
 
 def quote(headers):
@@ -40,7 +40,7 @@ def ratings(headers):
 def cart(line):
     """The answer to one line, from cart."""
     address = urlsplit(os.environ["CART_URL"])
-    with socket.create_connection((address.hostname, address.port), timeout=2) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(line.encode() + b"\n")
         answer = connection.makefile("rb").readline()
     if not answer.endswith(b"\n"):

@@ -34,12 +34,13 @@ def stateful(project: Project, scale: int = 3, **state: Any) -> None:
         "run": "python3 -S store.py",
         "protocol": "tcp",
         "scale": scale,
-        "health": {"every": "200ms", "startup": "60s"},
+        "health": {"every": "200ms", "timeout": "4s", "startup": "60s"},
         "stop": {"drain": "2s", "grace": "5s"},
         "state": {
             "volume": "data",
             "role": "python3 -S store.py role",
             "switchover": "python3 -S store.py promote",
+            "failover": "6s",
             **state,
         },
     }

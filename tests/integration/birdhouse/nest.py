@@ -102,12 +102,13 @@ def started(
         process.wait()
 
 
-def until(condition: Any) -> None:
-    """Wait for something that must come true."""
+def until(condition: Any) -> Any:
+    """Wait for something that must come true, and return it."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+    return found
 
 
 def _listens(bird: Bird) -> bool:

@@ -117,7 +117,8 @@ def test_an_engine_killed_while_it_starts_something(lab: Lab, delay: float) -> N
 
 def test_exits_while_nobody_looks_are_known_afterwards(lab: Lab) -> None:
     async def begin(engine: LocalEngine) -> None:
-        engine.start(lab.spec("web-1", "import time; time.sleep(0.3); raise SystemExit(42)"))
+        waits = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)"
+        engine.start(lab.spec("web-1", f"{waits}\nraise SystemExit(42)"))
         engine.start(lab.spec("web-2"))
         engine.start(lab.spec("web-3"))
         for name in ("web-2", "web-3"):
@@ -128,6 +129,7 @@ def test_exits_while_nobody_looks_are_known_afterwards(lab: Lab) -> None:
 
     lab.run(begin)
     pids = children(lab, ["web-2", "web-3"])
+    (lab.work / "go").touch()
     os.kill(pids["web-2"], signal.SIGABRT)
     os.kill(pids["web-3"], signal.SIGKILL)
 

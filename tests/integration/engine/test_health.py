@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -119,8 +120,8 @@ def test_a_command_that_hangs_ends_with_all_it_started(tmp_path: Path) -> None:
     script = "sleep 1000 & echo $! > child; setsid sleep 1000 & echo $! >> child; wait"
 
     async def scenario() -> None:
-        answer = await asked(Probe(command=("sh", "-c", script)), tmp_path, seconds=1.0)
-        assert answer == Answer(False, "sh did not end within 1s", late=True)
+        answer = await asked(Probe(command=("sh", "-c", script)), tmp_path, seconds=5.0)
+        assert answer == Answer(False, "sh did not end within 5s", late=True)
         started = [int(line) for line in (tmp_path / "child").read_text().split()]
         assert len(started) == 2
         await until(lambda: not any(running(pid) for pid in started))
@@ -190,6 +191,25 @@ def test_what_a_server_can_answer(reply: bytes, answer: Answer, tmp_path: Path) 
     async def scenario() -> None:
         async with serving(handle) as port:
             assert await asked(Probe(path="/x"), tmp_path, port) == answer
+
+    asyncio.run(scenario())
+
+
+def test_nobody_is_late_because_the_one_that_asks_stood_still(tmp_path: Path) -> None:
+    """The answer and the end of the time are there at once, and the end comes first."""
+    stands_still = [1.0]
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if stands_still:
+            time.sleep(stands_still.pop())
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async def scenario() -> None:
+        async with serving(handle) as port:
+            found = await asked(Probe(path="/x"), tmp_path, port, seconds=0.3)
+            assert found == Answer(True, "GET /x answered 204")
 
     asyncio.run(scenario())
 

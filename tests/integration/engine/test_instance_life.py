@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,7 @@ while True: time.sleep(100)
 """
 
     async def scenario(engine: LocalEngine) -> None:
-        engine.start(lab.spec("web-1", code, stop=Stop(drain=0.0, grace=0.3)))
+        engine.start(lab.spec("web-1", code, stop=Stop(drain=0.0, grace=5.0)))
         await until(lambda: engine.tail("web-1") == ["up"])
         engine.stop("web-1")
         seen = await reaches(engine, "web-1", "exited")
@@ -311,7 +312,10 @@ def test_a_removed_home_leaves_nothing_running(lab: Lab) -> None:
     lab.run(scenario)
     status = lab.supervised("web-1").status()
     assert status is not None and status.child is not None
-    subprocess.run(["rm", "-rf", str(lab.home)], check=True)
+    deadline = time.monotonic() + 60
+    while lab.home.exists():  # its shim may write a line in between
+        assert time.monotonic() < deadline
+        subprocess.run(["rm", "-rf", str(lab.home)], check=False)
     os.waitpid(status.shim.pid, 0)
     assert not status.child.alive()
 

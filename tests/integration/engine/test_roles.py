@@ -63,7 +63,9 @@ def test_a_role_is_known_while_it_is_answered(lab: Lab) -> None:
             await until(lambda: seen().unsure_since is None)
             says(lab, "echo replica 5")
             await until(lambda: seen().role == "replica")
-        os.kill(seen().pid or 0, signal.SIGKILL)
+        pid = seen().pid
+        assert pid
+        os.kill(pid, signal.SIGKILL)
         await until(lambda: seen().role is None and seen().unsure_since is not None)
 
     lab.run(scenario)
@@ -105,7 +107,10 @@ def test_what_hangs_and_what_is_being_stopped_is_killed_at_once(lab: Lab) -> Non
             engine.start(lab.spec(identity, deaf))
             await until((lab.work / identity).exists)
             engine.settle(identity)
-        os.kill(engine.observe()["web-0"].pid or 0, signal.SIGSTOP)
+        await until(lambda: all(seen.pid for seen in engine.observe().values()))
+        pid = engine.observe()["web-0"].pid
+        assert pid
+        os.kill(pid, signal.SIGSTOP)
         engine.stop("web-1")
         await reaches(engine, "web-1", "stopping")
         for identity in ("web-0", "web-1"):

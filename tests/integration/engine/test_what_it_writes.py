@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,8 +43,11 @@ written = 0
 while not os.path.exists("enough"):
     os.write(1, line * 1000)
     written += 1000
+while os.fstat(1).st_size > 262144:  # the last cut is over: what is written now stays
+    time.sleep(0.01)
 os.write(1, b"the end\\n")
-open("written", "w").write(str(written * 100))
+open("written.new", "w").write(str(written * 100))
+os.rename("written.new", "written")
 time.sleep(1000)
 """
 
@@ -172,3 +176,13 @@ def test_forgotten_logs_are_bounded_in_number(lab: Lab) -> None:
         file.truncate(archive.KEPT_BYTES + 1)
     archive.prune(lab.home, "web")
     assert list(service.iterdir()) == [newest]
+
+
+def test_old_logs_are_deleted_once_by_whoever_comes_first(tmp_path: Path) -> None:
+    for number in range(60):
+        folder = tmp_path / "logs" / "web" / f"web-1-{number}"
+        folder.mkdir(parents=True)
+        (folder / "log").write_bytes(b"x" * 1000)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: archive.prune(tmp_path, "web"), range(8)))
+    assert len(archive.kept(tmp_path, "web")) == archive.KEPT_FOLDERS

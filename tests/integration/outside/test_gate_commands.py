@@ -128,9 +128,9 @@ def family(tmp_path: Path, seconds: float, timeout: str) -> list[str]:
 
 def test_one_that_is_late_is_killed_with_its_whole_family(tmp_path: Path) -> None:
     command = family(tmp_path, 600, "2s")
-    answer = answer_to(gate(tmp_path, command=command, timeout="2s"))
+    answer = answer_to(gate(tmp_path, command=command, timeout="10s"))
     assert answer.state == "broken"
-    assert answer.text.startswith("timed out after 2")
+    assert answer.text.startswith("timed out after ")
     assert answer.text.endswith(": started")
     assert of(tmp_path) == []
 
@@ -172,8 +172,8 @@ def test_nothing_is_left_of_a_stubborn_one_whose_end_nobody_waits_for(tmp_path: 
     (tmp_path / "stubborn.py").write_text(STUBBORN)
 
     async def play(ask: Asker) -> None:
-        ask.wish(g=gate(tmp_path, command=[sys.executable, "stubborn.py"], timeout="2s"))
-        async with asyncio.timeout(30):
+        ask.wish(g=gate(tmp_path, command=[sys.executable, "stubborn.py"], timeout="10s"))
+        async with asyncio.timeout(60):
             while not (tmp_path / "asked-to-end").exists():
                 await asyncio.sleep(0.01)
             ask.wish()

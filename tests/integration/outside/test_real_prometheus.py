@@ -74,7 +74,7 @@ def test_a_wrong_password(server: Prometheus) -> None:
 
 def test_one_that_hangs_for_a_while(server: Prometheus) -> None:
     def call(every: str) -> MetricCall:
-        query = "sum(up)"
+        query = "count(up)"
         return metric(prometheus=server.url, query=query, timeout="1s", every=every)
 
     async def play(ask: Asker) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from integration.prober.servers import Http1Server, closed_port, in_thread, listening
@@ -37,6 +38,8 @@ def test_waiting_for_answers_that_do_not_come_is_an_error() -> None:
     with closed_port() as port, probing(_plan(port)) as running:
         with pytest.raises(VoleryError, match="did not get 1 more"):
             running.wait_for(1, timeout=0.3)
+        while not running.failed:
+            time.sleep(0.01)
         assert running.failed > 0
     assert set(running.report.causes) == {"refused"}
 

@@ -77,7 +77,7 @@ def test_asking_again_has_an_end() -> None:
 
 def test_a_silent_stream_times_out_and_spares_the_others() -> None:
     server = Http2Server("silence")
-    report = probed(Kind.HTTP2, server, timeout=2.0)
+    report = probed(Kind.HTTP2, server, timeout=5.0)
     assert (report.causes, server.connections) == ({"timeout": 10}, 1)
 
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
-from integration.prober.servers import plan_for, probed, reset
+from integration.prober.servers import plan_for, probed, reset, steady
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
@@ -42,7 +42,8 @@ def _websocket(server: EchoServer, **settings: Any) -> ProbeReport:
             port = next(iter(listening.sockets)).getsockname()[1]
             return await probe(plan_for(Kind.WEBSOCKET, port))
 
-    report = asyncio.run(run())
+    with steady():
+        report = asyncio.run(run())
     assert report.sent == 40
     return report
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import time
 from collections import Counter
@@ -26,8 +27,9 @@ from volery.model.ports import (
     TrafficConfig,
     TrafficStatus,
 )
+from volery.traffic.admin import AdminError
 from volery.traffic.envoy import EnvoyTraffic
-from volery.traffic.proxy import known
+from volery.traffic.proxy import Proxy, known
 
 PATIENCE_SECONDS = 60.0
 
@@ -37,8 +39,10 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 def free_port() -> int:
-    """A free port outside the ephemeral range, where no client's socket may take it meanwhile."""
-    for port in range(10_000 + time.monotonic_ns() % 8_000, 20_000):
+    """A free port outside the ephemeral range, where no client's socket may take it meanwhile, and
+    none that a test beside this one may choose."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
+    for port in range(10_000 + time.monotonic_ns() % 4_000 * 2 + worker, 20_000, 2):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -138,13 +142,26 @@ async def client(port: int, **options: Any) -> AsyncIterator[httpx2.AsyncClient]
         yield found
 
 
+async def told(proxy: Proxy, path: str) -> str:
+    """What an Envoy's admin interface answers; one that is held up is asked again."""
+    found: list[str] = []
+
+    async def answered() -> bool:
+        with contextlib.suppress(AdminError):
+            found.append(await proxy.admin.ask(path))
+        return bool(found)
+
+    try:
+        await eventually(answered, f"an answer to {path}")
+    finally:
+        await proxy.admin.close()
+    return found[0]
+
+
 async def is_calm(home: Path, name: str = "web") -> bool:
     """Whether every Envoy takes a service for calm, and goes without what it needs not."""
-    answers = []
-    for proxy in known(home):
-        answers.append(json.loads(await proxy.admin.ask("/runtime?format=json"))["entries"])
-        await proxy.admin.close()
-    return all(f"volery.calm.{name}" in answer for answer in answers)
+    texts = [await told(proxy, "/runtime?format=json") for proxy in known(home)]
+    return all(f"volery.calm.{name}" in json.loads(text)["entries"] for text in texts)
 
 
 class Load:
@@ -152,6 +169,7 @@ class Load:
 
     def __init__(self, port: int, rate: float = 300.0) -> None:
         self.outcomes: Counter[str] = Counter()
+        self.under_way = 0
         self._port, self._rate, self._over = port, rate, False
 
     @contextlib.asynccontextmanager
@@ -173,6 +191,13 @@ class Load:
 
     async def one(self, outcomes: Counter[str]) -> None:
         """One request, its outcome counted: the status, or what went wrong."""
+        self.under_way += 1
+        try:
+            await self._one(outcomes)
+        finally:
+            self.under_way -= 1
+
+    async def _one(self, outcomes: Counter[str]) -> None:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError as error:

@@ -319,7 +319,7 @@ def test_requests_of_the_old_envoy_still_count(tmp_path: Path) -> None:
     async def test() -> None:
         async with (
             Web("one").running() as one,
-            opened(tmp_path, drain_seconds=5) as traffic,
+            opened(tmp_path, drain_seconds=30) as traffic,
         ):
             port = free_port()
             config = TrafficConfig(gateway(port), {"web": service(a=(100, one.address))})
