@@ -178,6 +178,27 @@ def test_events_are_filtered_and_limited_oldest_first(store: Store) -> None:
     assert store.events(after=5) == store.events(limit=0) == store.events(limit=-1) == ()
 
 
+def test_the_newest_events_are_found_without_the_others(store: Store) -> None:
+    services = ["web", "db", None, "web", "web"]
+    store.commit([], [happened(str(n), service) for n, service in enumerate(services)])
+    assert [event.text for event in store.latest(2)] == ["3", "4"]
+    assert [event.text for event in store.latest(2, service="web")] == ["3", "4"]
+    assert [event.text for event in store.latest(9, before=4, service="web")] == ["0"]
+    assert [event.text for event in store.latest(1, before=4)] == ["2"]
+    assert store.latest(0) == store.latest(-1) == store.latest(5, before=1) == ()
+
+
+def test_the_newest_events_of_a_ledger_that_has_forgotten_some(
+    make: Callable[..., Store],
+) -> None:
+    store = make(keep=10)
+    for number in range(40):
+        store.commit([], [happened(str(number))])
+    first = store.events()[0].seq
+    assert [event.seq for event in store.latest(100)] == list(range(first, 41))
+    assert [event.seq for event in store.latest(2, before=first + 3)] == [first + 1, first + 2]
+
+
 def test_last_change_of_a_key_wins_and_none_deletes(store: Store) -> None:
     store.commit([put("instance", "x", instance(1)), put("instance", "x", instance(2))], [])
     assert store.documents("instance") == {"x": instance(2)}

@@ -98,21 +98,24 @@ class Client:
                     raise self._absent() from None
             except (OSError, HTTPException) as error:
                 if method != "GET" or not self._patient or time.monotonic() >= deadline:
-                    raise VoleryError(
-                        f"the control plane broke off: {error or type(error).__name__}",
-                        hint="volery status",
-                    ) from None
+                    raise _broken_off(error or type(error).__name__) from None
             time.sleep(0.05)
 
     def stream(self, path: str, **query: object) -> Iterator[Json]:
-        """The events of a stream, until it ends."""
+        """The events of a stream, until it ends.
+
+        Raises:
+            VoleryError: refused, or it broke off.
+        """
         try:
             with self._asked("GET", _target(path, query), None, None) as answer:
                 if answer.status >= ERRORS_FROM:
                     checked(Received(answer.status, answer.read()))
                 yield from events_of(line.decode().rstrip("\r\n") for line in answer)
-        except (OSError, HTTPException):
-            return
+                if answer.chunk_left is not None:  # to `http.client` that is a whole body as well
+                    raise _broken_off("in the middle")
+        except (OSError, HTTPException) as error:
+            raise _broken_off(error or type(error).__name__) from None
 
     def _absent(self) -> VoleryError:
         return VoleryError(
@@ -145,6 +148,10 @@ class Received:
     def json(self) -> Any:
         """The body. Raises ValueError if it is no JSON."""
         return json.loads(self.content)
+
+
+def _broken_off(why: object) -> VoleryError:
+    return VoleryError(f"the control plane broke off: {why}", hint="volery status")
 
 
 def _target(path: str, query: Mapping[str, object]) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Protocol
 
 from volery.control.controller import Controller
 from volery.control.draft import Draft
-from volery.model.state import Release, Rollout
+from volery.model.state import Phase, Release, Rollout
 
 KEPT_RELEASES = 10
+KEPT_WAYS_BACK = 3
 KEPT_ROLLOUTS = 50
 
 
@@ -31,6 +32,8 @@ def housekeeping(controller: Controller, artifacts: Pruner) -> None:
     for rollout in _ended_long_ago(draft.world.rollouts.values()):
         draft.drop("rollout", rollout.id)
         draft.drop("comparison", rollout.id)
+    for release in _forgotten(draft.world.releases.values(), draft.world.rollouts.values()):
+        draft.drop("release", release)
     draft.commit()
     keep: dict[str, set[str]] = {}
     for item in draft.world.releases.values():
@@ -53,16 +56,37 @@ def _needed(draft: Draft) -> set[str]:
         for release in (rollout.to_release, rollout.from_release or "", rollout.back_to or "")
     )
     running = (instance.release for instance in draft.world.instances.values())
-    return {*slots, *going, *running}
+    return {*slots, *going, *running, *_served_last(draft.world.rollouts.values())}
+
+
+def _served_last(rollouts: Collection[Rollout]) -> Iterator[str]:
+    """The last few that served, whenever they were made: the way back leads to them."""
+    done = (rollout for rollout in rollouts if rollout.phase is Phase.DONE)
+    ordered = sorted(done, key=lambda item: (item.service, -(item.finished_at or 0.0)))
+    for _, items in groupby(ordered, key=lambda item: item.service):
+        for rollout in islice(items, KEPT_WAYS_BACK):
+            yield rollout.to_release
+            yield rollout.from_release or ""
 
 
 def _too_old(releases: Collection[Release], needed: set[str]) -> list[Release]:
-    found = []
-    by_service = sorted(releases, key=lambda item: (item.service, -item.created_at))
-    for _, items in groupby(by_service, key=lambda item: item.service):
+    """What never served is counted by itself, or a bad week would push out what did."""
+    found: list[Release] = []
+    ordered = sorted(releases, key=lambda item: (item.service, _is_bad(item), -item.created_at))
+    for _, items in groupby(ordered, key=lambda item: (item.service, _is_bad(item))):
         spare = [item for item in items if item.state != "gone" and item.id not in needed]
         found += spare[KEPT_RELEASES:]
     return found
+
+
+def _forgotten(releases: Collection[Release], rollouts: Collection[Rollout]) -> list[str]:
+    """Those that are gone, and of which no rollout tells any more."""
+    told = {name for rollout in rollouts for name in (rollout.to_release, rollout.from_release)}
+    return [item.id for item in releases if item.state == "gone" and item.id not in told]
+
+
+def _is_bad(release: Release) -> bool:
+    return release.state in ("refused", "failed")
 
 
 def _ended_long_ago(rollouts: Collection[Rollout]) -> list[Rollout]:

@@ -21,6 +21,7 @@ from volery.supervise.process import Backoff, Spec, Supervised, Wish
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VOLERY_ENVOY", "VOLERY_HOME")
 START_SECONDS = 60.0
+RESTARTS = 3
 STOP_SECONDS = 60.0
 
 
@@ -63,6 +64,7 @@ def ensure_control_plane(home: Home) -> bool:
     started = not is_supervised(home)
     if started:
         launch(home)
+    before = _restarts(home)
     deadline = time.monotonic() + START_SECONDS
     while _answers(Client(home.socket)) is None:
         if time.monotonic() > deadline or not is_supervised(home):
@@ -70,7 +72,7 @@ def ensure_control_plane(home: Home) -> bool:
                 f"the control plane does not start: {_last_words(home)}",
                 hint=f"its log: {home.control / 'log'}",
             )
-        _give_up_on_refusal(home)
+        _give_up_on_refusal(home, before)
         time.sleep(0.02)
     return started
 
@@ -94,10 +96,14 @@ def launch(home: Home) -> None:
             raise  # CONFLICT: another `up` was quicker; its control plane will do
 
 
-def _give_up_on_refusal(home: Home) -> None:
-    """A control plane that ended by itself several times says why in its log."""
+def _restarts(home: Home) -> int:
     status = Supervised(home.control).status()
-    if status is not None and status.restarts >= 3:
+    return status.restarts if status else 0
+
+
+def _give_up_on_refusal(home: Home, before: int) -> None:
+    """A control plane that ended by itself several times since we look says why in its log."""
+    if _restarts(home) - before >= RESTARTS:
         words = _last_words(home)
         stop_control_plane(home)
         raise VoleryError(

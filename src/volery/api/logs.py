@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,13 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Logs:
-    """The logs of one service below the home of an environment, and the values to hide in them."""
+    """The logs of one service below the home of an environment. `secrets` says which values to hide
+    in them, each time an instance is begun with: a new value reaches only new instances."""
 
     home: Path
     service: str
     query: LogQuery
-    secrets: Iterable[str]
+    secrets: Callable[[], Iterable[str]]
 
     def check(self) -> bool:
         """Whether anything was written.
@@ -73,7 +74,7 @@ class Logs:
                 tasks[place.folder] = asyncio.create_task(self._read_on(place, queue))
 
     async def _read_on(self, place: Place, queue: asyncio.Queue[LogLine]) -> None:
-        mask = Masking(self.secrets)
+        mask = Masking(self.secrets())
         async for line in follow(place.folder, self.query.since, self.query.lines):
             await queue.put(LogLine(line.at, place.instance, mask(line.text)))
 
@@ -84,7 +85,7 @@ class Logs:
         return there(self.home, self.service, self.query)
 
     def _of(self, places: list[Place]) -> list[LogLine]:
-        mask = Masking(self.secrets)
+        mask = Masking(self.secrets())
         lines = (self._lines(place, mask) for place in places)
         return list(heapq.merge(*lines, key=lambda line: line.at))
 

@@ -16,7 +16,7 @@ from volery.api.past import EventQuery, heard_of, past_events, remembered, told
 from volery.api.places import LogQuery
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
-from volery.control.operations import Request
+from volery.control.operations import Request, chosen_of
 from volery.decide.plan import make_plan
 from volery.decide.world import World
 from volery.model.names import NAME
@@ -28,6 +28,7 @@ from volery.store.sqlite import SqliteStore
 def offline_plan(body: dict[str, Any], home: Home) -> dict[str, Any]:
     """What `up` would do where no control plane runs: it starts from what the ledger remembers."""
     request = ApplyBody.model_validate(body).request()
+    chosen_of(request)
     releases = asyncio.run(_releases(request, home))
     only = request.only
     world = World()
@@ -47,7 +48,11 @@ def offline_logs(home: Home, service: str, query: LogQuery) -> Logs | None:
     """
     if re.fullmatch(NAME, service) is None:
         return None
-    secrets = Secrets(home.secrets).ever() if home.secrets.exists() else []
+
+    def secrets() -> list[str]:
+        return Secrets(home.secrets).ever() if home.secrets.exists() else []
+
+    secrets()  # what cannot be read cannot be hidden
     logs = Logs(home.path, service, query, secrets)
     return logs if logs.check() else None
 

@@ -12,7 +12,7 @@ from volery.decide.world import World
 from volery.model.ports import Store
 from volery.model.state import Event
 
-MAX_EVENTS = 1_000_000
+PAGE_EVENTS = 500
 STORY_EVENTS, STORY_CHAPTERS = 20_000, 20
 """How far back a story looks, and how much of it is told."""
 
@@ -39,11 +39,20 @@ def heard_of(store: Store, world: World, service: str) -> str:
 
 def past_events(store: Store, query: EventQuery, after: int = 0) -> Sequence[Event]:
     """The events asked for with a sequence number above `after`, oldest first."""
-    if query.service is None and query.since is None:
-        after = max(after, store.last_seq() - query.limit)  # sequence numbers have no gaps
-    found = store.events(after, MAX_EVENTS, query.service)
-    late = [item for item in found if query.since is None or item.at >= query.since]
-    return late[max(0, len(late) - query.limit) :]
+    found: list[Event] = []
+    before: int | None = None
+    while len(found) < query.limit:
+        page = store.latest(PAGE_EVENTS, before, query.service)
+        late = [item for item in page if item.seq > after and _is_late(item, query)]
+        found = late + found
+        if not late or len(page) < PAGE_EVENTS:  # the ledger may be long: no further than needed
+            break
+        before = page[0].seq
+    return found[max(0, len(found) - query.limit) :]
+
+
+def _is_late(event: Event, query: EventQuery) -> bool:
+    return query.since is None or event.at >= query.since
 
 
 def told(store: Store, service: str, since: float | None, limit: int) -> wire.Json:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from volery.build.release import DIGITS
 from volery.engines.local import archive
 from volery.model.errors import Code, VoleryError
 from volery.supervise.process import Supervised
@@ -53,7 +54,8 @@ def there(home: Path, service: str, query: LogQuery) -> list[Place]:
     """Of the instances that are there, those meant."""
     if query.previous:
         return []
-    number = re.compile(rf"{re.escape(service)}-[0-9a-f]+-[0-9]+")
+    # `web-131626b9-1`, or with state `orders-db-0`.
+    number = re.compile(rf"{re.escape(service)}-(?:[0-9a-f]{{{DIGITS}}}-)?[0-9]+")
     found = sorted((home / "instances").glob(f"{service}-*"))
     return [
         Place(path.name, path)

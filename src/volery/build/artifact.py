@@ -20,6 +20,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -99,10 +100,10 @@ class Artifact:
 
     def mark_built(self, seconds: float) -> None:
         """From now on it is complete, also after a power cut."""
+        freeze(self.src)  # what may fail comes before the promise
         self.sync()
         write_durably(str(self.path / "built.json"), {"seconds": seconds})
         remove_tree(self.source)
-        freeze(self.src)
 
     def mark_tested(self, spec: Service, seconds: float) -> None:
         """From now on it passed these tests."""
@@ -141,14 +142,14 @@ def freeze(tree: Path) -> None:
     link them) keep it: the other name is not ours."""
     for path, status in _inside(tree):
         if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
-            path.chmod(stat.S_IMODE(status.st_mode) & ~WRITABLE)
+            _chmod(path, stat.S_IMODE(status.st_mode) & ~WRITABLE)
 
 
 def thaw(tree: Path) -> None:
     """Give the owner the right to write back."""
     for path, status in _inside(tree):
         if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
-            path.chmod(stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
+            _chmod(path, stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
 
 
 def remove_tree(tree: Path) -> None:
@@ -157,8 +158,14 @@ def remove_tree(tree: Path) -> None:
         return
     for path, status in _inside(tree):
         if stat.S_ISDIR(status.st_mode):
-            path.chmod(stat.S_IRWXU)
+            _chmod(path, stat.S_IRWXU)
     shutil.rmtree(tree)
+
+
+def _chmod(path: Path, mode: int) -> None:
+    """Change the rights, unless it belongs to somebody else: a build in a container leaves such."""
+    with suppress(PermissionError):
+        path.chmod(mode)
 
 
 def _inside(tree: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -10,6 +10,7 @@ It never decides whether to build, and never runs anything outside the artifact'
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import sys
@@ -37,6 +38,7 @@ SPARE = 3
 TAIL_LINES = 20
 FULL_BYTES = 64 * 2**10
 """A disk with less than this left is full."""
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 StageName = Literal["build", "test"]
 
@@ -287,7 +289,7 @@ class LocalBuilder:
             if stage == "build":
                 place.failures += 1
                 place.last_failure = failed
-                await _in_thread(lambda _: remove_tree(artifact.src))
+                await _in_thread(lambda _: _remove_all([artifact.src]))
             self._tell(job, failed)
 
     async def _build(self, job: _Job, artifact: Artifact) -> None:
@@ -339,7 +341,7 @@ class LocalBuilder:
         return found | release.spec.env if stage == "test" else found
 
     def _explained(self, error: VoleryError | OSError) -> str:
-        reason = error.message if isinstance(error, VoleryError) else error.strerror or str(error)
+        reason = error.message if isinstance(error, VoleryError) else str(error)
         full = shutil.disk_usage(self._folder).free < FULL_BYTES
         return f"{reason} (the disk is full)" if full else reason
 
@@ -388,5 +390,9 @@ def _put_aside(path: Path) -> Path:
 
 
 def _remove_all(paths: Iterable[Path]) -> None:
+    """Delete what can be deleted; the rest is tried again by the next `open`."""
     for path in paths:
-        remove_tree(path)
+        try:
+            remove_tree(path)
+        except OSError as error:
+            log.warning("%s cannot be deleted: %s", path, error)

@@ -112,11 +112,11 @@ class Operations:
         Raises:
             VoleryError: an unknown service, an engine that is not active, wrong options.
         """
-        _chosen(request)
+        chosen_of(request)
 
     async def plan(self, request: Request) -> tuple[Step, ...]:
         """What `apply` would do, without doing it."""
-        chosen = _chosen(request)
+        chosen = chosen_of(request)
         releases = await self._releases(request, chosen, copy=False)
         force = request.force
         histories = self._controller.histories()
@@ -133,7 +133,7 @@ class Operations:
                 another release under way.
         """
         async with self._submitting:
-            chosen = _chosen(request)
+            chosen = chosen_of(request)
             self._require_secrets(request, chosen)
             if request.release:
                 releases = {chosen[0]: self._existing(chosen[0], request.release)}
@@ -342,7 +342,12 @@ class Operations:
         self._wake()
 
 
-def _chosen(request: Request) -> list[str]:
+def chosen_of(request: Request) -> list[str]:
+    """The services that a request is about.
+
+    Raises:
+        VoleryError: NOT_FOUND, one is unknown; REFUSED, the engine is not active; INVALID.
+    """
     names = list(request.application.services)
     engine = request.application.environments[request.environment].engine
     if engine != "local":

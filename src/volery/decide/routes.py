@@ -152,10 +152,19 @@ def _group(world: World, service: ServiceState, slot: SlotName) -> GroupTraffic:
 def rested(world: World, group: Sequence[Instance]) -> frozenset[str]:
     """The instances that are ready and get no new request all the same: suspects, and those that a
     heal withholds. No more than half of a group: what most of them do is a matter of the load or of
-    the machine, and fewer would only make it worse."""
+    the machine, and fewer would only make it worse. Never the primary: nobody can stand in."""
     ready = [item for item in group if item.intent == "run" and world.ready(item)]
-    doubtful = [item.id for item in ready if item.withheld or world.observed[item.id].suspect]
+    doubtful = [
+        item.id
+        for item in ready
+        if (item.withheld or world.observed[item.id].suspect) and not _is_primary(world, item)
+    ]
     return frozenset(doubtful if 2 * len(doubtful) <= len(ready) else ())
+
+
+def _is_primary(world: World, item: Instance) -> bool:
+    tenure = world.tenures.get(item.service)
+    return tenure is not None and tenure.primary == item.id and world.has_roles(item)
 
 
 def _endpoint(world: World, instance: Instance, resting: frozenset[str]) -> Endpoint | None:

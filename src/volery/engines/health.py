@@ -45,12 +45,12 @@ class HealthWatch:
         self._unready = _Streak(health.failures)
         self._dead = _Streak(health.failures)
         self._silent = _Streak(health.failures)
+        self._told = self._known
 
     async def run(self) -> None:
         """Until cancelled."""
         early = FIRST_PAUSE
         while True:
-            before = self._known
             answer = await self._ask(self._health.ready)
             self._note_ready(answer)
             self.asked.set()
@@ -60,8 +60,7 @@ class HealthWatch:
                 self._note_alive(live)
                 answer = _worse(answer, live)
             self._note_silence(answer)
-            if before != self._known:
-                self._changed()
+            self._tell()
             await asyncio.sleep(self._pause() if self.been_ready else early)
             early = min(LONGEST_PAUSE, early * GROWTH)
 
@@ -87,6 +86,13 @@ class HealthWatch:
     def _is_overdue(self, seconds: float, due: float) -> None:
         if self.ready and not self.suspect and not stood_still(due):
             self.suspect = f"a probe was not answered within {format_duration(seconds)}"
+            self._tell()
+
+    def _tell(self) -> None:
+        """Compared with what was told last: a suspicion that arises and ends within one question
+        was told in between."""
+        if self._told != self._known:
+            self._told = self._known
             self._changed()
 
     def _note_ready(self, answer: Answer) -> None:

@@ -468,6 +468,12 @@ class Store(Protocol):
     ) -> Sequence[Event]:
         """Events with a sequence number above `after`, oldest first."""
 
+    def latest(
+        self, limit: int = 1000, before: int | None = None, service: str | None = None
+    ) -> Sequence[Event]:
+        """The newest events, or those with the highest sequence numbers below `before`; oldest
+        first."""
+
     def last_seq(self) -> int:
         """The sequence number of the newest event ever written; 0 if there was none."""
 

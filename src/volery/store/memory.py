@@ -52,6 +52,15 @@ class MemoryStore:
         mine = [event for event in later if service is None or event.service == service]
         return tuple(mine[: max(0, limit)])
 
+    def latest(
+        self, limit: int = 1000, before: int | None = None, service: str | None = None
+    ) -> Sequence[Event]:
+        """The newest events, or those with the highest sequence numbers below `before`; oldest
+        first."""
+        earlier = self._events if before is None else self._events[: max(0, before - self._first)]
+        mine = [event for event in earlier if service is None or event.service == service]
+        return tuple(mine[max(0, len(mine) - max(0, limit)) :])
+
     def looks(self, rollout: str) -> Sequence[Look]:
         """Every look at the evidence of a rollout, in order."""
         found = self._looks.get(rollout, {})

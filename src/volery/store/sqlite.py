@@ -150,6 +150,18 @@ class SqliteStore:
             rows = self._connection.execute(query, (after, *values, max(0, limit))).fetchall()
         return tuple(decode_event(seq, body) for seq, body in rows)
 
+    def latest(
+        self, limit: int = 1000, before: int | None = None, service: str | None = None
+    ) -> Sequence[Event]:
+        """The newest events, or those with the highest sequence numbers below `before`; oldest
+        first."""
+        mine, values = ("", ()) if service is None else (" AND service = ?", (service,))
+        query = f"SELECT seq, body FROM event WHERE seq < ?{mine} ORDER BY seq DESC LIMIT ?"  # noqa: S608
+        end = self._last + 1 if before is None else before
+        with self._told():
+            rows = self._connection.execute(query, (end, *values, max(0, limit))).fetchall()
+        return tuple(decode_event(seq, body) for seq, body in reversed(rows))
+
     def looks(self, rollout: str) -> Sequence[Look]:
         """Every look at the evidence of a rollout, in order."""
         query = "SELECT number, body FROM look WHERE rollout = ? ORDER BY number"

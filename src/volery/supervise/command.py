@@ -84,7 +84,8 @@ async def run(
         async with asyncio.timeout(seconds):
             await ended.wait()
     except TimeoutError:
-        return Ran(None, output.content, said.head)
+        if not ended.is_set():  # else it is only we who come late
+            return Ran(None, output.content, said.head)
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)

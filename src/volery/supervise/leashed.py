@@ -83,7 +83,8 @@ async def run_leashed(
         async with asyncio.timeout_at(deadline):
             await leashed.ended.wait()
     except TimeoutError:
-        return End("late", 0, f"timed out after {format_duration(clock() - started)}")
+        if not leashed.ended.is_set():  # else it is only we who come late
+            return End("late", 0, f"timed out after {format_duration(clock() - started)}")
     finally:
         await _to_its_end(leashed.end())
     return leashed.how(clock() - started)

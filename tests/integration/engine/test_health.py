@@ -16,6 +16,7 @@ import h2.events
 import pytest
 from integration.engine.lab import Lab, fetch, reaches, running, until
 
+from volery.engines.health import HealthWatch
 from volery.engines.local import LocalEngine
 from volery.engines.probes import Answer, Target, ask
 from volery.model.application import Health, Probe
@@ -309,3 +310,37 @@ def test_a_connection_that_is_not_accepted_in_time(tmp_path: Path) -> None:
     with full_queue() as port:
         answer = asyncio.run(asked(None, tmp_path, port, seconds=0.3))
     assert answer == Answer(False, "a connection was not accepted within 300ms", late=True)
+
+
+def test_a_suspicion_that_ends_with_the_same_question_is_taken_back(tmp_path: Path) -> None:
+    slow = iter((0.0, 0.0, 0.45, 0.0, 0.0))
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(next(slow, 0.0))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    async def scenario() -> None:
+        async with serving(handle) as port:
+            told: list[str] = []
+            health = Health(ready=Probe(path="/"), every=0.05, timeout=0.6)
+            target = Target("127.0.0.1", port, "http", str(tmp_path), {})
+            watch = HealthWatch(health, target, lambda: told.append(watch.suspect))
+            running = asyncio.create_task(watch.run())
+            await until(lambda: any(told))
+            await until(lambda: not told[-1])
+            running.cancel()
+            await asyncio.wait([running])
+
+    asyncio.run(scenario())
+
+
+def test_a_command_that_ended_in_time_is_not_late_because_we_are(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        asking = asyncio.create_task(asked(Probe(command=("true",)), tmp_path, seconds=0.5))
+        await asyncio.sleep(0)
+        time.sleep(1.0)
+        assert await asking == Answer(True, "true exited 0")
+
+    asyncio.run(scenario())

@@ -33,7 +33,7 @@ class Room:
         return place
 
     def texts(self, **query: object) -> list[str]:
-        logs = Logs(self.home, "web", LogQuery(**query), ["swordfish"])  # type: ignore[arg-type]
+        logs = Logs(self.home, "web", LogQuery(**query), lambda: ["swordfish"])  # type: ignore[arg-type]
         logs.check()
         return [line.text for line in logs.past()]
 
@@ -105,7 +105,7 @@ def test_following_goes_on_with_a_new_instance_of_the_same_name(room: Room) -> N
     place = room.home / "instances" / "web-bbbbbbbb-2"
 
     async def scenario() -> list[str]:
-        logs = Logs(room.home, "web", LogQuery(follow=True), ())
+        logs = Logs(room.home, "web", LogQuery(follow=True), tuple)
         lines = logs.follow(asyncio.Event())
         seen = [(await anext(lines)).text]
         place.rename(room.home / "logs" / "web" / "web-bbbbbbbb-2-500")
@@ -116,3 +116,38 @@ def test_following_goes_on_with_a_new_instance_of_the_same_name(room: Room) -> N
 
     seen = asyncio.run(asyncio.wait_for(scenario(), 60))
     assert seen == ["b2 serves", "b2 is back"]
+
+
+def test_instances_of_a_service_with_state_and_of_one_whose_name_begins_the_same(
+    tmp_path: Path,
+) -> None:
+    room = Room(tmp_path)
+    for name in ("orders-db-0", "orders-db-1", "orders-1a2b3c4d-1"):
+        room.wrote(f"instances/{name}", name, NEW)
+
+    def shown(service: str, **query: object) -> list[str]:
+        logs = Logs(room.home, service, LogQuery(**query), tuple)  # type: ignore[arg-type]
+        logs.check()
+        return [line.text for line in logs.past()]
+
+    assert shown("orders-db") == ["orders-db-0", "orders-db-1"]
+    assert shown("orders-db", instance="orders-db-1") == ["orders-db-1"]
+    assert shown("orders") == ["orders-1a2b3c4d-1"]
+
+
+def test_a_secret_that_is_set_while_somebody_follows_is_hidden_too(room: Room) -> None:
+    secrets = ["first"]
+
+    async def scenario() -> list[str]:
+        lines = Logs(room.home, "web", LogQuery(follow=True), lambda: secrets).follow(
+            asyncio.Event()
+        )
+        seen = [(await anext(lines)).text]
+        secrets.append("second")
+        room.wrote("instances/web-cccccccc-1", "the key is second", NEW + 4)
+        seen.append((await anext(lines)).text)
+        await lines.aclose()  # type: ignore[attr-defined]
+        return seen
+
+    seen = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert seen == ["b2 serves", "the key is ***"]

@@ -110,7 +110,7 @@ def test_a_secret_that_nobody_wants_is_said_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def put(name: str) -> str:
-        monkeypatch.setattr("sys.stdin", io.StringIO("value"))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"value")))
         assert set_(name, session=session()) == 0
         return capsys.readouterr().err
 
@@ -160,3 +160,9 @@ def test_looking_needs_no_lock(session: Callable[..., Session]) -> None:
         assert len(look.events()) == 2
         with pytest.raises(VoleryError, match="read-only"):
             look.commit([], [Event(2.0, "x", "y")])
+
+
+def test_a_plan_of_a_service_that_nobody_knows(session: Callable[..., Session]) -> None:
+    with pytest.raises(VoleryError, match="no service 'shp'") as unknown:
+        plan("shp", session=session())
+    assert unknown.value.code is Code.NOT_FOUND

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from unit.cli.desk import Desk
 
+from volery.cli.commands.acting import abort
 from volery.cli.commands.looking import rollout
 from volery.cli.commands.shipping import deploy
 from volery.model.errors import VoleryError
@@ -107,3 +108,13 @@ def test_what_was_aborted_is_no_bad_release(
     monkeypatch.setattr(desk.client, "get", get)
     assert deploy("catalog", session=desk.session()) == 3
     assert "catalog@bbbbbbbb was taken back; catalog@aaaaaaaa serves" in capsys.readouterr().out
+
+
+def test_abort_tells_of_the_service_that_was_named(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    assert deploy("catalog", "shop", detach=True, session=desk.session()) == 0
+    capsys.readouterr()
+    abort("shop", session=desk.session("json"))
+    assert json.loads(capsys.readouterr().out)["service"] == "shop"

@@ -69,3 +69,16 @@ def test_the_same_wish_is_the_same_object() -> None:
     assert router.config(replace(world, instances=more | {"db-0": more["db-0"]})) is wish
     touched = replace(more["db-0"], restarts=3)
     assert router.config(replace(world, instances=more | {"db-0": touched})) is wish
+
+
+@pytest.mark.parametrize(("instance", "rests"), [("db-0", False), ("db-1", True)])
+def test_a_suspect_rests_unless_it_is_the_primary(instance: str, rests: bool) -> None:
+    world = _seen(database(WELL), instance, suspect="no answer")
+    config = traffic_config(world, _port)
+    found = {
+        endpoint.instance: endpoint.draining
+        for service in config.services.values()
+        for group in service.slots.values()
+        for endpoint in group.endpoints
+    }
+    assert found[instance] is rests

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import volery
 from volery.model.errors import Code, VoleryError
 from volery.supervise.identity import Identity, environment_of
 from volery.supervise.process import Backoff, Fallback, Spec, Status, Supervised, Wish
@@ -294,3 +295,59 @@ def test_a_shim_imports_little() -> None:
     ours = {name for name in loaded if name.startswith("volery.")}
     assert all(name.startswith("volery.supervise") for name in ours)
     assert len(loaded) < 100
+
+
+def test_a_start_that_fails_is_not_another_end(place: Supervised, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    spec = Spec((str(program),), str(tmp_path), backoff=Backoff(first=0.01, cap=0.01, healthy=0.0))
+    place.launch(spec, ENVIRONMENT, restart=True)
+    child = running(place).child
+    assert child is not None
+    program.unlink()
+    child.send(signal.SIGKILL)
+    log = tmp_path / "place" / "log"
+    until(lambda: log.read_text().count("program") > 3)
+    status = place.status()
+    assert status is not None and "program" in status.detail
+    assert (status.restarts, len(status.exits)) == (1, 1)
+
+
+NO_PIPES = """
+import errno, json, os, sys
+sys.path.append(sys.argv[1])
+from volery.supervise.shim import lives
+spec = json.loads(sys.argv[2])
+shim, really = lives.Shim(spec, {"PATH": os.environ["PATH"]}), os.pipe2
+shim.restart = True
+
+def full(flags):
+    os.pipe2 = really
+    raise OSError(errno.ENFILE, "Too many open files in system")
+
+os.pipe2 = full
+phases = []
+for _ in range(3):
+    shim.due = 0.0
+    shim.look()
+    phases.append(shim.phase)
+print(phases, shim.child is not None)
+shim.kill()
+"""
+
+
+def test_no_descriptors_at_a_start_are_met_again_at_the_next_look(
+    place: Supervised, tmp_path: Path
+) -> None:
+    spec = json.dumps(asdict(Spec(SLEEP, str(tmp_path))))
+    root = str(Path(volery.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", NO_PIPES, root, spec],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "['waiting', 'running', 'running'] True\n", done.stderr

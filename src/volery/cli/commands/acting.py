@@ -67,7 +67,8 @@ def _act(
         return _released(session, service)
     found = session.client.get(f"/v1/services/{identity['rollouts'][0]}/rollout")
     if wait:
-        found = follow(session.client, identity["rollouts"])[0]
+        ended = follow(session.client, identity["rollouts"])
+        found = next(item for item in ended if item["id"] == identity["rollouts"][0])
     if session.json:
         session.emit(found)
     else:

@@ -93,7 +93,7 @@ def _watch(session: Session, path: str, found: dict[str, Any]) -> dict[str, Any]
     """Follow a rollout: the whole picture again and again on a terminal, else a line a change."""
     from volery.cli.follow import follow, is_over
 
-    path = path.replace(path.split("/")[3], found["id"])
+    path = f"/v1/services/{found['id']}/rollout"
     if session.json or not sys.stdout.isatty():
         ended = follow(session.client, [found["id"]])
         return next(item for item in ended if item["id"] == found["id"])
@@ -199,11 +199,25 @@ def events(
     for item in found["events"]:
         _show_event(session, item)
     if follow:
-        for item in session.client.stream(
-            "/v1/events", after=found["last"], service=service, follow="true"
-        ):
-            _show_event(session, item)
+        _follow_events(session, service, found["last"])
     return 0
+
+
+def _follow_events(session: Session, service: str | None, last: int) -> None:
+    """Until the control plane ends; where it is killed and comes back, no event is missed."""
+    while True:
+        try:
+            for item in session.client.stream(
+                "/v1/events", after=last, service=service, follow="true"
+            ):
+                last = item["seq"]
+                _show_event(session, item)
+        except VoleryError as error:
+            if error.code is not Code.FAILED:
+                raise
+            session.client.get("/v1/version")  # waits for one that is started again
+        else:
+            return
 
 
 def _story(session: Session, service: str, since: str | None, limit: int | None) -> int:

@@ -56,7 +56,8 @@ def set_(name: str, /, *, session: Given) -> int:
 
         value = getpass.getpass(f"{name}: ")
     else:
-        value = sys.stdin.read().removesuffix("\n")
+        given = sys.stdin.buffer.read()  # the locale does not say what a secret may be
+        value = given.decode("utf-8", "surrogateescape").removesuffix("\n")
     if not value:
         raise VoleryError(
             f"no value for {name} came from standard input",

@@ -83,14 +83,16 @@ def _of_manifest(session: Session) -> list[Check]:
 
 
 def _show(found: list[Check]) -> None:
+    from rich.markup import escape
+
     from volery.cli.show.console import out
 
     colours = {"ok": "green", "warning": "yellow", "failed": "red"}
     for item in found:
         mark = f"[{colours[item.verdict]}]{item.verdict:8}[/]"
-        out().print(f"{mark} {item.category}: {item.name}: {item.seen}")
+        out().print(f"{mark} {escape(f'{item.category}: {item.name}: {item.seen}')}")
         if item.remedy:
-            out().print(f"         hint: {item.remedy}")
+            out().print(f"         hint: {escape(item.remedy)}")
 
 
 def probe(

@@ -249,12 +249,14 @@ class Shim:
         self.phase, self.detail, self.dirty = "running", "", True
         try:
             why = self.hatch(Held(self.spec, command, self.log.fd))
-        except NotStarted as error:
+        except (NotStarted, OSError) as error:
             why = str(error)
         if why:
             self.detail = why
             self.log.write(why)
             self.decide()
+            if self.phase == "waiting":
+                self.restarts -= 1  # it did not begin, so it has not ended once more
 
     def hatch(self, held: Held) -> str:
         """Let a held process go on once it is known; if the disk is full, all the same.

@@ -1,0 +1,64 @@
+"""What is kept to go back to."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.testclient import TestClient
+from unit.api.plane import SimPlane, body
+
+from volery.api.app import create_app
+from volery.api.housekeeping import KEPT_RELEASES, housekeeping
+
+
+class NoArtifacts:
+    def prune(self, keep: object) -> None:
+        """Nothing is on disk."""
+
+
+class Room:
+    """An application whose catalog is deployed again and again, with housekeeping in between."""
+
+    def __init__(self) -> None:
+        self.plane = SimPlane()
+        self.api = TestClient(create_app(self.plane))
+        self.deploy("good", services=None)
+
+    def deploy(self, version: str, services: tuple[str, ...] | None = ("catalog",)) -> None:
+        self.plane.sources.version = version
+        self.api.post("/v1/apply", json=body(services=services))
+        self.plane.run()
+        housekeeping(self.plane.controller, NoArtifacts())
+
+    def rollback(self, to: str | None = None) -> str:
+        answer = self.api.post("/v1/services/catalog/rollback", json={"to": to}).json()
+        self.plane.run()
+        housekeeping(self.plane.controller, NoArtifacts())
+        return str(answer["release"])
+
+
+def test_a_bad_week_does_not_push_out_what_served() -> None:
+    room = Room()
+    for number in range(KEPT_RELEASES + 2):
+        room.plane.bad[f"catalog@bad-{number}"] = "tests"
+        room.deploy(f"bad-{number}")
+    room.deploy("better")
+    assert room.rollback() == "catalog@good"
+
+
+def test_the_way_back_leads_to_what_served_last_however_old_it_is() -> None:
+    room = Room()
+    for number in range(KEPT_RELEASES + 2):
+        room.deploy(f"v{number}")
+    assert room.rollback("v2") == "catalog@v2"
+    room.deploy("new")
+    assert room.rollback() == "catalog@v2"
+
+
+def test_what_no_rollout_tells_of_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("volery.api.housekeeping.KEPT_ROLLOUTS", 5)
+    room = Room()
+    for number in range(KEPT_RELEASES + 8):
+        room.deploy(f"v{number}")
+    known = {key for key in room.plane.operations.world.releases if key.startswith("catalog@")}
+    assert "catalog@v0" not in known and f"catalog@v{KEPT_RELEASES}" in known
+    assert len(known) <= KEPT_RELEASES + 5

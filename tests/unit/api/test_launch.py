@@ -1,0 +1,34 @@
+"""Waiting for a control plane that its shim starts again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from volery import __version__
+from volery.api import launch
+from volery.api.home import Home
+from volery.api.launch import ensure_control_plane
+from volery.model.errors import VoleryError
+
+
+@pytest.mark.parametrize(("later", "comes"), [(0, True), (1, True), (3, False)])
+def test_only_what_ends_while_we_wait_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int, comes: bool
+) -> None:
+    """It ended often before: that is no reason to stop it now."""
+    answers = iter([None, None, None, *([__version__] if comes else [None] * 9)])
+    restarts = iter([7, 7, 7 + later])
+    stopped: list[Home] = []
+    monkeypatch.setattr(launch, "is_supervised", lambda home: True)
+    monkeypatch.setattr(launch, "_answers", lambda client: next(answers))
+    monkeypatch.setattr(launch, "_restarts", lambda home: next(restarts))
+    monkeypatch.setattr(launch, "stop_control_plane", stopped.append)
+    home = Home(tmp_path / "app" / "dev")
+    if comes:
+        assert not ensure_control_plane(home)
+    else:
+        with pytest.raises(VoleryError, match="the control plane does not start"):
+            ensure_control_plane(home)
+    assert bool(stopped) is not comes
