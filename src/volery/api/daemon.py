@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import resource
 import signal
 import sys
 import time
@@ -50,6 +51,7 @@ from volery.traffic.envoy import EnvoyTraffic
 LOOK_EVERY_SECONDS = 1.0
 MAX_STEPS_AT_ONCE = 100
 HOUSEKEEPING_EVERY_SECONDS = 60.0
+DESCRIPTORS = 65_536
 log = structlog.get_logger()
 
 
@@ -325,8 +327,17 @@ async def _main(home: Home) -> bool:
     return plane.orphaned
 
 
+def allow_descriptors() -> None:
+    """A few for each instance: the usual limit of 1,024 would do for some hundred of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> None:
     """`python -m volery.api.daemon HOME`."""
+    allow_descriptors()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -155,8 +155,10 @@ class Instance:
 
     @property
     def shim(self) -> int | None:
-        """The process id of its shim."""
-        return self._shim.identity.pid if self._shim is not None else None
+        """The process id of its shim, while that lives."""
+        if self._shim is None or self.unattended.is_set():
+            return None
+        return self._shim.identity.pid
 
     @property
     def tree(self) -> Tree | None:
