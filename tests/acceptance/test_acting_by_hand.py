@@ -43,7 +43,7 @@ def test_logs_of_what_is_gone_with_and_without_a_control_plane(project: Project)
     assert left.out.endswith("| listening 2\n") and "no control plane runs" in left.err
     assert "listening 1" in project.ok("logs", "web", "--instance", first).out
     missing = project.volery("logs", "web", "--instance", "web-00000000-1")
-    assert missing.code == 1 and first in missing.err
+    assert missing.code == 2 and first in missing.err
     assert project.volery("logs", "nothing").code == 7
 
 

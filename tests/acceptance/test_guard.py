@@ -55,7 +55,7 @@ def test_automation_is_stopped_and_released_by_hand(project: Project) -> None:
     assert len(kinds(project, "guard.braked")) == 2 and len(kinds(project, "guard.released")) == 2
 
     assert project.volery("guard", "stop").code == 2
-    assert project.volery("guard", "stop", "wep").code == 1
+    assert project.volery("guard", "stop", "wep").code == 2
     assert project.volery("guard", "stop", "web", "--for", "soon").code == 2
 
 
@@ -153,7 +153,7 @@ def test_deleted_volumes_come_back(project: Project) -> None:
     (gone,) = project.ok("--output", "json", "volumes").json["volumes"]
     assert gone["state"] == "deleted" and gone["bytes"] == 8 and gone["expires_at"]
     name = gone["name"].partition("@")[0]
-    assert project.volery("volumes", "restore", "store/none").code == 1
+    assert project.volery("volumes", "restore", "store/none").code == 2
 
     project.ok("up")
     taken = project.volery("volumes", "restore", name)
