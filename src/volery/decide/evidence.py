@@ -172,13 +172,15 @@ class Marks:
     """What one look leaves to the next: plain values, small enough to be stored at every tick.
 
     `owed` are failures of a group whose requests were counted earlier, or are not counted yet; a
-    connection may be reset long after it was made.
+    connection may be reset long after it was made. They are those of the release that is in the
+    slot, see `releases`: another one owes nothing of it.
     """
 
     at: float
     sample: Sample = field(default_factory=Sample)
     instances: Mapping[str, InstanceMark] = field(default_factory=dict)
     owed: Mapping[SlotName, int] = field(default_factory=dict)
+    releases: Mapping[SlotName, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -226,9 +228,13 @@ def arms(
             exits=new.ended - (old or new).ended,
             saturated_seconds=saturated,
         )
-    slots, owed = _slots(there, found, came, before.owed, service)
+    releases = {slot: kept.release for slot, kept in service.slots.items() if kept and kept.count}
+    stayed = {slot for slot, release in releases.items() if before.releases.get(slot) == release}
+    owed = {slot: before.owed.get(slot, 0) for slot in stayed}
+    slots, still = _slots(there, found, came, owed, service)
     served = {item.id: came.served.get(served_key(item), _NONE).latency for item in there}
-    return Tick(seconds, slots, found, came.edges, served), Marks(now, sample, seen, owed)
+    marks = Marks(now, sample, seen, still, releases)
+    return Tick(seconds, slots, found, came.edges, served), marks
 
 
 def served_key(item: Instance) -> str:
@@ -244,6 +250,8 @@ def _slots(
     owed: Mapping[SlotName, int],
     service: ServiceState,
 ) -> tuple[dict[SlotName, Arm], dict[SlotName, int]]:
+    """Group by group, and what is still owed. A slot that is not in `owed` has just got another
+    release, or none: what failed without a request was not its own."""
     slots: dict[SlotName, Arm] = {}
     still: dict[SlotName, int] = {}
     everyone = list(instances)
@@ -252,7 +260,7 @@ def _slots(
         traffic = came.groups.get(f"{service.name}~{slot}", _NONE)
         failures = traffic.failures + owed.get(slot, 0)
         now = min(failures, traffic.requests)
-        if failures > now:
+        if slot in owed and failures > now:
             still[slot] = failures - now
         own = [found[instance.id] for instance in everyone if instance.slot == slot]
         slots[slot] = Arm(
