@@ -80,7 +80,7 @@ def split(sample: Sample, services: Iterable[str]) -> dict[str, Sample]:
             _owned(seen.instances, _service_of_instance),
             _owned(seen.edges, service_of_edge),
             _owned(seen.rough, service_of_group),
-            _owned(seen.served, _service_of_served),
+            _owned(seen.served, service_of_served),
         )
         for key, seen in sample.proxies.items()
     }
@@ -121,7 +121,7 @@ def _service_of_instance(instance: str) -> str:
     return instance.rpartition("-")[0].rpartition("-")[0]
 
 
-def _service_of_served(name: str) -> str:
+def service_of_served(name: str) -> str:
     """Whose instance it is: `catalog` of `catalog~a~2`."""
     return service_of_group(service_of_group(name))
 
@@ -255,7 +255,7 @@ def _slots(
     slots: dict[SlotName, Arm] = {}
     still: dict[SlotName, int] = {}
     everyone = list(instances)
-    latencies = _latencies(came)
+    latencies = _latencies(came, service)
     for slot in service.slots:
         traffic = came.groups.get(f"{service.name}~{slot}", _NONE)
         failures = traffic.failures + owed.get(slot, 0)
@@ -274,14 +274,11 @@ def _slots(
     return slots, still
 
 
-def _latencies(came: ProxySample) -> Mapping[str, Counters]:
-    """Where a group got nothing but copies, rough latencies of all groups: like is compared with
+def _latencies(came: ProxySample, service: ServiceState) -> Mapping[str, Counters]:
+    """While a group gets nothing but copies, rough latencies of all groups: like is compared with
     like."""
-    only_copies = any(
-        found.latency and not came.groups.get(group, _NONE).latency
-        for group, found in came.rough.items()
-    )
-    return came.rough if only_copies else came.groups
+    copies = any(kept and kept.mirror and not kept.weight for kept in service.slots.values())
+    return came.rough if copies else came.groups
 
 
 def _mark(
