@@ -9,6 +9,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from volery.control.draft import Draft
+from volery.decide.by_role import owner_of
 from volery.decide.edges import EdgeState, away, by_caller, looked
 from volery.decide.evidence import counted
 from volery.decide.routes import SYNTHETIC_CALLER
@@ -70,7 +71,7 @@ class EdgeWatch:
         draft.event(
             kind,
             f"for {edge.caller}, {edge.need} {what}",
-            service=edge.need,
+            service=owner_of(edge.need),
             cause=why,
             data={"caller": edge.caller, "need": edge.need, "why": why},
         )

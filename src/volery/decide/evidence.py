@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 
+from volery.decide.by_role import owner_of
 from volery.decide.world import World, number_of
 from volery.model.application import Resources
 from volery.model.evidence import Arm, Counters, Latency, ProxySample, Sample
@@ -112,8 +113,8 @@ def service_of_group(group: str) -> str:
 
 
 def service_of_edge(edge: str) -> str:
-    """Where an edge leads: to `catalog` for `storefront~a~catalog`."""
-    return edge.rpartition("~")[2]
+    """Where an edge leads: to `catalog` for `storefront~a~catalog`, also to its replicas."""
+    return owner_of(edge.rpartition("~")[2])
 
 
 def _service_of_instance(instance: str) -> str:

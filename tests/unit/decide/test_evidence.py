@@ -173,7 +173,8 @@ def test_nothing_is_known_before_the_first_sample() -> None:
 def test_a_sample_is_split_by_service() -> None:
     groups = {"web~a": Counters(1), "web~b": Counters(2), "web-api~a": Counters(3)}
     instances = {"web-11aa-1": Counters(1), "web-api-11aa-1": Counters(2)}
-    edges = {name: Counters(1) for name in ("gateway~web", "web~a~api", "api~a~web")}
+    ours = ("gateway~web", "api~a~web", "api~a~web+replicas")
+    edges = {name: Counters(1) for name in (*ours, "web~a~api")}
     served = {"web~a~1": Counters(1), "web-api~a~1": Counters(2)}
     whole = ProxySample(groups, instances, edges, groups, served)
     found = split(Sample(3, 1.0, {OLD: whole}), ["web", "away"])
@@ -181,7 +182,7 @@ def test_a_sample_is_split_by_service() -> None:
     assert (found["web"].number, found["web"].at) == (3, 1.0)
     assert set(seen.groups) == set(seen.rough) == {"web~a", "web~b"}
     assert set(seen.instances) == {"web-11aa-1"}
-    assert set(seen.edges) == {"gateway~web", "api~a~web"}
+    assert set(seen.edges) == set(ours)
     assert set(seen.served) == {"web~a~1"}
     assert found["away"].proxies == {OLD: ProxySample()}, "its proxy is known all the same"
 
