@@ -226,7 +226,7 @@ class EnvoyTraffic:
         if target.types[xds.LISTENERS] == self._snapshot.types[xds.LISTENERS]:
             return
         for host, port in sorted(xds.addresses(target) - xds.addresses(self._snapshot)):
-            check_port(host, port, self._fleet.pids)
+            check_port(host, port, self._fleet.pids, edge=port in self._ports)
 
     def _remember(self) -> None:
         """For Envoy's restart without us, and for our own."""
