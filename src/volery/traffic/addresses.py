@@ -20,6 +20,7 @@ import psutil
 from volery.model.errors import Code, VoleryError
 from volery.model.state import SlotName
 from volery.supervise.ports import Reservation, hold, reserve
+from volery.supervise.shim.files import read_document
 from volery.traffic.files import write_atomically
 
 ANOTHER = "choose another gateway.port"
@@ -112,8 +113,7 @@ class EdgePorts:
         Args:
             ours: ports that our own Envoy listens on, which nobody else can take now.
         """
-        if self._path.exists():
-            self._ports = json.loads(self._path.read_text())
+        self._ports = read_document(str(self._path)) or {}
         for name, port in self._ports.items():
             if port not in ours:
                 self._reserve(name, port)

@@ -258,7 +258,7 @@ class EnvoyTraffic:
         while True:
             try:
                 await self._look()
-            except (AdminError, VoleryError, OSError) as error:
+            except (AdminError, VoleryError, OSError, ValueError) as error:
                 log.debug("cannot count what is in flight: %s", error)
             if await self._meter.read(self._fleet.admins_by_process) and self._meter.attends:
                 self._wake()

@@ -31,6 +31,17 @@ def test_an_identity_is_for_ever(tmp_path: Path) -> None:
     assert identity(tmp_path) != identity(tmp_path / "other")
 
 
+@pytest.mark.parametrize("torn", ["", '{"base_id": 12'])
+def test_what_a_power_cut_tore_is_chosen_anew(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "identity.json").write_text(torn)
+    assert identity(tmp_path) == identity(tmp_path)
+    (tmp_path / "edges.json").write_text(torn)
+    ports = EdgePorts(tmp_path / "edges.json")
+    ports.open(())
+    assert ports.port("front", "a", "web") in ports
+    ports.close()
+
+
 def test_the_chosen_envoy_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VOLERY_ENVOY", raising=False)
     assert Path(envoy_binary()).exists()
