@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from volery.model.errors import VoleryError
+from volery.model.errors import Code, VoleryError
 from volery.model.evidence import Sample
 from volery.model.ports import TrafficConfig, TrafficStatus
 from volery.model.state import SlotName
@@ -149,7 +149,14 @@ class EnvoyTraffic:
     async def replace(self) -> None:
         """Let a new Envoy take over without refusing a connection; returns when the old ended."""
         async with self._replacing:
-            await self._fleet.replace(self._serves)
+            try:
+                await self._fleet.replace(self._serves)
+            except AdminError as error:
+                raise VoleryError(
+                    "the gateway is busy or just coming back: it does not answer",
+                    code=Code.CONFLICT,
+                    hint="it goes on serving; when status says ready: volery restart gateway",
+                ) from error
         self._look_now.set()
 
     async def _serves(self, proxy: Proxy) -> bool:
