@@ -94,6 +94,10 @@ class Draft:
         of the world."""
         return self._documents[kind].get(key)
 
+    def documents(self, kind: DocumentKind) -> Mapping[str, Any]:
+        """All documents of a kind with the edits so far."""
+        return self._documents[kind]
+
     def look(self, look: Look) -> None:
         """Keep a look at the evidence of a rollout."""
         self._looks.append(look)

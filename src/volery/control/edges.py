@@ -9,6 +9,7 @@ from __future__ import annotations
 from operator import attrgetter
 
 from volery.control.draft import Draft
+from volery.decide.by_role import owner_of
 from volery.decide.edges import EdgeState, away, by_caller, looked
 from volery.decide.evidence import counted
 from volery.decide.routes import SYNTHETIC_CALLER
@@ -41,8 +42,17 @@ class EdgeWatch:
             )
         }
         gone = away(draft.world, serving)
-        for caller, need in sorted(self._edges(config)):
+        edges = self._edges(config)
+        self._forget(draft, edges)
+        for caller, need in sorted(edges):
             self._look_at(draft, caller, need, seen.get((caller, need)), need in gone)
+
+    def _forget(self, draft: Draft, edges: set[tuple[str, str]]) -> None:
+        """Drop what is known of edges that are gone: one that comes back is another one."""
+        keys = {_key(*edge) for edge in edges}
+        self._doubted = {key: seen for key, seen in self._doubted.items() if key in keys}
+        for key in draft.documents("edge").keys() - keys:
+            draft.drop("edge", key)
 
     def _edges(self, config: TrafficConfig) -> set[tuple[str, str]]:
         routes = config.gateway.routes if config.gateway else ()
@@ -53,7 +63,7 @@ class EdgeWatch:
     def _look_at(
         self, draft: Draft, caller: str, need: str, seen: Counters | None, is_away: bool
     ) -> None:
-        key = f"{caller}~{need}"
+        key = _key(caller, need)
         kept = draft.document("edge", key) or EdgeState(caller, need)
         before = self._doubted.get(key, kept)
         after = looked(before, seen, is_away)
@@ -70,7 +80,11 @@ class EdgeWatch:
         draft.event(
             kind,
             f"for {edge.caller}, {edge.need} {what}",
-            service=edge.need,
+            service=owner_of(edge.need),
             cause=why,
             data={"caller": edge.caller, "need": edge.need, "why": why},
         )
+
+
+def _key(caller: str, need: str) -> str:
+    return f"{caller}~{need}"

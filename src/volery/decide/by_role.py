@@ -32,6 +32,11 @@ def replicas_of(service: str) -> str:
     return service + REPLICAS
 
 
+def owner_of(service: str) -> str:
+    """The service that the data plane knows under this name."""
+    return service.removesuffix(REPLICAS)
+
+
 def by_role(
     world: World, service: ServiceState, whole: ServiceTraffic
 ) -> dict[str, ServiceTraffic]:

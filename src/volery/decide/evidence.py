@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 
+from volery.decide.by_role import owner_of
 from volery.decide.world import World, number_of
 from volery.model.application import Resources
 from volery.model.evidence import Arm, Counters, Latency, ProxySample, Sample
@@ -80,7 +81,7 @@ def split(sample: Sample, services: Iterable[str]) -> dict[str, Sample]:
             _owned(seen.instances, _service_of_instance),
             _owned(seen.edges, service_of_edge),
             _owned(seen.rough, service_of_group),
-            _owned(seen.served, _service_of_served),
+            _owned(seen.served, service_of_served),
         )
         for key, seen in sample.proxies.items()
     }
@@ -112,8 +113,8 @@ def service_of_group(group: str) -> str:
 
 
 def service_of_edge(edge: str) -> str:
-    """Where an edge leads: to `catalog` for `storefront~a~catalog`."""
-    return edge.rpartition("~")[2]
+    """Where an edge leads: to `catalog` for `storefront~a~catalog`, also to its replicas."""
+    return owner_of(edge.rpartition("~")[2])
 
 
 def _service_of_instance(instance: str) -> str:
@@ -121,7 +122,7 @@ def _service_of_instance(instance: str) -> str:
     return instance.rpartition("-")[0].rpartition("-")[0]
 
 
-def _service_of_served(name: str) -> str:
+def service_of_served(name: str) -> str:
     """Whose instance it is: `catalog` of `catalog~a~2`."""
     return service_of_group(service_of_group(name))
 
@@ -172,13 +173,15 @@ class Marks:
     """What one look leaves to the next: plain values, small enough to be stored at every tick.
 
     `owed` are failures of a group whose requests were counted earlier, or are not counted yet; a
-    connection may be reset long after it was made.
+    connection may be reset long after it was made. They are those of the release that is in the
+    slot, see `releases`: another one owes nothing of it.
     """
 
     at: float
     sample: Sample = field(default_factory=Sample)
     instances: Mapping[str, InstanceMark] = field(default_factory=dict)
     owed: Mapping[SlotName, int] = field(default_factory=dict)
+    releases: Mapping[SlotName, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -226,9 +229,13 @@ def arms(
             exits=new.ended - (old or new).ended,
             saturated_seconds=saturated,
         )
-    slots, owed = _slots(there, found, came, before.owed, service)
+    releases = {slot: kept.release for slot, kept in service.slots.items() if kept and kept.count}
+    stayed = {slot for slot, release in releases.items() if before.releases.get(slot) == release}
+    owed = {slot: before.owed.get(slot, 0) for slot in stayed}
+    slots, still = _slots(there, found, came, owed, service)
     served = {item.id: came.served.get(served_key(item), _NONE).latency for item in there}
-    return Tick(seconds, slots, found, came.edges, served), Marks(now, sample, seen, owed)
+    marks = Marks(now, sample, seen, still, releases)
+    return Tick(seconds, slots, found, came.edges, served), marks
 
 
 def served_key(item: Instance) -> str:
@@ -244,15 +251,17 @@ def _slots(
     owed: Mapping[SlotName, int],
     service: ServiceState,
 ) -> tuple[dict[SlotName, Arm], dict[SlotName, int]]:
+    """Group by group, and what is still owed. A slot that is not in `owed` has just got another
+    release, or none: what failed without a request was not its own."""
     slots: dict[SlotName, Arm] = {}
     still: dict[SlotName, int] = {}
     everyone = list(instances)
-    latencies = _latencies(came)
+    latencies = _latencies(came, service)
     for slot in service.slots:
         traffic = came.groups.get(f"{service.name}~{slot}", _NONE)
         failures = traffic.failures + owed.get(slot, 0)
         now = min(failures, traffic.requests)
-        if failures > now:
+        if slot in owed and failures > now:
             still[slot] = failures - now
         own = [found[instance.id] for instance in everyone if instance.slot == slot]
         slots[slot] = Arm(
@@ -266,14 +275,11 @@ def _slots(
     return slots, still
 
 
-def _latencies(came: ProxySample) -> Mapping[str, Counters]:
-    """Where a group got nothing but copies, rough latencies of all groups: like is compared with
+def _latencies(came: ProxySample, service: ServiceState) -> Mapping[str, Counters]:
+    """While a group gets nothing but copies, rough latencies of all groups: like is compared with
     like."""
-    only_copies = any(
-        found.latency and not came.groups.get(group, _NONE).latency
-        for group, found in came.rough.items()
-    )
-    return came.rough if only_copies else came.groups
+    copies = any(kept and kept.mirror and not kept.weight for kept in service.slots.values())
+    return came.rough if copies else came.groups
 
 
 def _mark(

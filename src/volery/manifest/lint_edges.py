@@ -13,7 +13,7 @@ from itertools import pairwise
 from volery.manifest.finding import Finding, shorter, time_text, warning
 from volery.manifest.mistake import Path
 from volery.model.application import Service
-from volery.model.needs import KEEP_TRYING_SECONDS, Need, Retry
+from volery.model.needs import BUDGET, KEEP_TRYING_SECONDS, Need, Retry
 
 BUDGET_LARGE = 0.5
 OWN_HOP = frozenset({"connect", "reset"})
@@ -76,6 +76,12 @@ def _budget(at: Path, retry: Retry) -> Iterator[Finding]:
         yield Finding("note", (*at, "retry"), said)
     if retry.budget == 0:
         said = "with a budget of 0% only what never reached the callee is retried"
+        yield warning((*at, "retry", "budget"), said)
+    elif retry.budget < BUDGET:
+        said = (
+            f"a budget of {retry.budget * 100:g}% limits nothing: a service has one for all its "
+            f"callers, never less than {BUDGET * 100:g}%"
+        )
         yield warning((*at, "retry", "budget"), said)
     elif retry.budget > BUDGET_LARGE:
         said = (

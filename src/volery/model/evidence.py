@@ -50,9 +50,10 @@ class Counters:
 @dataclass(frozen=True)
 class ProxySample:
     """One proxy's counters: by group (`catalog~a`), by instance (latency is not known there), by
-    edge (`storefront~a~catalog`; the gateway's are `gateway~catalog`). `rough` is by group as well:
-    latencies in whole milliseconds, also of the copies of requests that `groups` has none of.
-    `served` has the latencies of single instances, by group and number (`catalog~a~2`)."""
+    edge (`storefront~a~catalog`; the gateway's are `gateway~catalog`, those to replicas lead to
+    `orders-db+replicas`). `rough` is by group as well: latencies in whole milliseconds, also of the
+    copies of requests that `groups` has none of. `served` has the latencies of single instances, by
+    group and number (`catalog~a~2`)."""
 
     groups: Mapping[str, Counters] = field(default_factory=dict)
     instances: Mapping[str, Counters] = field(default_factory=dict)

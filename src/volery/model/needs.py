@@ -13,6 +13,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from volery.model.fields import Duration, Name, Percent, Short, Whole, needs_form
 from volery.model.form import Model
 
+BUDGET = 0.2
+"""The retry budget where none is written, and the least there is."""
 KEEP_TRYING_SECONDS = 30.0
 """How long keep_trying goes on where no timeout is written."""
 
@@ -58,8 +60,10 @@ class Retry(Model):
     methods: Literal["idempotent", "all"] = "idempotent"
     """idempotent: GET, HEAD, OPTIONS, PUT, DELETE, TRACE; all: also calls that a repetition does
     twice, and gRPC, whose calls are all POST."""
-    budget: Percent = 0.2
-    """Retries may be at most this share of the calls under way."""
+    budget: Percent = BUDGET
+    """Retries may be at most this share of the calls under way. A service has one budget for all
+    its callers: the largest that one asks for, never less than 20%, and always 50 at once. `0%` is
+    kept: only what never reached the callee is tried again."""
 
 
 class Need(Model):

@@ -61,6 +61,13 @@ def reserve(preferred: int | None = None) -> Reservation:
     )
 
 
+def hold(port: int) -> Reservation | None:
+    """A port that a process of ours listens on already, so that it stays ours when that stops; None
+    if somebody else has reserved it."""
+    fd = _lock(_locks() / str(port))
+    return None if fd is None else Reservation(port, fd)
+
+
 def _candidates(preferred: int | None) -> Iterator[int]:
     """The preferred port, then every other one from a random start, ephemeral ones last."""
     if preferred is not None:

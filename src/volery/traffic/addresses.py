@@ -19,15 +19,19 @@ import psutil
 
 from volery.model.errors import Code, VoleryError
 from volery.model.state import SlotName
-from volery.supervise.ports import Reservation, reserve
+from volery.supervise.ports import Reservation, hold, reserve
+from volery.supervise.shim.files import read_document
 from volery.traffic.files import write_atomically
 
+ANOTHER = "choose another gateway.port"
 
-def check_port(host: str, port: int, ours: Collection[int] = ()) -> None:
+
+def check_port(host: str, port: int, ours: Collection[int] = (), *, edge: bool = False) -> None:
     """Raise VoleryError, naming the holder, unless this address can be listened on.
 
     Args:
         ours: process ids that may hold it: our own Envoys.
+        edge: whether it is the port of an edge, which nobody can choose.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -38,26 +42,25 @@ def check_port(host: str, port: int, ours: Collection[int] = ()) -> None:
         except OSError as error:
             holders = _holders(port) if error.errno == errno.EADDRINUSE else []
             if not holders or not set(holders) <= set(ours):
-                raise _explained(host, port, error, holders) from error
+                raise _explained(host, port, error, holders, edge) from error
 
 
 def _explained(
-    host: str, port: int, error: OSError, holders: Collection[int | None]
+    host: str, port: int, error: OSError, holders: Collection[int | None], edge: bool
 ) -> VoleryError:
     where = f"{host}:{port}"
-    another = "choose another gateway.port"
     if error.errno == errno.EADDRINUSE:
         return VoleryError(
             f"port {port} is in use by {_names(holders)}",
             code=Code.CONFLICT,
-            hint=another,
+            hint="stop it: callers have this port in their environment" if edge else ANOTHER,
             where=where,
         )
     if error.errno == errno.EACCES:
         return VoleryError(
             f"port {port} may not be listened on by this user",
             code=Code.REFUSED,
-            hint=f"{another} above 1023",
+            hint=f"{ANOTHER} above 1023",
             where=where,
         )
     return VoleryError(
@@ -108,13 +111,14 @@ class EdgePorts:
         """Read what was chosen; a port that a stranger has taken meanwhile is chosen anew.
 
         Args:
-            ours: ports that our own Envoy listens on, which nobody else can take.
+            ours: ports that our own Envoy listens on, which nobody else can take now.
         """
-        if self._path.exists():
-            self._ports = json.loads(self._path.read_text())
+        self._ports = read_document(str(self._path)) or {}
         for name, port in self._ports.items():
             if port not in ours:
                 self._reserve(name, port)
+            elif (held := hold(port)) is not None:
+                self._reserved.append(held)
         self._write()
 
     def port(self, caller: str, slot: SlotName, need: str) -> int:
@@ -125,8 +129,12 @@ class EdgePorts:
             self._write()
         return self._ports[name]
 
+    def __contains__(self, port: int) -> bool:
+        """Whether some edge has this port."""
+        return port in self._ports.values()
+
     def close(self) -> None:
-        """Let go of what no Envoy listens on."""
+        """Let go: what an Envoy listens on nobody can take as long as it does."""
         for reservation in self._reserved:
             reservation.close()
         self._reserved = []

@@ -18,6 +18,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as upst
 from envoy.type.v3 import percent_pb2
 from google.protobuf.message import Message
 
+from volery.model.needs import BUDGET
 from volery.model.ports import Edge, Endpoint, ServiceTraffic
 from volery.model.state import SLOTS, SlotName
 from volery.traffic import away, limits
@@ -65,7 +66,7 @@ def clusters(services: Mapping[str, ServiceTraffic], edges: Iterable[Edge]) -> l
     """Every cluster, without its endpoints."""
     budgets = limits.budgets(edges)
     return [
-        _cluster(name, service, budgets.get(owner, limits.BUDGET))
+        _cluster(name, service, budgets.get(owner, BUDGET))
         for owner, service in services.items()
         for name in _names(owner, service)
     ]

@@ -4,6 +4,9 @@ Requests of a *group* are attempts that came to an end: what its cluster complet
 failed so that it was tried again (every retry follows a failure). Requests of an *edge* are what
 the caller saw in the end. `statistics` says how they are told apart and what a failure is.
 
+What replicas answer is counted for the group that they belong to, as what the primary does is. How
+fast they do is not: to read takes another time than to write, which says nothing of a release.
+
 Envoy's histograms have bins of two decimal digits, so 1 % to 10 % wide; each goes as a whole into
 the bucket of its middle. With our buckets 9 % wide, a latency is known to within 10 % either way.
 """
@@ -13,12 +16,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from volery.decide.by_role import owner_of
 from volery.model.evidence import Counters, ProxySample, bucket
+from volery.model.tenure import REPLICAS
 from volery.traffic import statistics as named
 from volery.traffic.admin import HostCount
 from volery.traffic.clusters import tcp_cluster
@@ -70,7 +75,10 @@ _CLUSTER = re.compile(r"cluster\.(?P<to>[^.]+)\.(?P<what>\w+)")
 
 def query(services: Iterable[str] | None) -> str:
     """The admin path for the statistics of these services, or of all."""
-    names = "[^.]+" if services is None else f"({'|'.join(map(re.escape, sorted(services)))})"
+    names = "[^.]+"
+    if services is not None:
+        either = "|".join(map(re.escape, sorted(services)))
+        names = f"({either})({re.escape(REPLICAS)})?"
     ours = rf"^{named.PREFIX}\..*\.need\.{names}\.to\."
     clusters = rf"^cluster\.{names}~[a-z]\.({'|'.join([*CLUSTER_EFFECTS, ROUGH])})$"
     served = rf"^{named.PREFIX}\.{named.SERVED}\.{named.TO}\.{names}~[a-z]\."
@@ -112,7 +120,7 @@ def proxy_sample(text: str, hosts: Mapping[tuple[str, str], HostCount]) -> Proxy
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the statistics of an Envoy: {error!r}") from None
     groups, edges, rough, served = map(_counters, found)
-    return ProxySample(groups, dict(_instances(hosts)), edges, rough, served)
+    return ProxySample(groups, _instances(hosts), edges, rough, served)
 
 
 @dataclass
@@ -150,7 +158,8 @@ def _count(name: str, amount: int, groups: _Tallies, edges: _Tallies) -> None:
         effect = EFFECTS.get(what, Effect())
         edges[_edge(found)].add(amount * effect.edge_requests, amount * effect.edge_failures)
     if found:
-        groups[found["to"]].add(amount * effect.group_requests, amount * effect.group_failures)
+        group = _group(found["to"])
+        groups[group].add(amount * effect.group_requests, amount * effect.group_failures)
 
 
 def _spread(
@@ -161,7 +170,8 @@ def _spread(
         rough[found["to"]].latency.update(_latency(bins, 1.0, 1.0))
     elif (found := _OURS.fullmatch(name)) and found["what"] in MS:
         latency = _latency(bins, MS[found["what"]])
-        groups[found["to"]].latency.update(latency)
+        if found["to"] == _group(found["to"]):
+            groups[found["to"]].latency.update(latency)
         edges[_edge(found)].latency.update(latency)
 
 
@@ -181,6 +191,12 @@ def _latency(
     return latency
 
 
+def _group(cluster: str) -> str:
+    """The group that a cluster belongs to."""
+    name, tilde, slot = cluster.rpartition("~")
+    return f"{owner_of(name)}{tilde}{slot}"
+
+
 def _edge(found: re.Match[str]) -> str:
     return f"{found['via']}~{found['need']}"
 
@@ -194,10 +210,13 @@ def _counters(tallies: _Tallies) -> dict[str, Counters]:
     }
 
 
-def _instances(hosts: Mapping[tuple[str, str], HostCount]) -> Iterator[tuple[str, Counters]]:
-    """What each instance was asked: of a tcp service connections, of others requests."""
+def _instances(hosts: Mapping[tuple[str, str], HostCount]) -> dict[str, Counters]:
+    """What each instance was asked, in all its clusters: of a tcp service connections, of others
+    requests."""
+    found = _Tallies(_Tally)
     for (cluster, instance), count in hosts.items():
         if instance and cluster.endswith(TCP_SUFFIX):
-            yield instance, Counters(count.total_connections, count.not_connected)
+            found[instance].add(count.total_connections, count.not_connected)
         elif instance:
-            yield instance, Counters(count.succeeded + count.failed, count.failed)
+            found[instance].add(count.succeeded + count.failed, count.failed)
+    return _counters(found)

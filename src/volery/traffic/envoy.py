@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from volery.model.errors import VoleryError
+from volery.model.errors import Code, VoleryError
 from volery.model.evidence import Sample
 from volery.model.ports import TrafficConfig, TrafficStatus
 from volery.model.state import SlotName
@@ -149,7 +149,14 @@ class EnvoyTraffic:
     async def replace(self) -> None:
         """Let a new Envoy take over without refusing a connection; returns when the old ended."""
         async with self._replacing:
-            await self._fleet.replace(self._serves)
+            try:
+                await self._fleet.replace(self._serves)
+            except AdminError as error:
+                raise VoleryError(
+                    "the gateway is busy or just coming back: it does not answer",
+                    code=Code.CONFLICT,
+                    hint="it goes on serving; when status says ready: volery restart gateway",
+                ) from error
         self._look_now.set()
 
     async def _serves(self, proxy: Proxy) -> bool:
@@ -226,7 +233,7 @@ class EnvoyTraffic:
         if target.types[xds.LISTENERS] == self._snapshot.types[xds.LISTENERS]:
             return
         for host, port in sorted(xds.addresses(target) - xds.addresses(self._snapshot)):
-            check_port(host, port, self._fleet.pids)
+            check_port(host, port, self._fleet.pids, edge=port in self._ports)
 
     def _remember(self) -> None:
         """For Envoy's restart without us, and for our own."""
@@ -258,7 +265,7 @@ class EnvoyTraffic:
         while True:
             try:
                 await self._look()
-            except (AdminError, VoleryError, OSError) as error:
+            except (AdminError, VoleryError, OSError, ValueError) as error:
                 log.debug("cannot count what is in flight: %s", error)
             if await self._meter.read(self._fleet.admins_by_process) and self._meter.attends:
                 self._wake()

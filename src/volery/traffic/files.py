@@ -9,7 +9,8 @@ from pathlib import Path
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content as a whole.
 
-    Not forced to disk: what is written here is about processes that do not survive a power cut.
+    Not forced to disk: what is written here is about processes that do not survive a power cut. So
+    after one it may be torn, and who reads it goes on without.
     """
     draft = path.with_name(f"{path.name}.new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

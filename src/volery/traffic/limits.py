@@ -18,12 +18,12 @@ from envoy.config.cluster.v3 import circuit_breaker_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import base_pb2
 from google.protobuf.message import Message
 
+from volery.model.needs import BUDGET
 from volery.model.ports import Edge
 from volery.traffic.messages import seconds
 
 # A limit on everything, far above what one machine serves.
 MAX_ACTIVE = 100_000
-BUDGET = 0.2
 # Envoy's budget knows no time: what is under way at this moment. Without a floor a third of all
 # requests, as a killed instance of three leaves behind, could not be retried at once.
 BUDGET_FLOOR = 50

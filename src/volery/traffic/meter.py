@@ -13,7 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from volery.decide.evidence import began_after, proxy_key, service_of_edge, service_of_group
+from volery.decide.evidence import (
+    began_after,
+    proxy_key,
+    service_of_edge,
+    service_of_group,
+    service_of_served,
+)
 from volery.model.evidence import Counters, ProxySample, Sample
 from volery.supervise.identity import Identity
 from volery.traffic import counters
@@ -85,17 +91,13 @@ class Meter:
 
 def merged(before: ProxySample, after: ProxySample, services: frozenset[str] | None) -> ProxySample:
     """What was read of all, with what was read later: of some services, or None for all."""
+    groups, edges = _steady_groups(before, after), _steady(before.edges, after.edges)
     return ProxySample(
-        groups=_merged(before.groups, after.groups, services, service_of_group),
+        groups=_merged(before.groups, groups, services, service_of_group),
         instances=after.instances,
-        edges=_merged(before.edges, after.edges, services, service_of_edge),
+        edges=_merged(before.edges, edges, services, service_of_edge),
         rough=_merged(before.rough, after.rough, services, service_of_group),
-        served=_merged(
-            before.served,
-            after.served,
-            services,
-            lambda key: service_of_group(service_of_group(key)),
-        ),
+        served=_merged(before.served, after.served, services, service_of_served),
     )
 
 
@@ -106,15 +108,31 @@ def _merged(
     owner: Callable[[str], str],
 ) -> dict[str, Counters]:
     kept = {} if services is None else {k: v for k, v in before.items() if owner(k) not in services}
-    return kept | {name: _steady(before.get(name), now) for name, now in after.items()}
+    return kept | dict(after)
 
 
-def _steady(before: Counters | None, now: Counters) -> Counters:
+def _steady_groups(before: ProxySample, after: ProxySample) -> dict[str, Counters]:
+    """A caller's part of a group's failures ends with its edge; then they may be fewer."""
+    fewer = {
+        service_of_edge(name)
+        for name, then in before.edges.items()
+        if name not in after.edges or after.edges[name].requests < then.requests
+    }
+    then = {
+        name: seen for name, seen in before.groups.items() if service_of_group(name) not in fewer
+    }
+    return _steady(then, after.groups)
+
+
+def _steady(before: Mapping[str, Counters], after: Mapping[str, Counters]) -> dict[str, Counters]:
     """Failures are a difference of statistics that are not read at one moment: seen once is seen,
     or they would be counted again."""
-    if before is None or now.requests < before.requests or now.failures >= before.failures:
-        return now
-    return replace(now, failures=before.failures)
+    found = dict(after)
+    for name, now in after.items():
+        then = before.get(name)
+        if then is not None and now.requests >= then.requests and now.failures < then.failures:
+            found[name] = replace(now, failures=then.failures)
+    return found
 
 
 def _due(at: float, period: float, now: float) -> bool:

@@ -26,6 +26,7 @@ from pathlib import Path
 from volery.model.errors import Code, VoleryError
 from volery.supervise.identity import Identity as Process
 from volery.supervise.process import Backoff, Fallback, Spec, Supervised, Wish
+from volery.supervise.shim.files import read_document
 from volery.traffic import bootstrap, launch
 from volery.traffic.admin import RETIRED_SECONDS, Admin, AdminError
 from volery.traffic.files import write_atomically
@@ -85,8 +86,8 @@ class Identity:
 def identity(home: Path) -> Identity:
     """The identity of this environment, chosen once."""
     path = home / IDENTITY
-    if path.exists():
-        known = json.loads(path.read_text())
+    known = read_document(str(path))
+    if known is not None:
         return Identity(int(known["base_id"]), int(known["workers"]))
     workers = min(4, max(2, os.cpu_count() or 2))
     chosen = Identity(secrets.randbelow(2**27), workers)

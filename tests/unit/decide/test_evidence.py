@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from unit.decide.worlds import application, instance, running
+from unit.decide.worlds import application, instance, running, slot
 
 from volery.decide.evidence import Marks, Tick, arms, delta, proxy_key, split
 from volery.decide.world import World
 from volery.model.evidence import Arm, Counters, ProxySample, Sample
 from volery.model.ports import Exit, Observation
+from volery.model.state import Slot, Track
 
 WEB = "web~a"
 
@@ -172,7 +173,8 @@ def test_nothing_is_known_before_the_first_sample() -> None:
 def test_a_sample_is_split_by_service() -> None:
     groups = {"web~a": Counters(1), "web~b": Counters(2), "web-api~a": Counters(3)}
     instances = {"web-11aa-1": Counters(1), "web-api-11aa-1": Counters(2)}
-    edges = {name: Counters(1) for name in ("gateway~web", "web~a~api", "api~a~web")}
+    ours = ("gateway~web", "api~a~web", "api~a~web+replicas")
+    edges = {name: Counters(1) for name in (*ours, "web~a~api")}
     served = {"web~a~1": Counters(1), "web-api~a~1": Counters(2)}
     whole = ProxySample(groups, instances, edges, groups, served)
     found = split(Sample(3, 1.0, {OLD: whole}), ["web", "away"])
@@ -180,7 +182,7 @@ def test_a_sample_is_split_by_service() -> None:
     assert (found["web"].number, found["web"].at) == (3, 1.0)
     assert set(seen.groups) == set(seen.rough) == {"web~a", "web~b"}
     assert set(seen.instances) == {"web-11aa-1"}
-    assert set(seen.edges) == {"gateway~web", "api~a~web"}
+    assert set(seen.edges) == set(ours)
     assert set(seen.served) == {"web~a~1"}
     assert found["away"].proxies == {OLD: ProxySample()}, "its proxy is known all the same"
 
@@ -192,9 +194,10 @@ LIMITS = {"resources": {"cpu": 0.5, "memory": "100Mi"}}
 MIB = 2**20
 
 
-def world(*, intent: Any = "run", **observed: Any) -> World:
-    """A service with one instance in each of two slots; `observed` is of the one in b."""
+def world(*, intent: Any = "run", group: Slot | None = None, **observed: Any) -> World:
+    """A service with one instance in each of two slots; `group` and `observed` are of b."""
     base = running(application(web=LIMITS))
+    base.services["web"].slots["b"] = group or slot("web@2bb", weight=0)
     two = replace(instance(TWO, "web", "web@2bb", "b"), intent=intent)
     instances = {ONE: instance(ONE, "web", "web@1aa"), TWO: two}
     known: dict[str, Any] = {"id": TWO, "state": "ready", "pid": 2} | observed
@@ -308,21 +311,66 @@ def test_a_failure_waits_for_its_request() -> None:
     assert not marks.owed
 
 
-@pytest.mark.parametrize("only_copies", [True, False])
-def test_where_a_group_got_only_copies_rough_latencies_are_compared(only_copies: bool) -> None:
-    fine = {"web~a": Counters(latency={1: 3}), "web~b": Counters(latency={2: 3})}
-    rough = {"web~a": Counters(latency={5: 3}), "web~b": Counters(latency={6: 3})}
-    if only_copies:
-        del fine["web~b"]
+@pytest.mark.parametrize(
+    ("then", "expected"),
+    [("web@2bb", 40), ("web@3cc", 0), (None, 0)],
+    ids=["the same release", "another one", "none meanwhile"],
+)
+def test_no_release_owes_the_failures_of_the_one_before_it(then: str | None, expected: int) -> None:
+    """When instances end they cut streams whose requests were counted long ago."""
     given_world = world()
+    service = given_world.services["web"]
+    _, marks = arms(None, given_world, service, counting(1, 100.0, 10, 0), 100.0)
+    _, marks = arms(marks, given_world, service, counting(2, 101.0, 10, 40), 101.0)
+    assert marks.owed == {"b": 40}
+    service.slots["b"] = slot(then or "web@2bb", count=0 if then is None else 1)
+    _, marks = arms(marks, given_world, service, counting(3, 102.0, 10, 40), 102.0)
+    assert marks.owed == ({"b": 40} if expected else {})
+    service.slots["b"] = slot(then or "web@2bb")
+    found, _ = arms(marks, given_world, service, counting(4, 103.0, 60, 40), 103.0)
+    assert (found.slots["b"].requests, found.slots["b"].failures) == (50, expected)
+
+
+def test_streams_that_are_cut_as_a_release_leaves_are_not_the_next_one_s() -> None:
+    given_world = world()
+    service = given_world.services["web"]
+    _, marks = arms(None, given_world, service, counting(1, 100.0, 10, 0), 100.0)
+    service.slots["b"] = slot("web@3cc")
+    _, marks = arms(marks, given_world, service, counting(2, 101.0, 10, 40), 101.0)
+    found, _ = arms(marks, given_world, service, counting(3, 102.0, 60, 41), 102.0)
+    assert (found.slots["b"].requests, found.slots["b"].failures) == (50, 1)
+
+
+@pytest.mark.parametrize(
+    ("group", "only_copies"),
+    [(Slot("web@2bb", Track.CANARY, 1, 0, mirror=10), True), (slot("web@2bb", weight=10), False)],
+)
+def test_where_a_group_gets_only_copies_rough_latencies_are_compared(
+    group: Slot, only_copies: bool
+) -> None:
+    """Else what an answer took as a whole says nothing: it may be known before the rest is."""
+    fine = {"web~a": Counters(latency={1: 3})}
+    rough = {"web~a": Counters(latency={5: 3}), "web~b": Counters(latency={6: 3})}
+    given_world = world(group=group)
     service = given_world.services["web"]
     marks = Marks(100.0, Sample(1, 100.0, {OLD: ProxySample()}))
     sample = Sample(2, 101.0, {OLD: ProxySample(fine, rough=rough)})
     found, _ = arms(marks, given_world, service, sample, 101.0)
     expected = rough if only_copies else fine
-    assert {f"web~{slot}": arm.latency for slot, arm in found.slots.items()} == {
-        group: counters.latency for group, counters in expected.items()
+    assert {f"web~{name}": arm.latency for name, arm in found.slots.items() if arm.latency} == {
+        name: counters.latency for name, counters in expected.items()
     }
+
+
+def test_marks_of_before_releases_were_noted_owe_nothing() -> None:
+    given_world = world()
+    kind = TypeAdapter(Marks)
+    old = kind.dump_python(Marks(100.0, counting(1, 100.0, 10, 0), owed={"b": 40}), mode="json")
+    del old["releases"]
+    marks = kind.validate_python(old)
+    service = given_world.services["web"]
+    found, _ = arms(marks, given_world, service, counting(2, 101.0, 60, 1), 101.0)
+    assert (found.slots["b"].requests, found.slots["b"].failures) == (50, 1)
 
 
 def test_marks_survive_the_store() -> None:

@@ -102,6 +102,11 @@ def test_a_sound_policy() -> None:
             "retry.budget: with a budget of 0% only what never reached the callee is retried",
         ),
         (
+            {"retry": RETRY | {"budget": "5%"}},
+            "retry.budget: a budget of 5% limits nothing: a service has one for all its callers, "
+            "never less than 20%",
+        ),
+        (
             {"retry": RETRY | {"budget": "80%"}},
             "retry.budget: a budget of 80% is hardly one: retries may add that much load while "
             "the callee is already in trouble; 20% is usual",

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volery.model.evidence import Counters, bucket, floor_ms
-from volery.traffic.admin import read_hosts
+from volery.traffic.admin import HostCount, read_hosts
 from volery.traffic.counters import proxy_sample, query
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -86,6 +86,36 @@ def test_what_each_count_means(
     assert (seen.groups, seen.edges) == (groups, edges)
 
 
+def test_what_replicas_answer_is_their_service_s() -> None:
+    """But how fast is not: to read takes another time than to write."""
+    totals = [{"lower_bound": 3000, "width": 100, "count": 4}]
+    via = "via.front~a.need.db+replicas.to.db+replicas~b"
+    found = proxy_sample(
+        stats(
+            counter("cluster.db~b.upstream_rq_completed", 2),
+            counter("cluster.db+replicas~b.upstream_rq_completed", 5),
+            counter("cluster.db+replicas~b.upstream_rq_5xx", 3),
+            counter(f"volery.requests.{via}", 5),
+            counter(f"volery.failures.{via}", 3),
+            {"histograms": {"details": [{"name": f"volery.latency.{via}", "totals": totals}]}},
+        ),
+        {},
+    )
+    assert {name: numbers(value) for name, value in found.groups.items()} == {"db~b": (7, 3, 0)}
+    assert {name: numbers(value) for name, value in found.edges.items()} == {
+        "front~a~db+replicas": (5, 3, 4)
+    }
+
+
+def test_an_instance_that_is_asked_both_ways_did_both() -> None:
+    """The primary stands in for replicas while there are none."""
+    hosts = {
+        ("db~a", "db-0"): HostCount(succeeded=5, failed=1),
+        ("db+replicas~a", "db-0"): HostCount(succeeded=2, failed=2),
+    }
+    assert proxy_sample(stats(), hosts).instances == {"db-0": Counters(10, 3)}
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"stats": 3}', '{"stats": [{}]}', "nonsense"])
 def test_what_is_no_answer_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
@@ -125,6 +155,8 @@ def test_the_query_asks_for_the_services_named_and_no_others() -> None:
         "volery.failures.via.front~a.need.web.to.-",
         "cluster.web~a.upstream_rq_completed",
         "cluster.web~c.upstream_rq_5xx",
+        "cluster.web+replicas~a.upstream_rq_completed",
+        "volery.failures.via.front~a.need.web+replicas.to.web+replicas~a",
     ]
     others = [
         "volery.requests.via.web~a.need.webs.to.webs~a",

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from volery.model.errors import VoleryError
 from volery.traffic.admin import AdminError, HostCount
+from volery.traffic.envoy import EnvoyTraffic
 from volery.traffic.fleet import Fleet
 
 
@@ -47,3 +51,17 @@ def test_one_that_is_held_up_is_asked_again_until_nothing_is_in_flight(tmp_path:
     asyncio.run(fleet.drain())
     assert admin.left == 0
     assert admin.asked.count("drain") == 2, "once in vain, and told only once"
+
+
+def test_one_that_is_held_up_is_not_replaced_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic = EnvoyTraffic(tmp_path, lambda: None)
+
+    async def held_up(_: object) -> None:
+        raise AdminError("1: TimeoutError()")
+
+    monkeypatch.setattr(traffic._fleet, "replace", held_up)
+    with pytest.raises(VoleryError, match="does not answer") as raised:
+        asyncio.run(traffic.replace())
+    assert "volery restart gateway" in raised.value.hint

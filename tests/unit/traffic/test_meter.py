@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from volery.decide.evidence import delta
-from volery.model.evidence import Counters, ProxySample
+from volery.model.evidence import Counters, ProxySample, Sample
 from volery.supervise.identity import Identity
 from volery.traffic import meter
 from volery.traffic.admin import Admin, AdminError, HostCount
@@ -39,6 +39,32 @@ def test_a_failure_once_seen_stays_seen() -> None:
     }
     began_anew = ProxySample({"web~a": Counters(3, 1)})
     assert merged(before, began_anew, None).groups == began_anew.groups
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"gateway~web": Counters(30, 0)},
+        {"gateway~web": Counters(30, 0), "front~a~web": Counters(5, 0)},
+        {"gateway~web": Counters(30, 0), "front~b~web": Counters(5, 0)},
+    ],
+    ids=["gone", "began anew", "another group"],
+)
+@pytest.mark.parametrize("services", [None, frozenset({"web"})])
+def test_failures_that_go_with_their_caller_hide_none_that_come_later(
+    left: dict[str, Counters], services: frozenset[str] | None
+) -> None:
+    """What a caller saw broken is counted at its edge, and its edge ends with it; what the need was
+    asked is counted for as long as the proxy runs."""
+    first = ProxySample(
+        {"web~a": Counters(50, 20)},
+        edges={"gateway~web": Counters(30, 0), "front~a~web": Counters(20, 20)},
+    )
+    second = merged(first, ProxySample({"web~a": Counters(50, 0)}, edges=left), services)
+    third = merged(second, ProxySample({"web~a": Counters(65, 15)}, edges=left), services)
+    looks = [Sample(number, number, {"7@0.00": it}) for number, it in ((1, first), (2, second))]
+    assert not delta(*looks).groups
+    assert delta(looks[1], Sample(3, 3, {"7@0.00": third})).groups == {"web~a": Counters(15, 15)}
 
 
 class Paper:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from volery.model.errors import Code, VoleryError
+from volery.supervise.ports import reserve
 from volery.traffic import launch
 from volery.traffic.addresses import EdgePorts, check_port
 from volery.traffic.proxy import envoy_binary, identity
@@ -26,6 +29,17 @@ def test_an_identity_is_for_ever(tmp_path: Path) -> None:
     assert identity(tmp_path) == identity(tmp_path)
     (tmp_path / "other").mkdir()
     assert identity(tmp_path) != identity(tmp_path / "other")
+
+
+@pytest.mark.parametrize("torn", ["", '{"base_id": 12'])
+def test_what_a_power_cut_tore_is_chosen_anew(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "identity.json").write_text(torn)
+    assert identity(tmp_path) == identity(tmp_path)
+    (tmp_path / "edges.json").write_text(torn)
+    ports = EdgePorts(tmp_path / "edges.json")
+    ports.open(())
+    assert ports.port("front", "a", "web") in ports
+    ports.close()
 
 
 def test_the_chosen_envoy_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,3 +71,32 @@ def test_edge_ports_are_written_down(tmp_path: Path) -> None:
     second.open(())
     assert second.port("front", "a", "web") == port
     second.close()
+
+
+def test_a_port_that_our_envoy_listens_on_is_nobody_else_s_when_it_stops(tmp_path: Path) -> None:
+    """A reservation is gone with the control plane that made it, and so the next one makes it."""
+    first = EdgePorts(tmp_path / "edges.json")
+    first.open(())
+    port = first.port("front", "a", "web")
+    first.close()
+    second = EdgePorts(tmp_path / "edges.json")
+    with socket.create_server(("127.0.0.1", port)):
+        second.open({port})
+    try:
+        assert second.port("front", "a", "web") == port
+        with closing(reserve(port)) as another:
+            assert another.port != port
+    finally:
+        second.close()
+    with closing(reserve(port)) as free:
+        assert free.port == port
+
+
+@pytest.mark.parametrize(("edge", "remedy"), [(True, "stop it"), (False, "gateway.port")])
+def test_a_port_that_is_taken_is_told_with_the_remedy_for_it(edge: bool, remedy: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        with pytest.raises(VoleryError, match=f"port {port} is in use by") as raised:
+            check_port("127.0.0.1", port, edge=edge)
+    assert remedy in raised.value.hint
+    assert edge is not ("gateway.port" in raised.value.hint)
