@@ -89,7 +89,8 @@ class Evidence:
     # --- what memory says -------------------------------------------------------------------------
 
     def measure(self, world: World) -> None:
-        """Take in the newest measurements of memory, where there is a limit to reach."""
+        """Take in the newest measurements of memory, where there is a limit to reach. What an
+        instance loads while it starts says nothing about what it will need."""
         self._near = {}
         for key in self._memory.keys() - world.instances.keys():
             del self._memory[key]
@@ -99,6 +100,9 @@ class Evidence:
                 continue
             limit = self._limit(world, item.release)
             if limit is None:
+                continue
+            if seen.state == "starting":
+                self._memory.pop(item.id, None)
                 continue
             points = self._memory.setdefault(item.id, deque(maxlen=leaks.KEPT))
             if points and (seen.memory < points[-1][1] / 2 or seen.measured_at < points[-1][0]):
