@@ -176,6 +176,7 @@ class EvidenceWatch:
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
         found = comparing.in_step(found, rollout, service)
+        found = comparing.grown(found, draft.world, rollout)
         canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)
         found = replace(
             comparing.looked(found, rollout, both, tick.seconds),
@@ -204,6 +205,7 @@ class EvidenceWatch:
                 canary=canary,
                 control=control,
                 verdict=judgement.verdict,
+                fresh=found.fresh,
             )
         )
 

@@ -45,6 +45,10 @@ class Comparison:
     looks: int = 0
     frozen: tuple[Arm, ...] = ()
     streaks: Mapping[str, Streak] = field(default_factory=dict)
+    ready: int = 0
+    """The most instances of the new release that were ready at the same time."""
+    fresh: float = 0.0
+    """Which share of them was not a look ago."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,21 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
         return comparison
     state = judge.step(comparison.state, next_weight(rollout, service))
     return replace(comparison, step=rollout.step, in_step=0.0, state=state)
+
+
+def grown(comparison: Comparison, world: World, rollout: Rollout) -> Comparison:
+    """The comparison with the judge told if the new release has more ready instances than ever:
+    what a later step starts is as cold as the first one was. One that only took the place of
+    another is not excused: a release that loses instances would never be warm."""
+    there = world.instances_of(rollout.service, rollout.slot)
+    ready = sum(item.intent == "run" and world.ready(item) for item in there)
+    fresh = max(0, ready - comparison.ready) / ready if ready else 0.0
+    return replace(
+        comparison,
+        ready=max(ready, comparison.ready),
+        fresh=fresh,
+        state=judge.joined(comparison.policy, comparison.state, fresh),
+    )
 
 
 def looked(

@@ -119,6 +119,7 @@ def test_looks_are_numbered_and_say_where_the_step_was() -> None:
     assert [look.number for look in looks] == [1, 2, 3]
     assert {(look.step, look.weight, look.next_weight) for look in looks} == {(1, 0.1, 0.5)}
     assert [look.in_step for look in looks] == [1, 2, 3]
+    assert [look.fresh for look in looks] == [1.0, 0.0, 0.0]
 
 
 def test_a_good_release_is_vouched_for_and_a_bad_one_is_not() -> None:
