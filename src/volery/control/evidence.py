@@ -142,6 +142,7 @@ class EvidenceWatch:
             if start is None and not self._is_new(service):
                 start = judge.UNKNOWN
             self._past[name] = judge.of_release(history, live.release, start)
+            self._recent.pop(name, None)
 
     def _is_new(self, service: ServiceState) -> bool:
         """Whether the live group had not got a request yet when it was last looked at."""

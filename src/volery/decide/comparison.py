@@ -32,7 +32,8 @@ FROZEN_TICKS = 60
 @dataclass(frozen=True)
 class Comparison:
     """A rollout's evidence so far. `past` is what was known of the old release at the beginning,
-    `frozen` the ticks of it that are replayed where it gets no requests any more."""
+    `frozen` the ticks of it that are replayed, the newest first, where it gets no requests any
+    more."""
 
     rollout: str
     policy: Policy
@@ -109,7 +110,7 @@ def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) 
     if comparison.looks == 0:
         canary = _own(world, rollout, tick, canary)
     if comparison.frozen:
-        return canary, comparison.frozen[comparison.looks % len(comparison.frozen)]
+        return canary, comparison.frozen[-1 - comparison.looks % len(comparison.frozen)]
     slot = control_slot(rollout, world.services[rollout.service])
     return canary, tick.slots.get(slot, Arm())
 

@@ -101,7 +101,7 @@ def test_what_it_is_compared_with() -> None:
     assert not plain.policy.frozen_control and plain.frozen == ()
 
 
-def test_the_old_release_of_before_the_switch_is_replayed_in_a_circle() -> None:
+def test_the_old_release_of_before_the_switch_is_replayed_from_its_last_tick_back() -> None:
     found = canary_world(strategy="blue-green")
     recent = tuple(replace(OLD, requests=n) for n in (1, 2, 3))
     comparison, tick = begun(found, recent), Tick(1.0, {"b": NEW, "a": Arm(requests=77)})
@@ -109,7 +109,7 @@ def test_the_old_release_of_before_the_switch_is_replayed_in_a_circle() -> None:
         arms_of(found, only(found), tick, replace(comparison, looks=n))[1].requests
         for n in range(5)
     ]
-    assert controls == [1, 2, 3, 1, 2]
+    assert controls == [3, 2, 1, 3, 2]
 
 
 def test_a_baseline_that_gets_requests_is_the_control() -> None:
