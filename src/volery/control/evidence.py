@@ -178,6 +178,7 @@ class EvidenceWatch:
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
         found = comparing.in_step(found, rollout, service)
         found = comparing.grown(found, draft.world, rollout)
+        found = comparing.copied(found, rollout, service, tick)
         canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)
         found = replace(
             comparing.looked(found, rollout, both, tick.seconds),
