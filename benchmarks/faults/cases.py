@@ -102,6 +102,7 @@ def block(kind: KindName) -> Mapping[str, Any]:
         "protocol": protocol,
         "scale": INSTANCES,
         "health": {**paths, "startup": "20s"},
+        "deploy": {"warm_up": "0s"},  # what is slow is slow from the first second on
         "resources": {"memory": "96Mi"} if kind == "http" else {},
         "stop": {"drain": "5s", "grace": "2s"},
     }

@@ -30,8 +30,8 @@ def web(project: Project, **block: Any) -> None:
 
 @pytest.fixture
 def busy(project: Project) -> Iterator[Running]:
-    """Three ready instances under load."""
-    web(project)
+    """Three ready instances under load, none of which may be slow for being young."""
+    web(project, deploy={"warm_up": "0s"})
     with load(project) as running:
         running.wait_for(100)
         yield running

@@ -142,6 +142,7 @@ class EvidenceWatch:
             if start is None and not self._is_new(service):
                 start = judge.UNKNOWN
             self._past[name] = judge.of_release(history, live.release, start)
+            self._recent.pop(name, None)
 
     def _is_new(self, service: ServiceState) -> bool:
         """Whether the live group had not got a request yet when it was last looked at."""
@@ -176,6 +177,8 @@ class EvidenceWatch:
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
         found = comparing.in_step(found, rollout, service)
+        found = comparing.grown(found, draft.world, rollout)
+        found = comparing.copied(found, rollout, service, tick)
         canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)
         found = replace(
             comparing.looked(found, rollout, both, tick.seconds),
@@ -204,6 +207,7 @@ class EvidenceWatch:
                 canary=canary,
                 control=control,
                 verdict=judgement.verdict,
+                fresh=found.fresh,
             )
         )
 

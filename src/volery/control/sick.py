@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from volery.decide import leaks, outliers
 from volery.decide.evidence import Tick
-from volery.decide.outliers import Watched
+from volery.decide.outliers import Watched, warm_after
 from volery.decide.world import World
 from volery.model.evidence import Arm
 from volery.model.healing import Ailment
@@ -33,6 +33,7 @@ class Evidence:
     def __init__(self) -> None:
         self._watched: dict[tuple[str, str], Watched] = {}
         self._outliers: dict[tuple[str, str], Mapping[str, Ailment]] = {}
+        self._ready_since: dict[str, float] = {}
         self._busy: dict[str, float] = {}
         self._memory: dict[str, Points] = {}
         self._near: dict[str, set[str]] = {}
@@ -40,13 +41,19 @@ class Evidence:
     # --- what requests say ------------------------------------------------------------------------
 
     def take(self, world: World, service: ServiceState, tick: Tick, monotonic: float) -> None:
-        """Take in what the instances of a service did since the last look."""
+        """Take in what the instances of a service did since the last look. How fast one answers
+        counts once it has been ready for long enough not to be cold any more."""
+        cold = self._cold(world, service, monotonic)
         if not any(arm.requests for arm in tick.instances.values()):
             return
         self._busy[service.name] = monotonic
         for slot in service.slots:
             arms = {
-                item.id: Arm(arm.requests, arm.failures, tick.served.get(item.id, {}))
+                item.id: Arm(
+                    arm.requests,
+                    arm.failures,
+                    {} if item.id in cold else tick.served.get(item.id, {}),
+                )
                 for item in world.instances_of(service.name, slot)
                 if item.intent == "run" and not item.withheld and world.ready(item)
                 for arm in (tick.instances.get(item.id, Arm()),)
@@ -58,6 +65,18 @@ class Evidence:
             before = self._watched.get(key, Watched())
             self._watched[key] = after = outliers.look(before, arms, tick.seconds)
             self._outliers[key] = outliers.outliers(after)
+
+    def _cold(self, world: World, service: ServiceState, monotonic: float) -> set[str]:
+        found = set()
+        for item in world.instances_of(service.name):
+            seen = world.observed.get(item.id)
+            if seen is None or seen.state == "starting":
+                self._ready_since.pop(item.id, None)
+                continue
+            since = self._ready_since.setdefault(item.id, monotonic)
+            if monotonic - since < warm_after(service.config.deploy):
+                found.add(item.id)
+        return found
 
     def outliers(self, service: str) -> dict[str, Ailment]:
         """By instance, those that serve worse than their siblings."""
@@ -89,16 +108,21 @@ class Evidence:
     # --- what memory says -------------------------------------------------------------------------
 
     def measure(self, world: World) -> None:
-        """Take in the newest measurements of memory, where there is a limit to reach."""
+        """Take in the newest measurements of memory, where there is a limit to reach. What an
+        instance loads while it starts says nothing about what it will need."""
         self._near = {}
-        for key in self._memory.keys() - world.instances.keys():
-            del self._memory[key]
+        for known in (self._memory, self._ready_since):
+            for gone in known.keys() - world.instances.keys():
+                del known[gone]
         for item in world.instances.values():
             seen = world.observed.get(item.id)
             if seen is None or seen.memory is None or seen.measured_at is None:
                 continue
             limit = self._limit(world, item.release)
             if limit is None:
+                continue
+            if seen.state == "starting":
+                self._memory.pop(item.id, None)
                 continue
             points = self._memory.setdefault(item.id, deque(maxlen=leaks.KEPT))
             if points and (seen.memory < points[-1][1] / 2 or seen.measured_at < points[-1][0]):

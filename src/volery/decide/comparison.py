@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from volery.decide import judge
+from volery.decide import copies, judge
 from volery.decide.asked import Streak, control_slot
+from volery.decide.copies import Copies
 from volery.decide.evidence import Marks, Tick
 from volery.decide.judge import History, Policy, Start, State
 from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
@@ -32,7 +33,8 @@ FROZEN_TICKS = 60
 @dataclass(frozen=True)
 class Comparison:
     """A rollout's evidence so far. `past` is what was known of the old release at the beginning,
-    `frozen` the ticks of it that are replayed where it gets no requests any more."""
+    `frozen` the ticks of it that are replayed, the newest first, where it gets no requests any
+    more."""
 
     rollout: str
     policy: Policy
@@ -45,6 +47,12 @@ class Comparison:
     looks: int = 0
     frozen: tuple[Arm, ...] = ()
     streaks: Mapping[str, Streak] = field(default_factory=dict)
+    ready: int = 0
+    """The most instances of the new release that were ready at the same time."""
+    fresh: float = 0.0
+    """Which share of them was not a look ago."""
+    copies: Copies = copies.NONE
+    """Of requests, while that is all the new release gets."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,15 @@ def share(rollout: Rollout, service: ServiceState) -> float:
 
 
 def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) -> tuple[Arm, Arm]:
-    """The new release's and the control's part of a tick."""
+    """The new release's and the control's part of a tick; of the latter nothing where only some
+    kinds of requests are copied."""
     canary = tick.slots.get(rollout.slot, Arm())
     if comparison.looks == 0:
         canary = _own(world, rollout, tick, canary)
     if comparison.frozen:
-        return canary, comparison.frozen[comparison.looks % len(comparison.frozen)]
+        return canary, comparison.frozen[-1 - comparison.looks % len(comparison.frozen)]
+    if comparison.copies.are_some:
+        return canary, Arm()
     slot = control_slot(rollout, world.services[rollout.service])
     return canary, tick.slots.get(slot, Arm())
 
@@ -147,6 +158,38 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
     return replace(comparison, step=rollout.step, in_step=0.0, state=state)
 
 
+def grown(comparison: Comparison, world: World, rollout: Rollout) -> Comparison:
+    """The comparison with the judge told if the new release has more ready instances than ever:
+    what a later step starts is as cold as the first one was. One that only took the place of
+    another is not excused: a release that loses instances would never be warm."""
+    there = world.instances_of(rollout.service, rollout.slot)
+    ready = sum(item.intent == "run" and world.ready(item) for item in there)
+    fresh = max(0, ready - comparison.ready) / ready if ready else 0.0
+    return replace(
+        comparison,
+        ready=max(ready, comparison.ready),
+        fresh=fresh,
+        state=judge.joined(comparison.policy, comparison.state, fresh),
+    )
+
+
+def copied(
+    comparison: Comparison, rollout: Rollout, service: ServiceState, tick: Tick
+) -> Comparison:
+    """The comparison with the copies of one more tick, where only some methods are copied."""
+    new = service.slots[rollout.slot]
+    assert new is not None
+    if new.weight or service.config.deploy.mirror_methods == "all":
+        return replace(comparison, copies=copies.NONE)
+    if rollout.phase is not Phase.ANALYSING:
+        return comparison
+    asked = tick.slots.get(control_slot(rollout, service), Arm()).requests
+    answered = tick.slots.get(rollout.slot, Arm()).requests
+    due = asked * new.mirror / 100
+    found = copies.counted(comparison.copies, answered, due, comparison.in_step)
+    return replace(comparison, copies=found)
+
+
 def looked(
     comparison: Comparison, rollout: Rollout, arms: tuple[Arm, Arm], seconds: float
 ) -> Comparison:
@@ -173,9 +216,21 @@ def judgement(
         next_weight(rollout, service),
         comparison.in_step,
     )
+    seen = comparison.copies
+    if seen.answered and seen.are_some and found.verdict != "abort":
+        found = _by_alarms(comparison)
     if before is not None and before.verdict == found.verdict:
         return replace(found, lines=before.lines)
     return replace(found, lines=judge.lines_of(comparison.policy, comparison.state))
+
+
+def _by_alarms(comparison: Comparison) -> Judgement:
+    """What is said of copies that are compared with nothing, while no alarm rings."""
+    n = comparison.state.counters["errors"].n
+    why = "only GET, HEAD and OPTIONS are copied, and users send more: nothing can be compared yet"
+    if comparison.in_step < copies.ENOUGH_SECONDS or n < copies.FEWEST:
+        return Judgement("continue", why)
+    return Judgement("promote", f"{why}; no alarm in {n:,.0f} copies")
 
 
 def start_of(

@@ -299,8 +299,9 @@ def _asked_to_end(instance: Instance, seen: Observation) -> bool:
 
 
 def _ended(seen: Observation) -> int:
-    """How often its process has ended: before each restart, and now if none runs."""
-    return seen.restarts + (seen.exit is not None and seen.pid is None)
+    """How often its process has ended: for each restart, which is counted at the end before it, and
+    for the end after which there was none."""
+    return seen.restarts + (seen.exit is not None and seen.state == "exited")
 
 
 def _full_cpu(old: InstanceMark, seen: Observation, limits: Resources) -> bool:

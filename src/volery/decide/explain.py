@@ -59,6 +59,7 @@ def _all(comparison: Comparison, looks: Sequence[Look], policy: Policy) -> Itera
             state = judge.begin(policy, comparison.past, look.next_weight)
         elif look.step != step:
             state = judge.step(state, look.next_weight)
+        state = judge.joined(policy, state, look.fresh)
         step, after = look.step, after + look.seconds
         state = judge.look(policy, state, look.canary, look.control, look.seconds)
         said = judge.judge(policy, state, look.weight, look.next_weight, look.in_step)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from volery.decide import backoff
 from volery.decide.dependence import serves
+from volery.decide.outliers import warm_after
 from volery.decide.upkeep import is_leaving
 from volery.decide.world import World, number_of
 from volery.model.healing import IN_WORDS, Ailment, Heal, Kind, Verdict
@@ -23,7 +24,7 @@ from volery.model.state import Instance, ServiceState
 from volery.model.units import format_duration
 
 WATCH_SECONDS = 30.0
-"""For so long it must not be seen again."""
+"""For so long it must not be seen again; what is slow, once its successor should be warm."""
 PATIENCE_SECONDS = 60.0
 """What a replacement may take besides start-up, drain and grace."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 30.0, 1800.0
@@ -168,9 +169,12 @@ def step(
     again = _again(heal, found)
     if again is not None:
         return end(heal, "not_helped", f"{again.instance}: {again.text}", now)
-    if in_phase < WATCH_SECONDS:
+    watched = WATCH_SECONDS
+    if heal.kind == "slow":
+        watched += warm_after(service.config.deploy)
+    if in_phase < watched:
         return heal
-    calm = format_duration(WATCH_SECONDS)
+    calm = format_duration(watched)
     return end(heal, "helped", f"not seen again in {heal.service} for {calm}", now)
 
 

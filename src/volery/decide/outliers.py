@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from volery.decide.judge.bets import Counts, bets_count, factors
 from volery.decide.judge.tails import above, edges
+from volery.model.deploy import Deploy
 from volery.model.evidence import BUCKETS_PER_OCTAVE, Arm, floor_ms
 from volery.model.healing import Ailment
 
@@ -40,6 +41,8 @@ BATCH_SECONDS, FEWEST_REQUESTS, LONGEST_WAIT = 1.0, 5, 10.0
 MEMORY_SECONDS = 300.0
 """Latencies are remembered with this time constant."""
 MOST = 1e12
+WARM_UPS = 3.0
+"""For so many times `deploy.warm_up`, in which what is cold halves, an instance may be slow."""
 
 
 class Score(NamedTuple):
@@ -59,6 +62,11 @@ class Watched:
     waited: float = 0.0
     seen: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Requests and failures so far, for what is said."""
+
+
+def warm_after(deploy: Deploy) -> float:
+    """Seconds for which a fresh instance may be slower than its siblings."""
+    return WARM_UPS * deploy.warm_up
 
 
 def look(watched: Watched, arms: Mapping[str, Arm], seconds: float) -> Watched:

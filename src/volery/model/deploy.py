@@ -154,7 +154,8 @@ class Deploy(Model):
     """canary: compare with a group of the old release that is as large and as young."""
     warm_up: Duration = 20.0
     """canary: new instances may be slower than those that have run for long, by an allowance that
-    halves in this time; not with a baseline, which is as young as the canary."""
+    halves in this time; not with a baseline, which is as young as the canary. Healing replaces no
+    instance for being slow in its first three such times."""
     ramp: Duration = 0.0
     """canary: over this time its share grows to the first step's."""
     sticky: Sticky | None = None

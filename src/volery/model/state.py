@@ -216,7 +216,8 @@ class Look:
 
     `seconds` is how long it covers, `weight` the share (0 to 1) of the compared requests that the
     new release should get, `next_weight` the share the step asks for, `in_step` how long the step
-    has been looked at.
+    has been looked at, `fresh` the share (0 to 1) of the new release's instances that had come
+    since the look before.
     """
 
     rollout: str
@@ -230,6 +231,7 @@ class Look:
     canary: Arm
     control: Arm
     verdict: Verdict
+    fresh: float = 0.0
 
 
 @dataclass(frozen=True)

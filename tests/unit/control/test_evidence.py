@@ -119,6 +119,7 @@ def test_looks_are_numbered_and_say_where_the_step_was() -> None:
     assert [look.number for look in looks] == [1, 2, 3]
     assert {(look.step, look.weight, look.next_weight) for look in looks} == {(1, 0.1, 0.5)}
     assert [look.in_step for look in looks] == [1, 2, 3]
+    assert [look.fresh for look in looks] == [1.0, 0.0, 0.0]
 
 
 def test_a_good_release_is_vouched_for_and_a_bad_one_is_not() -> None:
@@ -210,6 +211,23 @@ def test_what_is_known_outlives_a_control_plane() -> None:
     plane.new_control_plane()
     after = plane.watch.history(plane.draft(), "catalog")
     assert 0 < after.traffic.k <= before.traffic.k
+
+
+def test_after_a_switch_the_release_before_it_is_replayed_and_none_of_before_that() -> None:
+    world = canary_world(Phase.SHIFTING, strategy="blue-green")
+    plane = Plane(replace(world, rollouts={}))
+    for _ in range(10):
+        plane.second(new=0)
+    service = plane.world.services["catalog"]
+    live = replace(service.slots["a"], release="catalog@1.1")  # type: ignore[type-var]
+    slots = dict(service.slots) | {"a": live}
+    changed = replace(service, slots=slots)
+    plane.store.commit([Change("service", "catalog", changed)], [])
+    for _ in range(3):
+        plane.second(new=0)
+    plane.store.commit([Change("rollout", key, x) for key, x in world.rollouts.items()], [])
+    plane.second()
+    assert len(plane.comparison.frozen) == 3
 
 
 def test_a_service_that_is_gone_is_forgotten() -> None:

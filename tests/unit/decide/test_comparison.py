@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.decide.worlds import canary_world, instance, only
+from unit.decide.worlds import canary_world, instance, only, seen
 
 from volery.decide import judge
 from volery.decide.comparison import (
@@ -15,6 +15,7 @@ from volery.decide.comparison import (
     Comparison,
     arms_of,
     begin,
+    grown,
     in_step,
     is_compared,
     is_stable,
@@ -100,7 +101,7 @@ def test_what_it_is_compared_with() -> None:
     assert not plain.policy.frozen_control and plain.frozen == ()
 
 
-def test_the_old_release_of_before_the_switch_is_replayed_in_a_circle() -> None:
+def test_the_old_release_of_before_the_switch_is_replayed_from_its_last_tick_back() -> None:
     found = canary_world(strategy="blue-green")
     recent = tuple(replace(OLD, requests=n) for n in (1, 2, 3))
     comparison, tick = begun(found, recent), Tick(1.0, {"b": NEW, "a": Arm(requests=77)})
@@ -108,7 +109,7 @@ def test_the_old_release_of_before_the_switch_is_replayed_in_a_circle() -> None:
         arms_of(found, only(found), tick, replace(comparison, looks=n))[1].requests
         for n in range(5)
     ]
-    assert controls == [1, 2, 3, 1, 2]
+    assert controls == [3, 2, 1, 3, 2]
 
 
 def test_a_baseline_that_gets_requests_is_the_control() -> None:
@@ -140,6 +141,31 @@ def test_another_step_is_told_to_the_judge_once() -> None:
     assert in_step(comparison, rollout, service) is comparison
     onward = in_step(comparison, replace(rollout, step=2), service)
     assert (onward.step, onward.in_step, onward.state.next_weight) == (2, 0.0, 1.0)
+
+
+def with_second(found: World, state: str) -> World:
+    """The canary's second instance is there as well."""
+    item = instance("catalog-2-2", "catalog", "catalog@2", "b")
+    return replace(
+        found,
+        instances=dict(found.instances) | {item.id: item},
+        observed=dict(found.observed) | {item.id: seen(item.id, 20998, state)},
+    )
+
+
+def test_the_judge_is_told_of_more_instances_than_ever_once_they_are_ready() -> None:
+    found = canary_world()
+    comparison = grown(begun(found), found, only(found))
+    assert (comparison.ready, comparison.fresh) == (1, 1.0)
+    old = replace(comparison, state=replace(comparison.state, age=999.0))
+    for state in ("starting", "unready"):
+        assert grown(old, with_second(found, state), only(found)).state is old.state
+    more = grown(old, with_second(found, "ready"), only(found))
+    assert (more.ready, more.fresh) == (2, 0.5)
+    assert more.state.age == pytest.approx(20.0)
+    fewer = grown(more, found, only(found))
+    again = grown(fewer, with_second(found, "ready"), only(found))
+    assert (again.ready, again.fresh, again.state) == (2, 0.0, more.state)
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(COMPARED)), st.floats(0.1, 60)), max_size=20))

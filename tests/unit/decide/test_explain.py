@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.decide.worlds import canary_world, only
+from unit.decide.worlds import canary_world, instance, only, seen
 
 from volery.decide import judge
 from volery.decide.comparison import (
     Comparison,
     begin,
+    grown,
     in_step,
     judgement,
     looked,
@@ -28,15 +29,25 @@ from volery.model.state import Look, Rollout, ServiceState
 OLD = Arm(requests=180, latency={8: 180})
 
 
-def told(failures: int, looks: int = 60, promise: str = "< 50%") -> tuple[Comparison, list[Look]]:
-    """A rollout that was looked at once a second, as the control plane does it."""
-    found = canary_world(warm_up="0s", promise={"errors": promise})
+def told(
+    failures: int, looks: int = 60, promise: str = "< 50%", warm_up: str = "0s", later: int = 8
+) -> tuple[Comparison, list[Look]]:
+    """A rollout that was looked at once a second, as the control plane does it; its second
+    instance comes with its second step, and all take as long as bucket `later` says then."""
+    found = canary_world(warm_up=warm_up, promise={"errors": promise})
     rollout, service = only(found), found.services["catalog"]
+    more = instance("catalog-2-2", "catalog", "catalog@2", "b")
+    larger = replace(
+        found,
+        instances=dict(found.instances) | {more.id: more},
+        observed=dict(found.observed) | {more.id: seen(more.id, 20998)},
+    )
     comparison = begun = begin(rollout, service, judge.empty(), ())
     kept: list[Look] = []
-    new = Arm(requests=20, failures=failures, latency={8: 20})
     for number, at in zip(range(1, looks + 1), _steps(rollout), strict=False):
         comparison = in_step(comparison, at, service)
+        comparison = grown(comparison, larger if at.step > 1 else found, at)
+        new = Arm(requests=20, failures=failures, latency={8 if at.step == 1 else later: 20})
         comparison = looked(comparison, at, (new, OLD), 1.0)
         said = judgement(comparison, at, service)
         kept.append(_look(at, service, comparison, number, (new, OLD), said.verdict))
@@ -70,6 +81,7 @@ def _look(
         comparison.in_step,
         *arms,
         verdict,  # type: ignore[arg-type]
+        comparison.fresh,
     )
 
 
@@ -77,13 +89,22 @@ def verdicts(found: list[Decision]) -> list[tuple[int, str]]:
     return [(one.step, one.judgement.verdict) for one in found]
 
 
-@given(st.integers(0, 20))
-def test_a_replay_comes_to_what_was_decided(failures: int) -> None:
-    comparison, looks = told(failures)
+@given(st.integers(0, 20), st.sampled_from(["0s", "20s"]))
+def test_a_replay_comes_to_what_was_decided(failures: int, warm_up: str) -> None:
+    comparison, looks = told(failures, warm_up=warm_up)
     taken = {(look.number, look.verdict) for look in looks}
     for one in decisions(comparison, looks):
         assert (round(one.after), one.judgement.verdict) in taken
         assert one.taken == one.judgement.verdict
+
+
+def test_a_replay_allows_for_the_instances_that_came_later() -> None:
+    comparison, looks = told(failures=0, warm_up="20s", later=15)
+    assert [(look.number, look.fresh) for look in looks if look.fresh] == [(1, 1.0), (31, 0.5)]
+    (*_, last) = decisions(comparison, looks)
+    assert (last.judgement.verdict, last.after) == ("abort", len(looks))
+    without = [replace(look, fresh=0.0) for look in looks]
+    assert decisions(comparison, without)[-1].after < len(looks)
 
 
 def test_each_change_of_verdict_and_the_end_are_told_once() -> None:

@@ -12,6 +12,7 @@ from unit.decide.worlds import application, instance, running, seen
 from volery.decide import healing
 from volery.decide.ailments import Signs, ailments
 from volery.decide.healing import WATCH_SECONDS, begin, choose, step
+from volery.decide.outliers import warm_after
 from volery.decide.routes import traffic_config
 from volery.decide.world import World
 from volery.model.healing import Ailment, Heal, Kind
@@ -171,6 +172,14 @@ def test_it_is_watched_once_the_successor_serves_and_then_it_helped() -> None:
     assert (watching.phase, watching.successor) == ("watching", "catalog-1-4")
     assert after(replaced(world), watching, WATCH_SECONDS - 1) == watching
     assert after(replaced(world), watching, WATCH_SECONDS).verdict == "helped"
+
+
+def test_what_was_slow_is_watched_until_its_successor_should_be_warm() -> None:
+    world, heal = begun(running(APP), ill("slow"))
+    watching = after(replaced(world), heal)
+    warm = warm_after(world.services["catalog"].config.deploy)
+    assert after(replaced(world), watching, warm + WATCH_SECONDS - 1) == watching
+    assert after(replaced(world), watching, warm + WATCH_SECONDS).verdict == "helped"
 
 
 def test_the_same_again_says_that_it_did_not_help_and_the_next_attempt_waits() -> None:

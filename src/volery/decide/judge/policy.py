@@ -50,6 +50,8 @@ class Policy:
     """The control is a group as young and as large as the new release's."""
     frozen_control: bool = False
     """The control is not running now but replayed from before (blue-green after the switch)."""
+    unsplit: bool = False
+    """Requests of ours go to both groups besides their shares, so that these say nothing."""
     warm_up_seconds: float = 0.0
     """Half-life of what a cold release is allowed to be worse; 0: nothing is allowed."""
     cold_errors: float = 0.03
@@ -79,6 +81,7 @@ def policy_of(steady_state: SteadyState | None, deploy: Deploy, same_age: bool) 
         error_limit=promise.errors.value if promise.errors else None,
         latency_limits={name: limit.value * 1000 for name, limit in promise.latency.items()},
         same_age=same_age,
+        unsplit=bool(deploy.synthetic),
         warm_up_seconds=0.0 if same_age else deploy.warm_up,
     )
 

@@ -9,6 +9,7 @@ it can be stored with every tick; `look` moves it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from volery.decide.judge.history import (
 )
 from volery.decide.judge.policy import (
     Policy,
+    coldness,
     level_name,
     limit_edge,
     tolerated_shift,
@@ -105,12 +107,13 @@ class Promise:
 class State:
     """All that is kept of one release under judgement.
 
-    `age` is seconds since the first tick, `next_weight` the share of requests the current step asks
-    for; `levels` the latency levels compared, by name; `against` the evidence against the release
-    from everything together, and `peak` the most so far. `learning` is there while the latency
-    edges are unknown. `waiting` are the arms of the last `waited` seconds, too few requests to be
-    bet on yet. `start` is how cold the release was in its first seconds, None until that is known.
-    `firm` is what bets on its first failures are worth without an excuse, see `settled`.
+    `age` is seconds since the first tick, less where instances `joined` later; `next_weight` is the
+    share of requests the current step asks for; `levels` the latency levels compared, by name;
+    `against` the evidence against the release from everything together, and `peak` the most so far.
+    `learning` is there while the latency edges are unknown. `waiting` are the arms of the last
+    `waited` seconds, too few requests to be bet on yet. `start` is how cold the release was in its
+    first seconds, None until that is known. `firm` is what bets on its first failures are worth
+    without an excuse, see `settled`.
     """
 
     age: float = 0.0
@@ -166,6 +169,15 @@ def step(state: State, next_weight: float) -> State:
         start=state.start or UNKNOWN,
         firm=None,
     )
+
+
+def joined(policy: Policy, state: State, share: float) -> State:
+    """Fresh instances came, which are now this share (0 to 1) of the release: it is as cold as its
+    instances are on average."""
+    if policy.warm_up_seconds <= 0 or share <= 0:
+        return state
+    cold = share + (1 - share) * coldness(policy, state.age)
+    return replace(state, age=max(0.0, -policy.warm_up_seconds * math.log2(cold)))
 
 
 def _counter(metric: Metric, least: float, policy: Policy) -> Counter:

@@ -90,8 +90,8 @@ def _split(policy: Policy, state: State, at: _Step) -> Judgement | None:
     errors = state.counters["errors"]
     total = errors.n + errors.n_control
     due = (0.5 if policy.same_age else at.weight) * total
-    settled = at.seconds >= SPLIT_SECONDS and errors.n > 0
-    if policy.frozen_control or at.weight >= 1 or not settled:
+    settled = at.seconds >= SPLIT_SECONDS and errors.n > 0 and errors.n_control > 0
+    if policy.frozen_control or policy.unsplit or at.weight >= 1 or not settled:
         return None
     many = errors.n > SPLIT_MANY * due + SPLIT_SURE
     few = due > SPLIT_SURE and errors.n < SPLIT_FEW * due

@@ -254,6 +254,14 @@ def test_a_split_that_is_off_is_inconclusive() -> None:
     assert "50 %" in said.reason and "5.0 %" in said.reason
 
 
+def test_requests_of_ours_come_on_top_of_the_split() -> None:
+    ours = Deploy.model_validate({"synthetic": [{"path": "/", "rate": 5}]})
+    policy = replace(PATIENT, unsplit=policy_of(None, ours, same_age=False).unsplit)
+    _, said = until_decided(policy, ticks(1, 100, 100, GOOD), weight=0.05)
+    assert said.verdict == "continue"
+    assert not policy_of(None, Deploy(), same_age=False).unsplit
+
+
 def test_a_cold_release_is_allowed_for_but_a_broken_one_is_not() -> None:
     policy = policy_of(None, Deploy(), same_age=False)
     assert policy.warm_up_seconds == Deploy().warm_up
