@@ -358,8 +358,10 @@ def _needs_undo(world: World, rollout: Rollout) -> bool:
 
 
 def supersede(draft: Draft, old: Rollout, new: Rollout) -> None:
-    """Turn a rollout round because a newer one was asked for; nothing is held against it."""
+    """Turn a rollout round because a newer one was asked for; nothing is held against it. One that
+    is turned round already goes no further back than that."""
     if old.phase is Phase.ROLLING_BACK:
+        draft.put("rollout", old.id, replace(old, back_to=None))
         return
     turn_round(draft, old, f"superseded by {new.id} to {new.to_release}", superseded_by=new.id)
 

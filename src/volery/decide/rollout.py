@@ -92,6 +92,9 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
     moment = now.view.now
     if now.turn == "wait":
         return replace(rollout, reason=now.turn_reason), service
+    if rollout.phase is Phase.BUILDING and _serves_already(rollout):
+        there = replace(rollout, weight=100, step=rollout.steps, verdict="promote", reason="")
+        return enter(there, Phase.DONE, moment), service
     gate = staged.first_gate(rollout, now)
     if gate.state == "abort":  # it says when, not what: nobody has seen the release yet
         return abort(rollout, service, gate.text, moment)
@@ -105,6 +108,11 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
     ready = min(now.view.old.ready, service.scale)
     begun = replace(rollout, steps=moved.steps, reason="", ready_before=ready)
     return enter(begun, Phase.STARTING, moment), moved.service
+
+
+def _serves_already(rollout: Rollout) -> bool:
+    """Whether somebody wants what serves: it was asked for while another release was on its way."""
+    return staged.is_asked_for(rollout) and rollout.from_release == rollout.to_release
 
 
 def placed(rollout: Rollout, service: ServiceState) -> Rollout:
