@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from volery.decide.group import started_anew
 from volery.decide.order import waits_for
+from volery.decide.phases import has_begun
 from volery.decide.plan import Step, effective_strategy
+from volery.decide.stages import by_stages, with_stages_of
 from volery.decide.world import World
 from volery.model.application import Application
 from volery.model.errors import Code, VoleryError
@@ -123,8 +125,23 @@ def _services(
             found.append(ServiceState(step.service, config, config.scale.min))
         else:
             scale = config.scale.min if resize or step.verb == "start" else state.scale
+            if _goes_on(world, step):
+                config = with_stages_of(config, state.config)
             found.append(replace(state, config=config, scale=scale, removing=False))
     return found
+
+
+def _goes_on(world: World, step: Step) -> bool:
+    """Whether a rollout in stages goes on with the same release: its steps are counted by the
+    stages it began with."""
+    running = world.rollout_of(step.service)
+    return (
+        running is not None
+        and running.to_release == step.release
+        and running.phase is not Phase.ROLLING_BACK
+        and has_begun(running)
+        and by_stages(running)
+    )
 
 
 def _rollout(
