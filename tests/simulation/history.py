@@ -289,7 +289,8 @@ class History(Room):
         deploy, stateful = service.config.deploy, service.config.state is not None
         if rollout.strategy == "recreate" or stateful or dying or rollout.cause == "restart":
             return
-        if rollout.phase not in SERVING:
+        returns = rollout.phase is Phase.ROLLING_BACK and rollout.verdict != "abort"
+        if rollout.phase not in SERVING and not returns:
             return
         if self.kinds.get(rollout.from_release or "") == "dies-later":
             return
