@@ -161,8 +161,10 @@ class Healer:
     def _begin(self, draft: Draft, service: ServiceState, found: Sequence[Ailment]) -> None:
         self._note_exit(draft, service, [item for item in found if item.kind == "exited"])
         found = [item for item in found if item.kind != "exited"]
+        stands = braked(draft.world.guard, service.name)
+        self._withhold(draft, service, found, stands)
         choice = healing.choose(draft.world, service, found, draft.now)
-        held = braked(draft.world.guard, service.name) if choice.ailment else choice.waits
+        held = stands if choice.ailment else choice.waits
         if held != self._said.get(service.name, ""):
             self._said[service.name] = held
             if held:
@@ -170,6 +172,30 @@ class Healer:
                 draft.event("heal.waits", text, service=service.name, cause=held)
         if choice.ailment is not None and not held:
             self._open(draft, service, choice.ailment, found)
+
+    def _withhold(
+        self, draft: Draft, service: ServiceState, found: Sequence[Ailment], stands: str
+    ) -> None:
+        """What users feel leaves the rotation also while a brake is on; without one it serves
+        again, and is healed if it is found again."""
+        if not stands:
+            for item in healing.kept_out(draft.world, service):
+                draft.put("instance", item.id, replace(item, withheld=False))
+            return
+        for ailment in healing.to_keep_out(draft.world, service, found):
+            item = draft.world.instances[ailment.instance]
+            draft.put("instance", item.id, replace(item, withheld=True))
+            self._evidence.forget(service.name)
+            words = f"{IN_WORDS[ailment.kind]}: {ailment.text}"
+            draft.event(
+                "heal.withheld",
+                f"{item.id}: {words}; taken out of rotation, not replaced: {stands}",
+                service=service.name,
+                release=item.release,
+                instance=item.id,
+                cause=words,
+                data={"ailment": ailment.kind, "evidence": dict(ailment.evidence)},
+            )
 
     def _note_exit(self, draft: Draft, service: ServiceState, ended: Sequence[Ailment]) -> None:
         """One record for those that ended at the same time, unless one is open or just failed."""
