@@ -192,10 +192,11 @@ def _gap(service: Service) -> str:
     return ""
 
 
-def effective_strategy(service: Service) -> str:
-    """A stateful service cannot have two releases beside each other on one volume."""
-    beside = service.deploy.strategy in STAGED
-    return "rolling" if beside and service.state is not None else service.deploy.strategy
+def effective_strategy(service: Service, asked: str | None = None) -> str:
+    """The strategy that was asked for, or else the manifest's; but a stateful service cannot have
+    two releases beside each other on one volume."""
+    wanted = asked or service.deploy.strategy
+    return "rolling" if wanted in STAGED and service.state is not None else wanted
 
 
 def _removals(world: World, application: Application, wave: int) -> list[Step]:

@@ -156,7 +156,7 @@ def _rollout(
     state = world.services.get(step.service)
     live = state.live if state else None
     slot: SlotName = "a" if state is None else state.active if live is None else other(state.active)
-    strategy = order.strategy or effective_strategy(application.services[step.service])
+    strategy = effective_strategy(application.services[step.service], order.strategy)
     return Rollout(
         id=identity,
         service=step.service,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.decide.worlds import application, canary_world
+from unit.decide.worlds import application, canary_world, running
 
 from volery.decide.plan import make_plan
 from volery.decide.submit import Order, submit
@@ -51,3 +51,19 @@ def test_a_canary_goes_on_by_the_stages_it_began_with(
 def test_one_that_has_not_begun_or_is_over_is_no_reason(edit: dict[str, Any], phase: Phase) -> None:
     after = edited(canary_world(phase), "deploy", **edit)
     assert stages_of(after.config.deploy) == BEGAN_WITH | edit
+
+
+@pytest.mark.parametrize(
+    ("asked", "begun"),
+    [("canary", "rolling"), ("blue-green", "rolling"), ("recreate", "recreate"), (None, "rolling")],
+)
+def test_what_has_state_never_runs_twice_whatever_is_asked_for(
+    asked: str | None, begun: str
+) -> None:
+    app = application(store={"scale": 2, "protocol": "tcp", "state": {"volume": "d"}})
+    world = running(app)
+    made = replace(world.releases["store@1"], id="store@2", state="built")
+    plan = make_plan(world, app, {"store": made}, {"store"})
+    order = Order("deploy", "ann", 1.0, strategy=asked)
+    (rollout,) = submit(world, app, plan, {"store": made}, order).rollouts
+    assert rollout.strategy == begun
