@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from volery.decide.order import waits_for
 from volery.decide.submit import earlier
-from volery.decide.world import World
+from volery.decide.world import World, number_of
 from volery.model.errors import VoleryError
 from volery.model.ports import Exit
 from volery.model.state import Phase, Rollout, ServiceState
@@ -70,7 +70,7 @@ def deploy_at_fault(world: World, service: ServiceState, now: float) -> Rollout 
         for rollout in world.rollouts.values()
         if rollout.service == service.name and rollout.phase is Phase.DONE
     ]
-    newest = max(done, key=lambda rollout: rollout.finished_at or 0.0, default=None)
+    newest = max(done, key=lambda rollout: number_of(rollout.id), default=None)
     if newest is None or live is None or newest.to_release != live.release:
         return None
     since = now - (newest.finished_at or 0.0)

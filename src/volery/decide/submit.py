@@ -13,7 +13,7 @@ from volery.decide.order import waits_for
 from volery.decide.phases import has_begun
 from volery.decide.plan import Step, effective_strategy
 from volery.decide.stages import by_stages, with_stages_of
-from volery.decide.world import World
+from volery.decide.world import World, number_of
 from volery.model.application import Application
 from volery.model.errors import Code, VoleryError
 from volery.model.state import Phase, Release, Rollout, ServiceState, SlotName, other
@@ -255,7 +255,7 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
         raise VoleryError(problem, code=Code.NOT_FOUND, hint=f"volery releases {state.name}")
     ended = sorted(
         (r for r in world.rollouts.values() if r.service == state.name and r.phase is Phase.DONE),
-        key=lambda item: item.finished_at or 0.0,
+        key=lambda item: number_of(item.id),
         reverse=True,
     )
     left: set[str] = set()
