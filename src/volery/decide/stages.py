@@ -113,8 +113,10 @@ def without_baseline(service: ServiceState) -> ServiceState:
 
 
 def wanted_weight(stage: Stage, step: int, deploy: Deploy, in_stage: float) -> float:
-    """The stage's weight; in the first step it grows to it over `deploy.ramp` s, in tenths."""
-    if step != 1 or deploy.ramp <= 0 or in_stage >= deploy.ramp:
+    """The stage's weight; in the first step with requests it grows to it over `deploy.ramp` s, in
+    tenths."""
+    first = 2 if deploy.mirror else 1
+    if step != first or deploy.ramp <= 0 or in_stage >= deploy.ramp:
         return stage.weight
     part = 1 + math.floor(RAMP_PARTS * in_stage / deploy.ramp)
     return round(stage.weight * min(part, RAMP_PARTS) / RAMP_PARTS, 4)
