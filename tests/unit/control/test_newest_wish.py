@@ -158,3 +158,14 @@ def test_a_deploy_is_newer_than_the_way_further_back(shop: Shop) -> None:
     assert shop.told()[2:] == [(C, BACK), (C, DONE)]
     events = shop.api.get("/v1/events").json()["events"]
     assert not [item["text"] for item in events if item["kind"] == "rollout.undo_failed"]
+
+
+def test_up_in_the_middle_of_down_leaves_nothing_of_what_was_on_its_way(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb", strategy="canary")
+    shop.until_phase(Phase.ANALYSING)
+    assert shop.api.post("/v1/down", json={}).status_code == 202
+    shop.plane.run(0.2)
+    shop.deploy("aaaaaaaa", services=None)
+    shop.plane.run(30)
+    assert shop.live() == A
+    assert [item.release for item in shop.instances()] == [A]
