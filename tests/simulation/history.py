@@ -12,6 +12,7 @@ from simulation.adapters import Behaviour, Crash, SimBuilder, SimEngine, SimTraf
 from simulation.room import Room, violation_of
 from volery.decide import submit
 from volery.decide.phases import has_begun
+from volery.decide.stages import stages
 from volery.decide.submit import Order
 from volery.decide.world import World
 from volery.model.application import Application
@@ -152,26 +153,49 @@ class History(Room):
             self.submit(set(some), "deploy")
         elif act == "up":
             self.submit(None, "up")
+        elif act == "revert":
+            self._revert(one)
+        elif act == "policy":
+            self._edit(one)
+            self.submit({one} if self.random.random() < 0.5 else None, "up")
         elif act == "abort":
             self.controller.act(one, "abort", "aborted by hand")
         elif act in ("promote", "pause", "resume"):
-            full = self.random.random() < 0.3
-            rollout = draft.world.rollout_of(one)
-            if rollout is not None and act == "promote":
-                self._waved.add(rollout.id)
-            self.controller.act(one, act, "by hand", full=full)
-        elif act == "scale":
-            changed = submit.scale(draft.world, one, self.random.randint(1, 4))
-            draft.put("service", one, changed)
-            draft.commit()
+            self._act(one, act)
         else:
             world = draft.world
-            if act == "rollback":
+            if act == "scale":
+                changed = submit.scale(world, one, self.random.randint(1, 4))
+                draft.put("service", one, changed)
+            elif act == "rollback":
                 rollout = submit.rollback(world, one, None, order)
+                draft.put("rollout", rollout.id, rollout)
             else:
                 rollout = submit.restart(world, one, order)
-            draft.put("rollout", rollout.id, rollout)
+                draft.put("rollout", rollout.id, rollout)
             draft.commit()
+
+    def _act(self, name: str, act: str) -> None:
+        full = self.random.random() < 0.3
+        rollout = self.world().rollout_of(name)
+        if rollout is not None and act == "promote":
+            self._waved.add(rollout.id)
+        self.controller.act(name, act, "by hand", full=full)
+
+    def _revert(self, name: str) -> None:
+        """Somebody deploys what serves, maybe while another release is on its way."""
+        world = self.world()
+        live = world.services[name].live
+        made = {item.service: item for item in map(self._release, self.application.services)}
+        back = {name: world.releases[live.release]} if live else {}
+        self._submit((made | back).values(), {name}, "deploy")
+
+    def _edit(self, name: str) -> None:
+        """Somebody changes how a service is deployed, maybe in the middle of that."""
+        before = self.application.model_dump(mode="json", exclude_unset=True)
+        if "state" not in before["services"][name]:
+            before["services"][name]["deploy"] |= self._policy()
+            self.application = Application.model_validate(before)
 
     # --- faults -----------------------------------------------------------------------------------
 
@@ -221,12 +245,21 @@ class History(Room):
             self._check_weights(service)
         for rollout in world.active_rollouts():
             self._check_evidence(rollout)
+            self._check_stages(world, rollout)
 
     def _check_weights(self, service: ServiceState) -> None:
         """All requests go somewhere, none twice, and a canary never gets more than its step."""
         given = {name: slot.weight for name, slot in service.slots.items() if slot}
         if given and abs(sum(given.values()) - 100) > 0.01 and service.live is not None:
             raise Violation(f"{service.name}: the weights are {given}")
+
+    def _check_stages(self, world: World, rollout: Rollout) -> None:
+        """Its steps are counted by the stages it began with, whatever is edited meanwhile."""
+        begun = rollout.phase in SERVING and has_begun(rollout)
+        if begun and rollout.strategy == "canary" and rollout.from_release:
+            found = len(stages(rollout, world.services[rollout.service]))
+            if found != rollout.steps:
+                raise Violation(f"{rollout.id}: {found} stages, {rollout.steps} when it began")
 
     def _check_evidence(self, rollout: Rollout) -> None:
         """Nothing is counted twice, and no step is passed on the evidence of an earlier one. To the
@@ -256,7 +289,8 @@ class History(Room):
         deploy, stateful = service.config.deploy, service.config.state is not None
         if rollout.strategy == "recreate" or stateful or dying or rollout.cause == "restart":
             return
-        if rollout.phase not in SERVING:
+        returns = rollout.phase is Phase.ROLLING_BACK and rollout.verdict != "abort"
+        if rollout.phase not in SERVING and not returns:
             return
         if self.kinds.get(rollout.from_release or "") == "dies-later":
             return
@@ -352,7 +386,10 @@ class History(Room):
 
 
 BAD = ("crash", "never-ready", "dies-later", "tests", "build", *JUDGED)
-ACTS = ("up", "rollback", "restart", "scale", "abort", "promote", "pause", "resume")
+ACTS = (
+    *("up", "rollback", "restart", "scale", "abort", "promote", "pause", "resume"),
+    *("revert", "policy", "policy"),
+)
 
 
 def play(seed: int) -> str | None:

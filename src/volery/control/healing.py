@@ -6,6 +6,7 @@ a need is back) is lost with the process and gathered anew; heals are documents 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from volery.control.sick import Evidence
 from volery.control.watch import Ages
 from volery.decide import blame, healing
 from volery.decide.ailments import Signs, ailments
-from volery.decide.dependence import down, lacks
+from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.guard import braked, noted
 from volery.decide.phases import has_begun
 from volery.decide.submit import Order, rollback
@@ -26,9 +27,6 @@ from volery.model.errors import VoleryError
 from volery.model.guard import Action
 from volery.model.healing import IN_WORDS, Ailment, Heal
 from volery.model.state import ServiceState
-
-RECOVERY_SECONDS = 30.0
-"""How long callers may take to recover by themselves when a need is back."""
 
 Ended = Mapping[str, Sequence[Ailment]]
 
@@ -56,7 +54,8 @@ class Healer:
             self._go_on(draft, name, found, monotonic)
             if is_leaving(draft.world, service):
                 continue
-            if not trouble and not self._take_back(draft, service):
+            calm = monotonic - self._excused_until.get(name, -math.inf)
+            if not trouble and not self._take_back(draft, service, calm, excuse):
                 self._begin(draft, service, found)
         self._forget(draft)
 
@@ -161,8 +160,10 @@ class Healer:
     def _begin(self, draft: Draft, service: ServiceState, found: Sequence[Ailment]) -> None:
         self._note_exit(draft, service, [item for item in found if item.kind == "exited"])
         found = [item for item in found if item.kind != "exited"]
+        stands = braked(draft.world.guard, service.name)
+        self._withhold(draft, service, found, stands)
         choice = healing.choose(draft.world, service, found, draft.now)
-        held = braked(draft.world.guard, service.name) if choice.ailment else choice.waits
+        held = stands if choice.ailment else choice.waits
         if held != self._said.get(service.name, ""):
             self._said[service.name] = held
             if held:
@@ -170,6 +171,30 @@ class Healer:
                 draft.event("heal.waits", text, service=service.name, cause=held)
         if choice.ailment is not None and not held:
             self._open(draft, service, choice.ailment, found)
+
+    def _withhold(
+        self, draft: Draft, service: ServiceState, found: Sequence[Ailment], stands: str
+    ) -> None:
+        """What users feel leaves the rotation also while a brake is on; without one it serves
+        again, and is healed if it is found again."""
+        if not stands:
+            for item in healing.kept_out(draft.world, service):
+                draft.put("instance", item.id, replace(item, withheld=False))
+            return
+        for ailment in healing.to_keep_out(draft.world, service, found):
+            item = draft.world.instances[ailment.instance]
+            draft.put("instance", item.id, replace(item, withheld=True))
+            self._evidence.forget(service.name)
+            words = f"{IN_WORDS[ailment.kind]}: {ailment.text}"
+            draft.event(
+                "heal.withheld",
+                f"{item.id}: {words}; taken out of rotation, not replaced: {stands}",
+                service=service.name,
+                release=item.release,
+                instance=item.id,
+                cause=words,
+                data={"ailment": ailment.kind, "evidence": dict(ailment.evidence)},
+            )
 
     def _note_exit(self, draft: Draft, service: ServiceState, ended: Sequence[Ailment]) -> None:
         """One record for those that ended at the same time, unless one is open or just failed."""
@@ -233,8 +258,9 @@ class Healer:
 
     # --- whose fault a crash loop is --------------------------------------------------------------
 
-    def _take_back(self, draft: Draft, service: ServiceState) -> bool:
-        """Roll a deploy back whose release crashes again and again; whether that is under way."""
+    def _take_back(self, draft: Draft, service: ServiceState, calm: float, excuse: str) -> bool:
+        """Roll a deploy back whose release crashes again and again; whether that is under way. Only
+        what it did in the time it had no excuse, the last `calm` seconds, is held against it."""
         world = draft.world
         if world.rollout_of(service.name) is not None:
             return False
@@ -243,9 +269,10 @@ class Healer:
             self._said.pop(f"{service.name} crashes", None)
             return False
         held = braked(world.guard, service.name)
-        deploy = blame.deploy_at_fault(world, service, draft.now)
+        its_own = calm > 0 and blame.crash_loop(world, service, draft.now, calm)
+        deploy = blame.deploy_at_fault(world, service, draft.now) if its_own else None
         if deploy is None or held:
-            self._alert(draft, service, what, held)
+            self._alert(draft, service, what, held or excuse)
             return False
         try:
             back = rollback(world, service.name, None, Order("heal", "healing", draft.now))
@@ -263,6 +290,8 @@ class Healer:
         bad = world.releases[deploy.to_release]
         draft.put("release", bad.id, replace(bad, reason=what))
         begin_rollout(draft, replace(back, reason=what))
+        text = f"{deploy.to_release} is taken back: {what}"
+        self._note(draft, Action("rollback", service.name, draft.now, helped=False, text=text))
         return True
 
     def _alert(self, draft: Draft, service: ServiceState, what: str, held: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +16,7 @@ from volery.control.watch import Ages
 from volery.decide import claims
 from volery.decide.asked import gate_state
 from volery.decide.capacity import floor
+from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.phases import has_begun
 from volery.decide.rollout import abort, placed, step
 from volery.decide.situation import Situation
@@ -59,10 +61,13 @@ class RolloutDriver:
         self._evidence = evidence
         self.unstartable: dict[str, str] = {}
         """Instances that cannot even be asked for, and why."""
+        self._lacked: dict[str, float] = {}
+        """When a service with a rollout lacked a need last, on the steady clock."""
 
     def drive(self, draft: Draft, seen: Seen) -> None:
         """One step of each, oldest first; a release group that must go back is sent back."""
         settled = seen.settled
+        self._note_lacks(draft.world, seen.monotonic)
         for found in list(draft.world.active_rollouts()):
             service = draft.world.services[found.service]
             rollout = placed(found, service)
@@ -74,6 +79,18 @@ class RolloutDriver:
                 note_turn(draft, rollout, after)
             settled = settled and changed == service
         _undo_groups(draft)
+
+    def _note_lacks(self, world: World, monotonic: float) -> None:
+        """What the needs of services that change do to them is not held against their releases."""
+        changing = {rollout.service for rollout in world.active_rollouts()}
+        unavailable = down(world) if changing else frozenset()
+        self._lacked = {name: at for name, at in self._lacked.items() if name in changing}
+        for name in changing:
+            if lacks(world.services[name], unavailable):
+                self._lacked[name] = monotonic
+
+    def _is_excused(self, service: str, monotonic: float) -> bool:
+        return monotonic - self._lacked.get(service, -math.inf) < RECOVERY_SECONDS
 
     def _situation(self, draft: Draft, rollout: Rollout, seen: Seen, settled: bool) -> Situation:
         world = draft.world
@@ -113,18 +130,18 @@ class RolloutDriver:
     def _new_group(self, world: World, rollout: Rollout, monotonic: float) -> Group:
         there = world.instances_of(rollout.service, rollout.slot)
         mine = [item for item in there if item.release == rollout.to_release]
-        begun = has_begun(rollout)
+        begun, excused = has_begun(rollout), self._is_excused(rollout.service, monotonic)
         there_now = Group(_ready(world, mine), len(there))
         for item in mine if begun else ():
             failure = self._failure(world, rollout, item, monotonic)
             if failure:
                 tail = tuple(self._engine.tail(item.id))
-                blamed = not _was_killed(world.observed.get(item.id))
+                blamed = not excused and not _was_killed(world.observed.get(item.id))
                 return replace(there_now, failure=failure, tail=tail, blamed=blamed)
         claimed = claims.failure(world, rollout) if begun else ""
         if claimed:
             return replace(there_now, failure=claimed)
-        if mine and there_now.ready == 0 and _is_relied_on(rollout):
+        if mine and there_now.ready == 0 and _is_relied_on(rollout) and not excused:
             seen = world.observed.get(mine[0].id)
             failure = f"no instance of {rollout.to_release} is ready: {_detail(seen)}"
             tail, blamed = tuple(self._engine.tail(mine[0].id)), not _was_killed(seen)
@@ -139,7 +156,9 @@ class RolloutDriver:
         if seen is None or item.intent != "run":
             return ""
         startup = world.releases[item.release].spec.health.startup
-        waiting = seen.state in ("starting", "unready")
+        # One that was ready waits for its need.
+        lacking = item.proven and self._is_excused(rollout.service, monotonic)
+        waiting = seen.state in ("starting", "unready") and not lacking
         waited = self._ages.of((item.id, "not ready"), monotonic) if waiting else 0.0
         # An instance that is older than the rollout (a warm group) may have crashed long ago.
         before = item.restarts if item.created_at < rollout.created_at else 0
@@ -358,8 +377,10 @@ def _needs_undo(world: World, rollout: Rollout) -> bool:
 
 
 def supersede(draft: Draft, old: Rollout, new: Rollout) -> None:
-    """Turn a rollout round because a newer one was asked for; nothing is held against it."""
+    """Turn a rollout round because a newer one was asked for; nothing is held against it. One that
+    is turned round already goes no further back than that."""
     if old.phase is Phase.ROLLING_BACK:
+        draft.put("rollout", old.id, replace(old, back_to=None))
         return
     turn_round(draft, old, f"superseded by {new.id} to {new.to_release}", superseded_by=new.id)
 

@@ -99,7 +99,10 @@ def _addresses(world: World, instance: Instance, need: str, edge_port: EdgePort)
 def _role(world: World, instance: Instance, edge_port: EdgePort) -> dict[str, str]:
     """As what it starts now, in which term, and where the present primary is."""
     tenure = world.tenures.get(instance.service)
-    is_primary = tenure is not None and tenure.primary == instance.id and not tenure.changing
+    if tenure is None:  # it had no roles before, and the first place is the first primary's
+        is_primary = number_of(instance.id) == 0
+    else:
+        is_primary = tenure.primary == instance.id and not tenure.changing
     term = 1 if tenure is None else max(tenure.term, tenure.changing.term if tenure.changing else 0)
     own = _addresses(world, instance, instance.service, edge_port)
     return {

@@ -4,7 +4,8 @@ Three crashes of a release within a minute are a loop. Right after its deploy, w
 before it is kept, they are the deploy's fault and it is taken back; later they are an incident: the
 shims keep trying. The same crash at the same time in services that have nothing to do with each
 other is the machine's fault: nothing is rolled back and nothing replaced, that would only add load.
-What somebody else ended (SIGKILL, and not for want of memory) is held against no release.
+What somebody else ended (SIGKILL, and not for want of memory) is held against no release; nor is
+what a service did while it had an excuse.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 from volery.decide.order import waits_for
 from volery.decide.submit import earlier
-from volery.decide.world import World
+from volery.decide.world import World, number_of
 from volery.model.errors import VoleryError
 from volery.model.ports import Exit
 from volery.model.state import Phase, Rollout, ServiceState
@@ -41,8 +42,11 @@ def recent_exits(world: World, service: str, now: float, seconds: float) -> Iter
         yield from (ended for ended in seen.exits if 0 <= now - ended.at <= seconds)
 
 
-def crash_loop(world: World, service: ServiceState, now: float) -> str:
-    """In one line how the live release crashes again and again; "" if it does not."""
+def crash_loop(
+    world: World, service: ServiceState, now: float, within: float = LOOP_SECONDS
+) -> str:
+    """In one line how the live release crashes again and again; "" if it does not, or did not do it
+    within so many seconds."""
     live = service.live
     if live is None:
         return ""
@@ -51,7 +55,7 @@ def crash_loop(world: World, service: ServiceState, now: float) -> str:
         for item in world.instances_of(service.name, service.active)
         if item.release == live.release and item.intent == "run" and item.proven
         for ended in (world.observed[item.id].exits if item.id in world.observed else ())
-        if 0 <= now - ended.at <= LOOP_SECONDS and not was_killed(ended)
+        if 0 <= now - ended.at <= min(within, LOOP_SECONDS) and not was_killed(ended)
     ]
     if len(crashes) < CRASHES:
         return ""
@@ -66,7 +70,7 @@ def deploy_at_fault(world: World, service: ServiceState, now: float) -> Rollout 
         for rollout in world.rollouts.values()
         if rollout.service == service.name and rollout.phase is Phase.DONE
     ]
-    newest = max(done, key=lambda rollout: rollout.finished_at or 0.0, default=None)
+    newest = max(done, key=lambda rollout: number_of(rollout.id), default=None)
     if newest is None or live is None or newest.to_release != live.release:
         return None
     since = now - (newest.finished_at or 0.0)

@@ -15,6 +15,9 @@ from typing import Literal
 from volery.decide.world import World
 from volery.model.state import ServiceState
 
+RECOVERY_SECONDS = 30.0
+"""How long callers may take to recover by themselves when a need is back."""
+
 Importance = Literal["critical", "degradable", "unknown"]
 
 

@@ -3,8 +3,10 @@
 A heal condemns one instance, so that its group replaces it (add before remove); what serves users
 badly is taken out of rotation at once, while the others can do without it. Then the service is
 watched: the same ailment in the successor or in another instance says that it did not help, and the
-next attempt waits, each time longer. An instance that ended is started again by its shim; there the
-heal only watches. Only one heal of a service acts at a time, unless nothing of it serves anyway.
+next attempt waits, each time longer. While a brake is on nothing is replaced, and what serves users
+badly is taken out of rotation all the same. An instance that ended is started again by its shim;
+there the heal only watches. Only one heal of a service acts at a time, unless nothing of it serves
+anyway.
 
 `step` moves an open heal, `choose` says what to mend next. No engine and no data plane is touched.
 """
@@ -143,6 +145,30 @@ def begin(
         hung=ailment.kind == "hung",
     )
     return replace(heal, done=done), marked
+
+
+# --- while a brake is on --------------------------------------------------------------------------
+
+
+def to_keep_out(
+    world: World, service: ServiceState, found: Sequence[Ailment]
+) -> tuple[Ailment, ...]:
+    """Those that users feel, and that get requests. One with a role serves on: who should get its
+    requests is settled by replacing it."""
+    return tuple(
+        ailment
+        for ailment in found
+        if ailment.kind in WITHHELD
+        and _may_now(world, service, ailment.kind)
+        and not world.instances[ailment.instance].withheld
+        and not world.has_roles(world.instances[ailment.instance])
+    )
+
+
+def kept_out(world: World, service: ServiceState) -> tuple[Instance, ...]:
+    """The instances that get no requests and are not being replaced."""
+    there = world.instances_of(service.name)
+    return tuple(item for item in there if item.withheld and not item.condemned)
 
 
 # --- going on -------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 A rollout is *building* and *testing* until its release exists, *starting* until the new group is
 ready without requests, *shifting* while weights change, *analysing* while evidence is gathered,
 *paused* while a person or a gate holds it, *promoting* once the new group has everything, and
-*rolling_back* on its way back.
+*rolling_back* on its way back. One to the release that serves is *done* as soon as its turn comes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from volery.model.state import Phase, Rollout
 
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.BUILDING: frozenset(
-        {Phase.TESTING, Phase.STARTING, Phase.PAUSED, Phase.ROLLED_BACK, Phase.FAILED}
+        {Phase.TESTING, Phase.STARTING, Phase.PAUSED, Phase.DONE, Phase.ROLLED_BACK, Phase.FAILED}
     ),
     Phase.TESTING: frozenset({Phase.STARTING, Phase.PAUSED, Phase.ROLLED_BACK, Phase.FAILED}),
     Phase.STARTING: frozenset({Phase.SHIFTING, Phase.PAUSED, Phase.PROMOTING, Phase.ROLLING_BACK}),

@@ -15,7 +15,7 @@ from volery.decide.order import start_order
 from volery.decide.stages import STAGED
 from volery.decide.world import World
 from volery.model.application import RUN_FIELDS, Application, Service
-from volery.model.state import Release
+from volery.model.state import Phase, Release, Rollout
 
 Verb = Literal["start", "replace", "scale", "configure", "remove", "keep", "refuse"]
 
@@ -92,22 +92,27 @@ def _step(
     live = state.live if state else None
     strategy = effective_strategy(service)
     running = world.newest_rollout_of(name)
-    if running is not None and running.to_release == release:
+    if running is not None and running.to_release == release and not _is_called_off(running):
         return Step(wave, "keep", name, f"{running.id} is on its way", release)
     before = world.releases.get(release)
-    refused = before if before and before.state == "refused" and not force else None
+    healed = running is not None and running.cause == "heal" and running.from_release == release
+    refused = before if before and (before.state == "refused" or healed) and not force else None
     if state is None or live is None or live.count == 0:
         return _start(world, wave, made, refused)
     resized = only is None and state.scale != service.scale.min
     sizes = f"{state.scale} -> {service.scale.min} instances"
-    if live.release != release and refused:
+    if refused:
         because = f"{release} was refused: {refused.reason}"
-        return Step(wave, "keep", name, because, live.release, refused=release)
+        serves = running.to_release if running and healed else live.release
+        return Step(wave, "keep", name, because, serves, refused=release)
     if live.release != release:
         because = _difference(world.releases.get(live.release), made)
         because += f"; {sizes}" if resized else ""
         radius = _blast_radius(application, name, service)
         return Step(wave, "replace", name, because, release, live.release, strategy, radius)
+    if running is not None and running.to_release != release:
+        because = f"{running.id} to {running.to_release} is under way"
+        return Step(wave, "replace", name, because, release, running.to_release)
     changed = _changed(state.config, service)
     settings = [name for name in changed if name != "scale" or not resized]
     policy = _said(settings) if settings else ""
@@ -117,6 +122,11 @@ def _step(
     if policy:
         return Step(wave, "configure", name, policy, release)
     return Step(wave, "keep", name, "nothing changed", release)
+
+
+def _is_called_off(running: Rollout) -> bool:
+    """Whether it goes back for a reason that is not its release's: asked for again, it comes."""
+    return running.phase is Phase.ROLLING_BACK and running.verdict != "abort"
 
 
 def _start(world: World, wave: int, made: Release, refused: Release | None) -> Step:
@@ -182,10 +192,11 @@ def _gap(service: Service) -> str:
     return ""
 
 
-def effective_strategy(service: Service) -> str:
-    """A stateful service cannot have two releases beside each other on one volume."""
-    beside = service.deploy.strategy in STAGED
-    return "rolling" if beside and service.state is not None else service.deploy.strategy
+def effective_strategy(service: Service, asked: str | None = None) -> str:
+    """The strategy that was asked for, or else the manifest's; but a stateful service cannot have
+    two releases beside each other on one volume."""
+    wanted = asked or service.deploy.strategy
+    return "rolling" if wanted in STAGED and service.state is not None else wanted
 
 
 def _removals(world: World, application: Application, wave: int) -> list[Step]:

@@ -53,13 +53,16 @@ def abort(
 ) -> tuple[Rollout, ServiceState]:
     """Turn round: the old group gets all requests again, the new one is taken away.
 
-    With the verdict *abort* the release itself is at fault and will be refused.
+    With the verdict *abort* the release itself is at fault and will be refused. Else what of it
+    serves in the place of old instances goes on with that until these are back.
     """
     rollout = replace(rollout, reason=reason, tail=tail, verdict=verdict)
     if not has_begun(rollout):
         return enter(rollout, _refused(rollout), now), service
     rollout = replace(enter(rollout, Phase.ROLLING_BACK, now), weight=0)
     service = started_anew(service)  # what failed so far was the new group
+    if strategy.may_serve_on(rollout, service):
+        return rollout, service
     return rollout, strategy.turn_round(rollout, service)
 
 
@@ -92,6 +95,9 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
     moment = now.view.now
     if now.turn == "wait":
         return replace(rollout, reason=now.turn_reason), service
+    if rollout.phase is Phase.BUILDING and _serves_already(rollout):
+        there = replace(rollout, weight=100, step=rollout.steps, verdict="promote", reason="")
+        return enter(there, Phase.DONE, moment), service
     gate = staged.first_gate(rollout, now)
     if gate.state == "abort":  # it says when, not what: nobody has seen the release yet
         return abort(rollout, service, gate.text, moment)
@@ -105,6 +111,11 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
     ready = min(now.view.old.ready, service.scale)
     begun = replace(rollout, steps=moved.steps, reason="", ready_before=ready)
     return enter(begun, Phase.STARTING, moment), moved.service
+
+
+def _serves_already(rollout: Rollout) -> bool:
+    """Whether somebody wants what serves: it was asked for while another release was on its way."""
+    return staged.is_asked_for(rollout) and rollout.from_release == rollout.to_release
 
 
 def placed(rollout: Rollout, service: ServiceState) -> Rollout:
@@ -206,7 +217,11 @@ def _promote(rollout: Rollout, service: ServiceState, view: View) -> tuple[Rollo
 
 def _back(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rollout, ServiceState]:
     view = now.view
-    service = strategy.turn_round(rollout, service)
+    if _serves_on(rollout, service, view):
+        return rollout, strategy.give_back(rollout, service, view)
+    turned = strategy.turn_round(rollout, service)
+    if turned != service:
+        return rollout, turned
     new = service.slots[rollout.slot]
     if new is not None and new.count > 0:
         may = strategy.may_remove_new(rollout, service, view)
@@ -222,13 +237,35 @@ def _back(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Roll
     return enter(replace(rollout, weight=0), _refused(rollout), view.now), service
 
 
+def _serves_on(rollout: Rollout, service: ServiceState, view: View) -> bool:
+    """Whether the new group serves what the old one cannot yet: it is not at fault, and the old one
+    gets its size back in the time that a start may take."""
+    return (
+        strategy.may_serve_on(rollout, service)
+        and view.old.ready < _had(rollout, service)
+        and view.new.ready > 0
+        and not view.new.failure
+        and not _cannot_start(service)
+        and view.in_phase < _limit(service)
+    )
+
+
+def _had(rollout: Rollout, service: ServiceState) -> int:
+    """How many instances of the old group a return waits for."""
+    before = rollout.ready_before
+    return service.scale if before is None else min(before, service.scale)
+
+
+def _limit(service: ServiceState) -> float:
+    return max(PATIENCE_SECONDS, service.config.health.startup)
+
+
 def _is_whole(rollout: Rollout, service: ServiceState, view: View) -> bool:
     """Whether the old group serves with as many as before, or with as many as it can have."""
     old = service.slots[other(rollout.slot)]
-    had = service.scale if rollout.ready_before is None else rollout.ready_before
-    if old is None or view.old.ready >= min(had, service.scale) or _cannot_start(service):
+    if old is None or view.old.ready >= _had(rollout, service) or _cannot_start(service):
         return view.settled or view.in_phase >= PATIENCE_SECONDS
-    return view.in_phase >= max(PATIENCE_SECONDS, service.config.health.startup)
+    return view.in_phase >= _limit(service)
 
 
 def _cannot_start(service: ServiceState) -> bool:

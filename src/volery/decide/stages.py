@@ -11,10 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from volery.model.application import Service
 from volery.model.deploy import Deploy
 from volery.model.state import BASELINE, Rollout, ServiceState, Slot, Track, other
 
 STAGED = ("canary", "blue-green")
+STAGED_BY = ("steps", "mirror", "baseline")
+"""What of a service's `deploy` says which stages there are and what is in them."""
 RAMP_PARTS = 10
 
 
@@ -41,6 +44,12 @@ def stages(rollout: Rollout, service: ServiceState) -> tuple[Stage, ...]:
     first = steps[0].count if steps else service.scale
     copied = [Stage(0.0, first, round(100 * deploy.mirror, 4))] if deploy.mirror else []
     return (*copied, *steps, whole)
+
+
+def with_stages_of(config: Service, before: Service) -> Service:
+    """The configuration, with the stages of the one before."""
+    kept = {name: getattr(before.deploy, name) for name in STAGED_BY}
+    return config.model_copy(update={"deploy": config.deploy.model_copy(update=kept)})
 
 
 def by_stages(rollout: Rollout) -> bool:
@@ -104,8 +113,10 @@ def without_baseline(service: ServiceState) -> ServiceState:
 
 
 def wanted_weight(stage: Stage, step: int, deploy: Deploy, in_stage: float) -> float:
-    """The stage's weight; in the first step it grows to it over `deploy.ramp` s, in tenths."""
-    if step != 1 or deploy.ramp <= 0 or in_stage >= deploy.ramp:
+    """The stage's weight; in the first step with requests it grows to it over `deploy.ramp` s, in
+    tenths."""
+    first = 2 if deploy.mirror else 1
+    if step != first or deploy.ramp <= 0 or in_stage >= deploy.ramp:
         return stage.weight
     part = 1 + math.floor(RAMP_PARTS * in_stage / deploy.ramp)
     return round(stage.weight * min(part, RAMP_PARTS) / RAMP_PARTS, 4)

@@ -37,6 +37,7 @@ PARTS: dict[str, Part] = {
     "rollout.rolled_back": "ended",
     "rollout.failed": "ended",
     "heal.waits": "decided",
+    "heal.withheld": "seen",
     "state.failover": "seen",
     "state.switchover": "decided",
     "state.promoting": "decided",

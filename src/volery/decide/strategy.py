@@ -163,6 +163,24 @@ def turn_round(rollout: Rollout, service: ServiceState) -> ServiceState:
     return without_baseline(service)
 
 
+def may_serve_on(rollout: Rollout, service: ServiceState) -> bool:
+    """Whether what there is of the new group may serve while the old one gets its size back: where
+    it took the place of old instances, and is not at fault."""
+    took_over = rollout.strategy == "rolling" and service.config.state is None
+    beside = service.slots[other(rollout.slot)] is not None
+    return took_over and beside and rollout.verdict != "abort"
+
+
+def give_back(rollout: Rollout, service: ServiceState, view: View) -> ServiceState:
+    """The old group as large as it was; until it is, both have their share by what is ready."""
+    new, old = service.slots[rollout.slot], service.slots[other(rollout.slot)]
+    assert new is not None and old is not None
+    weight = round(100 * view.new.ready / (view.new.ready + view.old.ready))
+    service = _put(service, rollout.slot, replace(new, weight=weight))
+    back = replace(old, weight=100 - weight, count=service.scale)
+    return _put(service, other(rollout.slot), back)
+
+
 def may_remove_new(rollout: Rollout, service: ServiceState, view: View) -> bool:
     """Whether the new group can go without taking away what users still need."""
     alone = service.slots[other(rollout.slot)] is None

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from volery.decide.group import started_anew
 from volery.decide.order import waits_for
+from volery.decide.phases import has_begun
 from volery.decide.plan import Step, effective_strategy
-from volery.decide.world import World
+from volery.decide.stages import by_stages, with_stages_of
+from volery.decide.world import World, number_of
 from volery.model.application import Application
 from volery.model.errors import Code, VoleryError
 from volery.model.state import Phase, Release, Rollout, ServiceState, SlotName, other
@@ -123,8 +125,23 @@ def _services(
             found.append(ServiceState(step.service, config, config.scale.min))
         else:
             scale = config.scale.min if resize or step.verb == "start" else state.scale
+            if _goes_on(world, step):
+                config = with_stages_of(config, state.config)
             found.append(replace(state, config=config, scale=scale, removing=False))
     return found
+
+
+def _goes_on(world: World, step: Step) -> bool:
+    """Whether a rollout in stages goes on with the same release: its steps are counted by the
+    stages it began with."""
+    running = world.rollout_of(step.service)
+    return (
+        running is not None
+        and running.to_release == step.release
+        and running.phase is not Phase.ROLLING_BACK
+        and has_begun(running)
+        and by_stages(running)
+    )
 
 
 def _rollout(
@@ -139,7 +156,7 @@ def _rollout(
     state = world.services.get(step.service)
     live = state.live if state else None
     slot: SlotName = "a" if state is None else state.active if live is None else other(state.active)
-    strategy = order.strategy or effective_strategy(application.services[step.service])
+    strategy = effective_strategy(application.services[step.service], order.strategy)
     return Rollout(
         id=identity,
         service=step.service,
@@ -238,7 +255,7 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
         raise VoleryError(problem, code=Code.NOT_FOUND, hint=f"volery releases {state.name}")
     ended = sorted(
         (r for r in world.rollouts.values() if r.service == state.name and r.phase is Phase.DONE),
-        key=lambda item: item.finished_at or 0.0,
+        key=lambda item: number_of(item.id),
         reverse=True,
     )
     left: set[str] = set()

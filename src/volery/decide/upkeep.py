@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from volery.decide.order import called, callers, waits_for
 from volery.decide.world import World
-from volery.model.state import ServiceState, other
+from volery.model.state import ServiceState, Slot, SlotName, other
 
 
 def upkeep(world: World, service: ServiceState, now: float) -> ServiceState:
@@ -56,12 +56,12 @@ def _cooled(service: ServiceState, now: float) -> ServiceState:
 
 
 def _sized(service: ServiceState) -> ServiceState:
-    """The group that serves and the warm one have the service's size; a baseline group has its own,
-    and none after a rollout."""
-    slots = dict(service.slots)
+    """The group that serves has all requests, and it and the warm one have the service's size. What
+    else there is (a baseline group, or what a rollout that was given up has left) goes."""
     warm = () if service.warm_until is None else (other(service.active),)
-    for name in (service.active, *warm):
-        slot = slots.get(name)
-        if slot and slot.count != service.scale:
-            slots[name] = replace(slot, count=service.scale)
+    slots: dict[SlotName, Slot | None] = {}
+    for name, slot in service.slots.items():
+        count = service.scale if name in (service.active, *warm) else 0
+        weight = 100 if name == service.active else 0
+        slots[name] = slot and replace(slot, count=count, weight=weight, mirror=0)
     return service if slots == service.slots else replace(service, slots=slots)

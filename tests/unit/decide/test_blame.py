@@ -7,6 +7,7 @@ from dataclasses import replace
 from unit.decide.worlds import application, running, slot
 
 from volery.decide.blame import crash_loop, deploy_at_fault, machine_at_fault
+from volery.decide.submit import earlier
 from volery.decide.world import World
 from volery.model.ports import Exit
 from volery.model.state import Phase, Release, Rollout
@@ -95,3 +96,23 @@ def test_different_crashes_are_a_coincidence() -> None:
     for code, name in enumerate(("store", "mail", "cart"), 1):
         world = crashed(world, name, ended(code))
     assert not machine_at_fault(world, NOW)
+
+
+def test_the_newest_deploy_is_the_last_one_also_after_the_clock_was_set_back() -> None:
+    world = deployed(running(APP), ago=30)
+    first = replace(world.rollouts["web-r1"], finished_at=NOW + 3600)
+    world = replace(world, rollouts=dict(world.rollouts) | {first.id: first})
+    found = deploy_at_fault(world, world.services["web"], NOW)
+    assert found is not None and found.id == "web-r2"
+
+
+def test_the_release_before_is_the_last_one_also_after_the_clock_was_set_back() -> None:
+    world = deployed(running(APP), ago=30)
+    older = Release("web@x", "web", "x", world.services["web"].config, 0.0, state="kept")
+    before = replace(world.rollouts["web-r1"], id="web-r0", to_release=older.id, finished_at=NOW)
+    world = replace(
+        world,
+        rollouts=dict(world.rollouts) | {before.id: before},
+        releases=dict(world.releases) | {older.id: older},
+    )
+    assert earlier(world, world.services["web"], None).id == "web@0"

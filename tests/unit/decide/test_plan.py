@@ -13,7 +13,7 @@ from volery.decide.order import find_cycle, start_order, waits_for
 from volery.decide.plan import make_plan
 from volery.decide.world import World
 from volery.model.application import Application, Gateway
-from volery.model.state import Release
+from volery.model.state import Release, Rollout
 
 SHOP = application(
     storefront={"needs": ["catalog", "cart"]}, catalog={"needs": ["db"], "scale": 2}, cart={}, db={}
@@ -166,3 +166,33 @@ def test_changes_of_the_gateway(gateway: dict[str, Any], says: tuple[str, ...]) 
     world = running(with_gateway(routes=ROUTES))
     assert gateway_changes(world, with_gateway(**gateway)) == says
     assert gateway_changes(World(), with_gateway(**gateway)) == ()
+
+
+@pytest.mark.parametrize("only", [None, {"catalog"}])
+def test_what_healing_takes_back_is_refused_already(only: set[str] | None) -> None:
+    world = running(SHOP)
+    good = replace(made("catalog", "0"), state="kept")
+    bad = replace(world.releases["catalog@1"], reason="crashed 3 times in 60s")
+    back = Rollout(
+        "catalog-r3",
+        "catalog",
+        good.id,
+        "rolling",
+        "b",
+        "g",
+        0,
+        0,
+        from_release=bad.id,
+        cause="heal",
+    )
+    world = replace(
+        world,
+        releases=dict(world.releases) | {good.id: good, bad.id: bad},
+        rollouts={back.id: back},
+    )
+    said = "[2] keep catalog: catalog@0, catalog@1 was refused: crashed 3 times in 60s"
+    assert said in lines(world, SAME, only)
+    forced = make_plan(world, SHOP, SAME, {"catalog"}, force=True)
+    assert [str(step) for step in forced] == [
+        "[2] replace catalog: catalog@0 -> catalog@1, catalog-r3 to catalog@0 is under way"
+    ]

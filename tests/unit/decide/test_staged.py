@@ -230,6 +230,18 @@ def test_a_ramp_lets_the_first_share_grow() -> None:
     assert seen == [0.5, 2.5, 5, 5]
 
 
+def test_after_copies_the_first_share_of_requests_grows_too() -> None:
+    found = play(ramp=10, mirror=0.2)
+    found.until(Phase.ANALYSING)
+    found.rollout = promoted(found.rollout, full=False)
+    seen = []
+    for in_phase in (0.0, 0.0, 0.0, 4.0, 10.0):
+        found.in_phase = in_phase
+        found.look()
+        seen.append(found.weights()["b"])
+    assert sorted(set(seen) - {0}) == [0.5, 2.5, 5]
+
+
 @pytest.mark.parametrize("point", ["before_step:1", "before_step:2", "before_step:3", "after"])
 @pytest.mark.parametrize("state", ["wait", "hold", "abort"])
 def test_gates_hold_or_abort_where_they_stand(point: str, state: str) -> None:

@@ -19,7 +19,16 @@ from volery.decide.stateful.steward import begin
 from volery.decide.world import World
 from volery.model.errors import VoleryError
 from volery.model.ports import Answer, Observation
-from volery.model.state import EnvironmentState, Instance, Release, ServiceState
+from volery.model.state import (
+    EnvironmentState,
+    Instance,
+    Phase,
+    Release,
+    Rollout,
+    ServiceState,
+    Slot,
+    SlotName,
+)
 from volery.model.tenure import Handover, Step, Tenure
 
 STATE = {"volume": "data", "role": "role", "switchover": "promote"}
@@ -341,3 +350,50 @@ def test_every_handover_comes_to_an_end() -> None:
     ends = {step for step, after in TRANSITIONS.items() if not after}
     assert ends == {Step.DONE, Step.ABANDONED} and set(TRANSITIONS) == set(Step)
     assert all(Step.ABANDONED in after for step, after in TRANSITIONS.items() if step not in ends)
+
+
+# --- the backup before an update ------------------------------------------------------------------
+
+
+def updated(roles: Mapping[int, str | None], waits: str = "", **state: Any) -> World:
+    """`db` in the middle of its rollout to another release."""
+    world = database(roles, len(roles), **state)
+    service = world.services["db"]
+    slots: dict[SlotName, Slot | None] = {
+        "a": slot("db@1", 0),
+        "b": slot("db@2", len(roles), 0),
+    }
+    rollout = Rollout(
+        *("db-r2", "db", "db@2", "rolling", "b", "db-r2", 0.0, 0.0),
+        from_release="db@1",
+        phase=Phase.SHIFTING,
+    )
+    return replace(
+        world,
+        services={**world.services, "db": replace(service, slots=slots)},
+        rollouts={rollout.id: rollout},
+        tenures={"db": replace(world.tenures["db"], waits=waits)},
+    )
+
+
+def drained(world: World) -> list[str]:
+    return [item.instance.id for item in decided(world, 60.0).operations if item.verb == "drain"]
+
+
+LOST = "db-0 is lost: its role is unknown; without `switchover` nobody can take over"
+
+
+def test_an_update_waits_for_the_backup_of_the_primary() -> None:
+    found = decided(updated({0: "primary 9"}, backup="backup"))
+    assert not found.operations and found.tenure.waits.startswith("backup of db-0 runs")
+
+
+@pytest.mark.parametrize("switchover", ["promote", None])
+def test_an_update_does_not_wait_for_a_backup_of_a_primary_that_is_lost(
+    switchover: str | None,
+) -> None:
+    assert drained(updated({0: None}, backup="backup", switchover=switchover)) == ["db-0"]
+
+
+def test_a_primary_that_is_back_is_backed_up_first() -> None:
+    assert not drained(updated({0: "primary 9"}, LOST, backup="backup", switchover=None))

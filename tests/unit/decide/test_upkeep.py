@@ -62,7 +62,7 @@ def test_the_warm_group_goes_when_its_time_is_over_or_the_clock_was_set_back(
 
 def test_without_a_warm_group_nothing_comes_back() -> None:
     world, service = after_a_canary(warm_until=None)
-    assert counts(upkeep(world, replace(service, scale=2), 100.0)) == {"a": 4, "b": 2, BASELINE: 0}
+    assert counts(upkeep(world, replace(service, scale=2), 100.0)) == {"a": 0, "b": 2, BASELINE: 0}
 
 
 def test_a_service_that_leaves_has_nothing() -> None:
@@ -100,3 +100,19 @@ def test_callers_leave_before_their_needs_and_a_circle_does_not_wait_for_itself(
         if set(counts(upkeep(world, item, 0.0)).values()) == {0}
     ]
     assert sorted(gone) == first
+
+
+def test_what_a_rollout_that_was_given_up_left_goes_and_the_live_group_has_everything() -> None:
+    world = running(application(catalog={"scale": 4}))
+    given_up = replace(
+        world.services["catalog"],
+        slots={
+            "a": Slot("catalog@1", Track.STABLE, 1, 10),
+            "b": Slot("catalog@2", Track.CANARY, 3, 80, mirror=5),
+            BASELINE: Slot("catalog@1", Track.BASELINE, 1, 10),
+        },
+    )
+    service = upkeep(world, given_up, 100.0)
+    assert counts(service) == {"a": 4, "b": 0, BASELINE: 0}
+    assert [slot.weight for slot in service.slots.values() if slot] == [100, 0, 0]
+    assert all(slot.mirror == 0 for slot in service.slots.values() if slot)

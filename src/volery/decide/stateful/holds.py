@@ -2,7 +2,8 @@
 
 Looks at the operations that its reconciler wants. The primary is never taken out of rotation while
 others are there: a switchover comes first. Nor is the last copy of the data that is in sync.
-Nothing is taken away during a handover, nor, in an update, before the backup.
+Nothing is taken away during a handover, nor, in an update, before the backup; that is not waited
+for while the primary is lost.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _before_update(
     rollout = _update(world, service)
     if rollout is None or state.backup is None or tenure.backed_up == rollout.id:
         return None
-    if rollout.phase.value == "rolling_back":
+    if rollout.phase.value == "rolling_back" or _is_lost(world, tenure):
         return None
     seen = world.observed.get(tenure.primary)
     answer = seen.commands.get(backup_key(rollout)) if seen else None
@@ -88,6 +89,13 @@ def _before_update(
     if answer.state == "yes":
         return "", "", rollout.id, ""
     return "", "", "", f"backup of {tenure.primary} failed: {answer.text}"
+
+
+def _is_lost(world: World, tenure: Tenure) -> bool:
+    """Whether no backup can be had, and another release may be what mends that."""
+    primary = member(world, tenure.primary)
+    known = primary is not None and primary.role == "primary"
+    return "is lost" in tenure.waits and not known
 
 
 def backup_key(rollout: Rollout) -> str:

@@ -1,0 +1,171 @@
+"""What is deployed while a rollout runs: the newest wish is what serves at the end."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.testclient import TestClient
+from unit.api.plane import SimPlane, body
+
+from volery.api.app import create_app
+from volery.model.state import Instance, Phase, Rollout
+
+A, B, C = "catalog@aaaaaaaa", "catalog@bbbbbbbb", "catalog@cccccccc"
+
+
+class Shop:
+    """`catalog@aaaaaaaa` serves, on simulated time."""
+
+    def __init__(self) -> None:
+        self.plane = SimPlane()
+        self.api = TestClient(create_app(self.plane))
+        self.deploy("aaaaaaaa", services=None)
+        self.plane.run()
+
+    def deploy(self, version: str, **more: object) -> list[str]:
+        """Returns the rollouts it is to be followed by."""
+        self.plane.sources.version = version
+        sent = body(**({"services": ["catalog"]} | more))
+        answer = self.api.post("/v1/apply", json=sent)
+        assert answer.status_code == 202, answer.json()
+        found: list[str] = answer.json()["rollouts"]
+        return found
+
+    def act(self, verb: str, **more: object) -> None:
+        answer = self.api.post(f"/v1/services/catalog/{verb}", json=more)
+        assert answer.status_code == 202, answer.json()
+
+    def until_phase(self, phase: Phase) -> None:
+        for _ in range(400):
+            if self.newest().phase is phase:
+                return
+            self.plane.run(0.1)
+        raise AssertionError("never")
+
+    def rollout(self, number: int) -> Rollout:
+        return self.plane.operations.world.rollouts[f"catalog-r{number}"]
+
+    def newest(self) -> Rollout:
+        found = self.plane.operations.world.newest_rollout_of("catalog")
+        assert found is not None
+        return found
+
+    def told(self) -> list[tuple[str, Phase]]:
+        """Where each rollout went to, and how it ended."""
+        found = self.plane.operations.world.rollouts.values()
+        mine = [item for item in found if item.service == "catalog"]
+        mine.sort(key=lambda item: int(item.id.rpartition("r")[2]))
+        return [(item.to_release, item.phase) for item in mine]
+
+    def instances(self) -> list[Instance]:
+        return list(self.plane.operations.world.instances_of("catalog"))
+
+    def live(self) -> str:
+        service = self.plane.operations.world.services["catalog"]
+        assert service.live is not None and service.live.weight == 100
+        return service.live.release
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+DONE, BACK = Phase.DONE, Phase.ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    ("strategy", "phase"),
+    [
+        ("canary", Phase.BUILDING),
+        ("canary", Phase.STARTING),
+        ("canary", Phase.ANALYSING),
+        ("rolling", Phase.STARTING),
+        ("rolling", Phase.SHIFTING),
+    ],
+)
+@pytest.mark.parametrize("services", [["catalog"], None])
+def test_a_revert_turns_the_deploy_under_way_round(
+    shop: Shop, strategy: str, phase: Phase, services: list[str] | None
+) -> None:
+    before = shop.instances()
+    shop.deploy("bbbbbbbb", strategy=strategy)
+    shop.until_phase(phase)
+    followed = shop.deploy("aaaaaaaa", services=services)
+    assert "catalog-r3" in followed and "catalog-r2" not in followed
+    turned = shop.rollout(2)
+    assert turned.phase in (Phase.ROLLING_BACK, BACK) and turned.superseded_by == "catalog-r3"
+    shop.plane.run(20)
+    assert shop.told() == [(A, DONE), (B, BACK), (A, DONE)]
+    assert shop.live() == A
+    if phase is not Phase.SHIFTING:  # nothing of what serves was taken away before
+        assert [item.id for item in shop.instances()] == [item.id for item in before]
+    assert shop.plane.operations.world.releases[B].state != "refused"
+
+
+def test_a_revert_by_release_is_the_same(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb", strategy="canary")
+    shop.until_phase(Phase.ANALYSING)
+    assert shop.deploy("bbbbbbbb", release=A) == ["catalog-r3"]
+    shop.plane.run(20)
+    assert shop.live() == A and shop.rollout(3).phase is DONE
+
+
+def test_said_twice_it_is_turned_round_once(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb", strategy="canary")
+    shop.until_phase(Phase.ANALYSING)
+    assert shop.deploy("aaaaaaaa") == shop.deploy("aaaaaaaa") == ["catalog-r3"]
+
+
+def test_what_was_aborted_by_hand_comes_again_when_it_is_asked_for_again(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb")
+    shop.until_phase(Phase.SHIFTING)
+    shop.act("abort", by="ann")
+    assert shop.newest().phase is Phase.ROLLING_BACK
+    assert shop.deploy("bbbbbbbb") == ["catalog-r3"]
+    shop.plane.run(30)
+    assert shop.told() == [(A, DONE), (B, BACK), (B, DONE)]
+    assert shop.live() == B
+
+
+def test_what_serves_is_done_when_the_one_that_was_aborted_is_gone(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb")
+    shop.until_phase(Phase.SHIFTING)
+    shop.act("abort", by="ann")
+    assert shop.deploy("aaaaaaaa") == ["catalog-r3"]
+    shop.plane.run(30)
+    assert shop.told() == [(A, DONE), (B, BACK), (A, DONE)]
+
+
+def test_what_is_rolled_back_from_comes_again_behind_the_rollback(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb")
+    shop.plane.run(20)
+    shop.act("rollback", by="ann")
+    shop.until_phase(Phase.STARTING)
+    assert shop.deploy("bbbbbbbb") == ["catalog-r4"]
+    shop.plane.run(40)
+    assert shop.told() == [(A, DONE), (B, DONE), (A, DONE), (B, DONE)]
+    assert shop.live() == B
+
+
+def test_a_deploy_is_newer_than_the_way_further_back(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb")
+    shop.plane.run(20)
+    shop.deploy("cccccccc")
+    shop.until_phase(Phase.SHIFTING)
+    shop.act("rollback", to="aaaa", by="ann")
+    assert shop.deploy("cccccccc") == ["catalog-r4"]
+    shop.plane.run(40)
+    assert shop.told()[2:] == [(C, BACK), (C, DONE)]
+    events = shop.api.get("/v1/events").json()["events"]
+    assert not [item["text"] for item in events if item["kind"] == "rollout.undo_failed"]
+
+
+def test_up_in_the_middle_of_down_leaves_nothing_of_what_was_on_its_way(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb", strategy="canary")
+    shop.until_phase(Phase.ANALYSING)
+    assert shop.api.post("/v1/down", json={}).status_code == 202
+    shop.plane.run(0.2)
+    shop.deploy("aaaaaaaa", services=None)
+    shop.plane.run(30)
+    assert shop.live() == A
+    assert [item.release for item in shop.instances()] == [A]
