@@ -42,7 +42,8 @@ class Evidence:
 
     def take(self, world: World, service: ServiceState, tick: Tick, monotonic: float) -> None:
         """Take in what the instances of a service did since the last look. How fast one answers
-        counts once it has been ready for long enough not to be cold any more."""
+        counts once it has been ready for long enough not to be cold any more. A primary and its
+        replicas have other things to do, so they are not compared."""
         cold = self._cold(world, service, monotonic)
         if not any(arm.requests for arm in tick.instances.values()):
             return
@@ -56,6 +57,7 @@ class Evidence:
                 )
                 for item in world.instances_of(service.name, slot)
                 if item.intent == "run" and not item.withheld and world.ready(item)
+                if not world.has_roles(item)
                 for arm in (tick.instances.get(item.id, Arm()),)
             }
             key = (service.name, slot)

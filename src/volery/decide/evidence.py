@@ -11,7 +11,7 @@ between the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 
@@ -75,10 +75,11 @@ def counted(before: Sample, after: Sample, kind: Kind) -> dict[str, Counters]:
 def split(sample: Sample, services: Iterable[str]) -> dict[str, Sample]:
     """What concerns each of these services: its groups, instances, and the edges that lead to
     it."""
+    names = frozenset(services)
     parts = {
         key: (
             _owned(seen.groups, service_of_group),
-            _owned(seen.instances, _service_of_instance),
+            _owned(seen.instances, lambda instance: _service_of_instance(instance, names)),
             _owned(seen.edges, service_of_edge),
             _owned(seen.rough, service_of_group),
             _owned(seen.served, service_of_served),
@@ -93,7 +94,7 @@ def split(sample: Sample, services: Iterable[str]) -> dict[str, Sample]:
                 for key, kinds in parts.items()
             },
         )
-        for name in services
+        for name in names
     }
 
 
@@ -117,9 +118,10 @@ def service_of_edge(edge: str) -> str:
     return owner_of(edge.rpartition("~")[2])
 
 
-def _service_of_instance(instance: str) -> str:
-    """Whose instance it is: `catalog` of `catalog-3f2a91c0-2`."""
-    return instance.rpartition("-")[0].rpartition("-")[0]
+def _service_of_instance(instance: str, services: Collection[str]) -> str:
+    """Whose instance it is: `orders-db` of `orders-db-0`, `catalog` of `catalog-3f2a91c0-2`."""
+    place = instance.rpartition("-")[0]
+    return place if place in services else place.rpartition("-")[0]
 
 
 def service_of_served(name: str) -> str:

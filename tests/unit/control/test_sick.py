@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from unit.decide.test_stateful import WELL, database
 from unit.decide.worlds import application, running, seen
 
 from volery.control.sick import Evidence
@@ -87,3 +88,11 @@ def test_failures_count_from_the_first_second_on() -> None:
     for second in range(20):
         evidence.take(world, world.services["web"], Tick(1.0, instances=arms), float(second))
     assert evidence.outliers("web")[FRESH].kind == "errors"
+
+
+def test_a_primary_is_not_compared_with_its_replicas() -> None:
+    world, evidence = database(WELL), Evidence()
+    arms = {f"db-{number}": Arm(20, 20 if number == 0 else 0) for number in WELL}
+    for second in range(40):
+        evidence.take(world, world.services["db"], Tick(1.0, instances=arms), float(second))
+    assert evidence.outliers("db") == {}

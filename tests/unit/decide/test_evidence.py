@@ -187,6 +187,14 @@ def test_a_sample_is_split_by_service() -> None:
     assert found["away"].proxies == {OLD: ProxySample()}, "its proxy is known all the same"
 
 
+def test_whose_instance_it_is_with_state_and_without() -> None:
+    instances = {name: Counters(1) for name in ("orders-11aa-1", "orders-db-0", "orders-db-1")}
+    whole = ProxySample(instances=instances)
+    found = split(Sample(3, 1.0, {OLD: whole}), ["orders", "orders-db"])
+    assert set(found["orders"].proxies[OLD].instances) == {"orders-11aa-1"}
+    assert set(found["orders-db"].proxies[OLD].instances) == {"orders-db-0", "orders-db-1"}
+
+
 # --- arms -----------------------------------------------------------------------------------------
 
 ONE, TWO = "web-1aa-1", "web-2bb-1"
