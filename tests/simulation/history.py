@@ -39,6 +39,7 @@ class History(Room):
         self.faults_until = self.random.uniform(20, 60)
         self.calm = self.random.random() < 0.4  # no instance faults: capacity must hold exactly
         self.rate = 100.0 if self.random.random() < 0.1 else 10.0  # requests a second to each
+        self.rest = 110.0  # seconds in which everything has to come to rest
         self.size_before: dict[str, int] = {}
         self._judged: dict[str, int] = {}
         self._waved: set[str] = set()
@@ -382,7 +383,7 @@ class History(Room):
         self.line.after(self.random.uniform(1, 10), self.fault)
         self._until(self.faults_until + 16)
         self._calm()
-        self._rest(110)
+        self._rest(self.rest)
 
 
 BAD = ("crash", "never-ready", "dies-later", "tests", "build", *JUDGED)

@@ -37,6 +37,7 @@ class Sickness(History):
         super().__init__(seed)
         self.calm = False
         self.rate = 40.0
+        self.rest += 12.0  # the slow one is told from a cold one for 6 s, and so is its successor
         self.ever_ill: set[str] = set()
         self.need_down = False
         self.verdicts: list[tuple[str, str]] = []
@@ -49,7 +50,7 @@ class Sickness(History):
                 "run": "serve",
                 "scale": self.random.randint(2, 4),
                 "needs": names[index + 1 : index + 2],
-                "deploy": {"strategy": "rolling"},
+                "deploy": {"strategy": "rolling", "warm_up": "2s"},
                 "stop": {"drain": "5s", "grace": "2s"},
                 "health": {"startup": "8s", "unready": "20s"},
                 "resources": {"memory": "256Mi"},
