@@ -95,7 +95,7 @@ def weighted(rollout: Rollout, service: ServiceState, stage: Stage, weight: floa
     assert new is not None and old is not None
     beside, rest = slots.get(BASELINE), 100.0 - weight
     slots[rollout.slot] = replace(new, weight=weight, mirror=stage.mirror)
-    if beside is not None:
+    if beside is not None and beside.count > 0:  # one of an earlier rollout may not be gone yet
         share = 0.0 if weight >= 100 else round(min(weight, rest / 2), 4)
         slots[BASELINE] = replace(beside, weight=share)
         rest -= share

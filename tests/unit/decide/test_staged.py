@@ -219,6 +219,14 @@ def test_copies_of_requests_come_before_any_request() -> None:
     assert new is not None and (new.mirror, new.weight, new.count) == (20, 0, 1)
 
 
+def test_what_is_left_of_an_earlier_baseline_gets_nothing() -> None:
+    found = play()
+    left = Slot("catalog@1", Track.BASELINE, 0, 0)
+    found.service = replace(found.service, slots=dict(found.service.slots) | {BASELINE: left})
+    found.until(Phase.ANALYSING)
+    assert found.weights()[BASELINE] == 0 and found.weights()["b"] == 5
+
+
 def test_a_ramp_lets_the_first_share_grow() -> None:
     found = play(ramp=10)
     found.until(Phase.ANALYSING)
