@@ -210,9 +210,9 @@ def leftovers(home: Path) -> list[psutil.Process]:
 def free_port() -> int:
     """A port to listen on, out of the range from which outgoing connections get theirs, and none
     that a test beside this one may choose."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
     while True:
-        port = secrets.choice(range(12000 + worker, 20000, 2))
+        port = secrets.choice(range(12000 + worker, 20000, 4))
         with socket.socket() as listener, suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port

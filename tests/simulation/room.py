@@ -217,15 +217,15 @@ class Room(ABC):
         self.line.run_until(time)
 
 
-def histories(tenths: int) -> int:
+def histories(percent: int) -> int:
     """How many histories of a kind are played, of `VOLERY_HISTORIES` (2,000) of all kinds."""
-    return int(os.environ.get("VOLERY_HISTORIES", "2000")) * tenths // 10
+    return int(os.environ.get("VOLERY_HISTORIES", "2000")) * percent // 100
 
 
-def batches(tenths: int, size: int) -> list[range]:
+def batches(percent: int, size: int) -> list[range]:
     """The seeds of all histories of a kind, at most so many together. Each batch is one test of a
     few seconds: workers share the work evenly only if none has a long one left at the end."""
-    total = histories(tenths)
+    total = histories(percent)
     count = -(-total // size)
     return [range(first, total, count) for first in range(count)]
 

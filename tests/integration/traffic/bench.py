@@ -41,8 +41,8 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 def free_port() -> int:
     """A free port outside the ephemeral range, where no client's socket may take it meanwhile, and
     none that a test beside this one may choose."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
-    for port in range(10_000 + time.monotonic_ns() % 4_000 * 2 + worker, 20_000, 2):
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    for port in range(10_000 + time.monotonic_ns() % 2_000 * 4 + worker, 20_000, 4):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
