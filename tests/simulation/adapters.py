@@ -73,6 +73,9 @@ class Timeline:
 
 FAILING = {"errors": 0.5, "dead": 1.0}
 
+ENDED = "it ended"
+"""What is said of a process until its successor is ready or asked."""
+
 
 @dataclass
 class Behaviour:
@@ -177,7 +180,7 @@ class SimEngine:
         exits = (*process.seen.exits, ended)[-10:]
         seen = replace(process.seen, exits=exits, memory=None, measured_at=None)
         # Its probes end with it, and what they said.
-        process.seen = replace(seen, alive=True, suspect="", hung=False, detail="it ended")
+        process.seen = replace(seen, alive=True, suspect="", hung=False, detail=ENDED)
         self.ill.pop(identity, None)
         if process.settled and not process.stopping:
             seen = process.seen

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from simulation.adapters import Behaviour, Crash, Violation
+from simulation.adapters import ENDED, Behaviour, Crash, Violation
 from simulation.history import History
 from simulation.room import violation_of
 from volery.decide.dependence import serves
@@ -214,7 +214,7 @@ class Sickness(History):
         """Whether it is not ready because it has yet to start, or to start again."""
         seen = self.engine.processes[heal.instance].seen
         begins = item is not None and not item.proven
-        return heal.kind == "unready" and (begins or seen.state == "starting")
+        return heal.kind == "unready" and (begins or seen.detail == ENDED)
 
     def check_converged(self) -> None:
         super().check_converged()
