@@ -75,7 +75,7 @@ def counted(before: Sample, after: Sample, kind: Kind) -> dict[str, Counters]:
 def split(sample: Sample, services: Iterable[str]) -> dict[str, Sample]:
     """What concerns each of these services: its groups, instances, and the edges that lead to
     it."""
-    names = frozenset(services)
+    names = dict.fromkeys(services)
     parts = {
         key: (
             _owned(seen.groups, service_of_group),

@@ -187,6 +187,12 @@ def test_a_sample_is_split_by_service() -> None:
     assert found["away"].proxies == {OLD: ProxySample()}, "its proxy is known all the same"
 
 
+def test_services_keep_their_order() -> None:
+    """What is decided first must not depend on how a process happens to hash names."""
+    names = [f"web-{number}" for number in range(50)]
+    assert list(split(Sample(), names)) == names
+
+
 def test_whose_instance_it_is_with_state_and_without() -> None:
     instances = {name: Counters(1) for name in ("orders-11aa-1", "orders-db-0", "orders-db-1")}
     whole = ProxySample(instances=instances)
