@@ -183,7 +183,7 @@ class EvidenceWatch:
         found = replace(
             comparing.looked(found, rollout, both, tick.seconds),
             marks=marks,
-            streaks=streaks(rollout, deploy, answers, found.streaks),
+            streaks=streaks(rollout, deploy, answers, found.streaks, in_force=found.in_step > 0),
         )
         before = self._lately(rollout, monotonic)
         own = comparing.judgement(found, rollout, service, before.own if before else None)

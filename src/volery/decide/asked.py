@@ -41,6 +41,7 @@ class Streak:
     failures: int = 0
     at: float = 0.0
     good: bool = False
+    """Whether that vouches for the present step."""
 
 
 def gate_key(rollout: Rollout, point: str, number: int) -> str:
@@ -202,20 +203,26 @@ def _base_env(world: World) -> Mapping[str, str]:
 
 
 def streaks(
-    rollout: Rollout, deploy: Deploy, answers: Answers, before: Mapping[str, Streak]
+    rollout: Rollout,
+    deploy: Deploy,
+    answers: Answers,
+    before: Mapping[str, Streak],
+    *,
+    in_force: bool,
 ) -> dict[str, Streak]:
-    """How often in a row each metric was outside its limit, each answer counted once."""
+    """How often in a row each metric was outside its limit, each answer counted once. None vouches
+    for a step that was not yet `in_force` when it came: it was measured before that."""
     found = {}
     for name, metric in deploy.metrics.items():
         streak = before.get(name, Streak())
         answer = answers.get(metric_key(rollout, name, "new"))
         if answer is None or answer.value is None or answer.state != "yes":
             found[name] = replace(streak, good=False)
-        elif answer.at > streak.at:
+        elif answer.at != streak.at:  # or earlier, by the clock of a machine that began anew
             good = metric.limit.holds(answer.value)
-            found[name] = Streak(0 if good else streak.failures + 1, answer.at, good)
+            found[name] = Streak(0 if good else streak.failures + 1, answer.at, good and in_force)
         else:
-            found[name] = streak
+            found[name] = replace(streak, good=streak.good and in_force)
     return found
 
 
@@ -244,6 +251,8 @@ def _line(
     line = Line(name, "good", text, new.value, control, metric.limit.value)
     if streak.good:
         return line
+    if metric.limit.holds(new.value):
+        return replace(line, state="undecided", text=f"{text}: not measured in this step yet")
     if metric.by_group and (old is None or old.state == "waiting"):
         return replace(line, state="undecided", text=f"{text}: the old release was not asked yet")
     if control is not None and not metric.limit.holds(control):

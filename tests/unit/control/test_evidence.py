@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -72,6 +73,12 @@ class Plane:
         groups = {g: Counters(n, k, {8: n}) for g, (n, k) in self.counted.items()}
         instances = {"catalog-2-1": groups["catalog~b"]}
         return Sample(self.number, self.clock, {self.proxy: ProxySample(groups, instances)})
+
+    def at(self, **changed: Any) -> None:
+        """The rollout is somewhere else now."""
+        rollout = replace(only(self.world), **changed)
+        self.world = replace(self.world, rollouts={rollout.id: rollout})
+        self.store.commit([Change("rollout", rollout.id, rollout)], [])
 
     def new_control_plane(self) -> None:
         """What was in memory is gone; the Envoy and the store stay."""
@@ -252,6 +259,40 @@ def test_a_metric_from_elsewhere_holds_what_requests_would_promote() -> None:
         plane.second()
         plane.second()
     assert plane.verdict == "abort"
+    assert plane.comparison.streaks["queue"].failures == 2
+
+
+def test_a_metric_vouches_only_for_the_step_it_was_measured_in() -> None:
+    metric = {"queue": {"command": "./queue", "limit": "< 5", "every": "5m"}}
+    plane = Plane(canary_world(Phase.SHIFTING, warm_up="0s", metrics=metric))
+    key = metric_key(only(plane.world), "queue", "new")
+
+    def measured(at: float) -> str | None:
+        plane.answers = {key: Answer("yes", "1", 1.0, at)}
+        for _ in range(120):
+            plane.second()
+        return plane.verdict
+
+    assert measured(1.0) == "continue", "not one request had it when that was measured"
+    plane.at(phase=Phase.ANALYSING)
+    assert measured(1.0) == "continue"
+    said = plane.watch.judged(plane.draft(), only(plane.world), plane.clock)
+    assert said and said.reason == "waits: queue 1, limit < 5: not measured in this step yet"
+    assert measured(2.0) == "promote"
+    plane.at(step=2)
+    assert measured(2.0) == "continue"
+    assert measured(3.0) == "promote"
+
+
+def test_metrics_are_heard_after_the_machine_began_anew() -> None:
+    """Its steady clock begins at nothing then."""
+    metric = {"queue": {"command": "./queue", "limit": "< 5", "failures": 2}}
+    plane = Plane(canary_world(warm_up="0s", metrics=metric))
+    key = metric_key(only(plane.world), "queue", "new")
+    for at in (90000.0, 5.0):
+        plane.answers = {key: Answer("yes", "9", 9.0, at)}
+        plane.second()
+        plane.second()
     assert plane.comparison.streaks["queue"].failures == 2
 
 

@@ -245,6 +245,7 @@ def value(number: float | None, at: float = 1.0, state: str = "yes") -> Answer:
         (value(900, state="yes"), value(None, state="broken"), 2, "bad", "queue 900, limit"),
         (value(900), value(None, state="waiting"), 2, "undecided", "the old release was not asked"),
         (value(900), None, 9, "undecided", "the old release was not asked yet"),
+        (value(3), None, 1, "undecided", "queue 3, limit < 500: not measured in this step yet"),
     ],
 )
 def test_what_a_metric_says(
@@ -277,7 +278,7 @@ def test_each_answer_counts_once_and_missing_ones_not_at_all(story: list[str]) -
             answers = {key: Answer("broken", "late", None, at)}
         if word == "none":
             answers = {}
-        state = streaks(rollout, deploy, answers, state)
+        state = streaks(rollout, deploy, answers, state, in_force=True)
         assert state["queue"].failures == expected
         assert not (word in ("broken", "none") and state["queue"].good)
 
