@@ -27,6 +27,7 @@ from volery.decide.asked import calls
 from volery.decide.group import Conditions, Operation, reconcile
 from volery.decide.guard import wanted_by
 from volery.decide.judge import History
+from volery.decide.phases import has_begun
 from volery.decide.routes import Router
 from volery.decide.upkeep import is_leaving, upkeep
 from volery.decide.world import World
@@ -246,9 +247,16 @@ class Controller:
             self._driver.unstartable.pop(item.id, None)
 
     def _ask_for_builds(self, world: World) -> None:
-        for rollout in world.active_rollouts():
+        """What no rollout waits for any more is given up: it would keep the newest from its turn,
+        and its failure would be that of the next rollout to the same release."""
+        waiting = [rollout for rollout in world.active_rollouts() if not has_begun(rollout)]
+        wanted = {rollout.to_release for rollout in waiting}
+        for name in world.builds:
+            if name not in wanted:
+                self.ports.builder.cancel(name)
+        for rollout in waiting:
             release = world.releases[rollout.to_release]
-            if rollout.phase in (Phase.BUILDING, Phase.TESTING) and release.state not in BUILT:
+            if rollout.phase is not Phase.PAUSED and release.state not in BUILT:
                 self.ports.builder.request(release, rollout.skip_tests)
 
     def act(self, service: str, verb: str, reason: str, *, full: bool = False) -> str:

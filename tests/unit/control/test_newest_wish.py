@@ -160,6 +160,31 @@ def test_a_deploy_is_newer_than_the_way_further_back(shop: Shop) -> None:
     assert not [item["text"] for item in events if item["kind"] == "rollout.undo_failed"]
 
 
+@pytest.mark.parametrize("phase", [Phase.BUILDING, Phase.ANALYSING])
+def test_what_nobody_waits_for_any_more_is_not_built(shop: Shop, phase: Phase) -> None:
+    """It would keep its place, and its failure would be that of the next deploy."""
+    shop.plane.bad[B] = "build" if phase is Phase.BUILDING else ""
+    shop.deploy("bbbbbbbb", strategy="canary")
+    shop.until_phase(phase)
+    shop.act("abort", by="ann")
+    shop.plane.run(10)
+    assert not shop.plane.builder.builds
+    shop.plane.bad.clear()
+    shop.deploy("bbbbbbbb", strategy="rolling")
+    shop.plane.run(20)
+    assert shop.told() == [(A, DONE), (B, BACK), (B, DONE)]
+
+
+def test_a_superseded_build_makes_room_for_the_newest(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb")
+    shop.until_phase(Phase.BUILDING)
+    shop.plane.run(0.1)
+    assert list(shop.plane.builder.builds) == [B]
+    shop.deploy("cccccccc")
+    shop.plane.run(0.1)
+    assert list(shop.plane.builder.builds) == [C]
+
+
 def test_up_in_the_middle_of_down_leaves_nothing_of_what_was_on_its_way(shop: Shop) -> None:
     shop.deploy("bbbbbbbb", strategy="canary")
     shop.until_phase(Phase.ANALYSING)
