@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from volery.control.draft import Draft
 from volery.control.edges import EdgeWatch
@@ -18,7 +19,7 @@ from volery.control.evidence import EvidenceWatch, attended
 from volery.control.exits import note_exits
 from volery.control.guarding import rule, tend_brakes
 from volery.control.healing import Healer
-from volery.control.rollouts import BUILT, RolloutDriver, Seen, record
+from volery.control.rollouts import BUILT, RolloutDriver, Seen, is_its_turn, record
 from volery.control.stewardship import Stewards
 from volery.control.volumes import note_volumes
 from volery.control.watch import Ages, Generations
@@ -233,7 +234,8 @@ class Controller:
             watched | sick.busy(world, self.ports.clock.monotonic()) | self._evidence.young
         )
         engine.attend(watched | sick.filling)
-        self.ports.outside.wish(calls(world, self.ports.traffic.edge_port))
+        edge_port, its_turn = self.ports.traffic.edge_port, partial(is_its_turn, world)
+        self.ports.outside.wish(calls(world, edge_port, its_turn))
 
     def _start(self, world: World, item: Instance) -> None:
         """Start an instance, or tell an engine that adopted it what it may not know any more (its

@@ -280,6 +280,13 @@ def _behind(world: World, rollout: Rollout) -> str:
     return ""
 
 
+def is_its_turn(world: World, rollout: Rollout) -> bool:
+    """Whether no other rollout goes before its next move."""
+    if not has_begun(rollout):
+        return _turn(world, rollout)[0] == "go"
+    return rollout.step + 1 != rollout.steps or not _behind(world, rollout)
+
+
 def record(draft: Draft, before: Rollout, after: Rollout) -> None:
     """Write a rollout, its release's state, and the event of a new phase."""
     build = draft.world.builds.get(after.to_release)

@@ -7,8 +7,9 @@ releases have is trouble of both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from volery.decide.routes import SYNTHETIC_CALLER, EdgePort
 from volery.decide.situation import GateState
@@ -44,9 +45,11 @@ class Streak:
     """Whether that vouches for the present step."""
 
 
-def gate_key(rollout: Rollout, point: str, number: int) -> str:
-    """The key of one gate's call; another attempt asks anew."""
-    return f"{rollout.id}/{point}/{rollout.attempt}/{number}"
+def gate_key(rollout: Rollout, point: str, gate: Gate) -> str:
+    """The key of one gate's call; another attempt asks anew, and so does a gate that was edited:
+    no answer is taken for that of another gate."""
+    question = sha256(gate.model_dump_json(exclude={"on_failure"}).encode()).hexdigest()[:12]
+    return f"{rollout.id}/{point}/{rollout.attempt}/{question}"
 
 
 def gates_at(deploy: Deploy, point: str) -> tuple[Gate, ...]:
@@ -58,8 +61,8 @@ def gates_at(deploy: Deploy, point: str) -> tuple[Gate, ...]:
 def gate_state(rollout: Rollout, deploy: Deploy, point: str, answers: Answers) -> GateState:
     """Whether every gate at a point let it pass; the first one that did not speaks for all."""
     waiting = ""
-    for number, gate in enumerate(gates_at(deploy, point), 1):
-        answer = answers.get(gate_key(rollout, point, number))
+    for gate in gates_at(deploy, point):
+        answer = answers.get(gate_key(rollout, point, gate))
         if answer is None or answer.state == "waiting":
             waiting = waiting or f"waits for gate {_name(gate)}"
         elif answer.state != "yes":
@@ -73,12 +76,16 @@ def _name(gate: Gate) -> str:
     return gate.url if gate.url is not None else " ".join(gate.command or ())
 
 
-def calls(world: World, edge_port: EdgePort) -> dict[str, Call]:
-    """Everything that should be asked now, by key."""
+def calls(
+    world: World, edge_port: EdgePort, is_its_turn: Callable[[Rollout], bool]
+) -> dict[str, Call]:
+    """Everything that should be asked now, by key. No gate is asked while others go first: what it
+    says then may not hold when it counts."""
     found: dict[str, Call] = {}
     for rollout in world.active_rollouts():
         if is_asked_for(rollout) and world.rollout_of(rollout.service) == rollout:
-            found |= _gates(world, rollout)
+            if is_its_turn(rollout):
+                found |= _gates(world, rollout)
             if rollout.phase in MEASURED and rollout.strategy in STAGED:
                 found |= _metrics(world, rollout)
                 found |= _requests(world, rollout, edge_port)
@@ -93,10 +100,10 @@ def _gates(world: World, rollout: Rollout) -> dict[str, Call]:
     if rollout.phase is Phase.STARTING and len(subject.instances) < _wanted(service, rollout):
         return {}  # a step is asked about when there is something to ask about
     return {
-        gate_key(rollout, point, number): GateCall(
+        gate_key(rollout, point, gate): GateCall(
             gate, subject, _about(world, rollout, point), _root(world), _base_env(world)
         )
-        for number, gate in enumerate(gates_at(service.config.deploy, point), 1)
+        for gate in gates_at(service.config.deploy, point)
     }
 
 

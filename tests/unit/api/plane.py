@@ -71,8 +71,8 @@ class SimPlane:
         """What goes wrong with a release: tests or build."""
         self.builder = SimBuilder(self.line, lambda release: self.bad.get(release, ""))
         self.store = MemoryStore()
-        outside = SimOutside(self.line)
-        ports = Ports(self.store, engine, self.traffic, self.builder, outside, self.line)
+        self.outside = SimOutside(self.line)
+        ports = Ports(self.store, engine, self.traffic, self.builder, self.outside, self.line)
         edge = self.traffic.edge_port
         self.controller = Controller(
             ports, lambda world, item: instance_spec(world, item, Path("/x"), edge, lambda _: {})
