@@ -19,6 +19,7 @@ from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
 from volery.decide.stages import STAGED, has_baseline, is_last, stages
 from volery.decide.world import World
+from volery.model.deploy import Deploy
 from volery.model.evidence import Arm, Judgement
 from volery.model.state import Phase, Rollout, ServiceState, other
 
@@ -156,6 +157,14 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
         return comparison
     state = judge.step(comparison.state, next_weight(rollout, service))
     return replace(comparison, step=rollout.step, in_step=0.0, state=state)
+
+
+def mixed(comparison: Comparison, deploy: Deploy) -> Comparison:
+    """The comparison with the judge told if by now requests of ours come on top of the shares; what
+    was counted of them stays, and so does that."""
+    if comparison.policy.unsplit or not deploy.synthetic:
+        return comparison
+    return replace(comparison, policy=replace(comparison.policy, unsplit=True))
 
 
 def grown(comparison: Comparison, world: World, rollout: Rollout) -> Comparison:

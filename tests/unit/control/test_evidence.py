@@ -284,6 +284,21 @@ def test_a_metric_vouches_only_for_the_step_it_was_measured_in() -> None:
     assert measured(3.0) == "promote"
 
 
+def test_our_requests_may_come_when_users_turn_out_to_be_too_few() -> None:
+    """They come on top of the shares, also where the comparison has begun without them."""
+    plane = Plane(canary_world())
+    for _ in range(10):
+        plane.second()
+    service = plane.world.services["catalog"]
+    ours = canary_world(synthetic=[{"path": "/"}]).services["catalog"].config
+    for config in (ours, service.config):  # what was counted stays when they are given up again
+        changed = replace(service, config=config)
+        plane.store.commit([Change("service", "catalog", changed)], [])
+        for _ in range(120):
+            plane.second(new=75)
+            assert plane.verdict != "inconclusive"
+
+
 def test_metrics_are_heard_after_the_machine_began_anew() -> None:
     """Its steady clock begins at nothing then."""
     metric = {"queue": {"command": "./queue", "limit": "< 5", "failures": 2}}
