@@ -19,12 +19,13 @@ from volery.control.evidence import EvidenceWatch, attended
 from volery.control.exits import note_exits
 from volery.control.guarding import rule, tend_brakes
 from volery.control.healing import Healer
-from volery.control.rollouts import BUILT, RolloutDriver, Seen, is_its_turn, record
+from volery.control.rollouts import RolloutDriver, Seen, is_its_turn, record
 from volery.control.stewardship import Stewards
 from volery.control.volumes import note_volumes
 from volery.control.watch import Ages, Generations
 from volery.decide.act import act, chosen
 from volery.decide.asked import calls
+from volery.decide.built import is_built
 from volery.decide.group import Conditions, Operation, reconcile
 from volery.decide.guard import wanted_by
 from volery.decide.judge import History
@@ -258,7 +259,7 @@ class Controller:
                 self.ports.builder.cancel(name)
         for rollout in waiting:
             release = world.releases[rollout.to_release]
-            if rollout.phase is not Phase.PAUSED and release.state not in BUILT:
+            if rollout.phase is not Phase.PAUSED and not is_built(release, rollout):
                 self.ports.builder.request(release, rollout.skip_tests)
 
     def act(self, service: str, verb: str, reason: str, *, full: bool = False) -> str:

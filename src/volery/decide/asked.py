@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+from volery.decide.built import is_built
 from volery.decide.routes import SYNTHETIC_CALLER, EdgePort
 from volery.decide.situation import GateState
 from volery.decide.staged import due, is_asked_for, is_gated
@@ -94,7 +95,7 @@ def calls(
 
 def _gates(world: World, rollout: Rollout) -> dict[str, Call]:
     point, service = due(rollout), world.services[rollout.service]
-    if not is_gated(rollout) or not _is_built(world, rollout):
+    if not is_gated(rollout) or not is_built(world.releases[rollout.to_release], rollout):
         return {}
     subject = _subject(world, rollout, rollout.slot)
     if rollout.phase is Phase.STARTING and len(subject.instances) < _wanted(service, rollout):
@@ -111,10 +112,6 @@ def _wanted(service: ServiceState, rollout: Rollout) -> int:
     """How many instances of the new release there should be before the first step."""
     group = service.slots.get(rollout.slot)
     return max(1, group.count if group else 0)
-
-
-def _is_built(world: World, rollout: Rollout) -> bool:
-    return world.releases[rollout.to_release].state not in ("new", "failed")
 
 
 def _metrics(world: World, rollout: Rollout) -> dict[str, Call]:
