@@ -212,7 +212,8 @@ async def _explain(plane: Plane, request: Request, _: None) -> Response:
         )
     promise = _promise(request.query_params.get("promise"))
     looks = plane.store.looks(rollout.id)
-    return JSONResponse(await asyncio.to_thread(wire.explanation, comparison, looks, promise))
+    found = await asyncio.to_thread(wire.explanation, rollout, comparison, looks, promise)
+    return JSONResponse(found)
 
 
 def _promise(text: str | None) -> SteadyState | None:

@@ -208,6 +208,7 @@ class EvidenceWatch:
                 control=control,
                 verdict=judgement.verdict,
                 fresh=found.fresh,
+                alarms_only=found.alarms_only,
             )
         )
 

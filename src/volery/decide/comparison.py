@@ -55,6 +55,12 @@ class Comparison:
     copies: Copies = copies.NONE
     """Of requests, while that is all the new release gets."""
 
+    @property
+    def alarms_only(self) -> bool:
+        """Whether it is compared with nothing: copies are all it gets, and they are not of all
+        kinds of requests."""
+        return self.copies.answered > 0 and self.copies.are_some
+
 
 @dataclass(frozen=True)
 class Past:
@@ -225,19 +231,18 @@ def judgement(
         next_weight(rollout, service),
         comparison.in_step,
     )
-    seen = comparison.copies
-    if seen.answered and seen.are_some and found.verdict != "abort":
-        found = _by_alarms(comparison)
+    if comparison.alarms_only and found.verdict != "abort":
+        found = by_alarms(comparison.state, comparison.in_step)
     if before is not None and before.verdict == found.verdict:
         return replace(found, lines=before.lines)
     return replace(found, lines=judge.lines_of(comparison.policy, comparison.state))
 
 
-def _by_alarms(comparison: Comparison) -> Judgement:
+def by_alarms(state: State, in_step: float) -> Judgement:
     """What is said of copies that are compared with nothing, while no alarm rings."""
-    n = comparison.state.counters["errors"].n
+    n = state.counters["errors"].n
     why = "only GET, HEAD and OPTIONS are copied, and users send more: nothing can be compared yet"
-    if comparison.in_step < copies.ENOUGH_SECONDS or n < copies.FEWEST:
+    if in_step < copies.ENOUGH_SECONDS or n < copies.FEWEST:
         return Judgement("continue", why)
     return Judgement("promote", f"{why}; no alarm in {n:,.0f} copies")
 

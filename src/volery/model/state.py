@@ -234,6 +234,8 @@ class Look:
     control: Arm
     verdict: Verdict
     fresh: float = 0.0
+    alarms_only: bool = False
+    """Whether copies were all the new release got, and not like what the old one got."""
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from volery.control.draft import Draft
 from volery.control.evidence import FRESH_SECONDS, EvidenceWatch, attended
 from volery.decide.asked import metric_key
 from volery.decide.comparison import Comparison, Past
+from volery.decide.explain import decisions
 from volery.decide.judge import UNKNOWN, Start, of_release
 from volery.decide.world import World
 from volery.model.evidence import Counters, Judgement, ProxySample, Sample
 from volery.model.ports import Answer, Change
-from volery.model.state import Phase
+from volery.model.state import Phase, Slot, SlotName, Track
 from volery.store.memory import MemoryStore
 
 
@@ -297,6 +298,22 @@ def test_our_requests_may_come_when_users_turn_out_to_be_too_few() -> None:
         for _ in range(120):
             plane.second(new=75)
             assert plane.verdict != "inconclusive"
+
+
+def test_what_was_decided_by_copies_alone_is_replayed_as_it_was() -> None:
+    found = canary_world(mirror="20%")
+    service = found.services["catalog"]
+    slots: dict[SlotName, Slot | None] = {
+        "a": Slot("catalog@1", Track.STABLE, 4, 100),
+        "b": Slot("catalog@2", Track.CANARY, 1, 0, 20),
+    }
+    plane = Plane(replace(found, services={"catalog": replace(service, slots=slots)}))
+    for _ in range(130):
+        plane.second(new=10)
+    assert plane.verdict == "promote", "no alarm rang in two minutes"
+    told = decisions(plane.comparison, plane.store.looks("catalog-r2"))
+    assert [one.taken for one in told] == [one.judgement.verdict for one in told]
+    assert "only GET, HEAD and OPTIONS are copied" in told[-1].judgement.reason
 
 
 def test_metrics_are_heard_after_the_machine_began_anew() -> None:
