@@ -18,7 +18,7 @@ from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
 from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
 from volery.decide.stages import STAGED, has_baseline, is_last, stages
-from volery.decide.world import World
+from volery.decide.world import World, number_of
 from volery.model.deploy import Deploy
 from volery.model.evidence import Arm, Judgement
 from volery.model.state import Phase, Rollout, ServiceState, other
@@ -266,7 +266,7 @@ def start_of(
             and live is not None
             and rollout.to_release == live.release
         ),
-        key=lambda rollout: rollout.created_at,
+        key=lambda rollout: number_of(rollout.id),
     )
     for rollout in reversed(came):
         found = comparison(rollout.id)
