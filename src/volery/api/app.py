@@ -40,7 +40,7 @@ from volery.control.operations import Request as Wanted
 from volery.decide.comparison import Comparison
 from volery.decide.gateway import applied, gateway_changes
 from volery.decide.submit import known
-from volery.decide.world import World
+from volery.decide.world import World, number_of
 from volery.manifest.explain import said
 from volery.manifest.promise import promise
 from volery.model.application import SteadyState
@@ -197,7 +197,7 @@ def _newest(world: World, name: str, *, live: bool = False) -> Rollout:
         raise VoleryError(
             f"{name} has had no rollout yet", code=Code.CONFLICT, hint=f"volery deploy {name}"
         )
-    return max(found, key=lambda item: (not item.ended, item.created_at))
+    return max(found, key=lambda item: (not item.ended, number_of(item.id)))
 
 
 async def _explain(plane: Plane, request: Request, _: None) -> Response:
@@ -212,7 +212,8 @@ async def _explain(plane: Plane, request: Request, _: None) -> Response:
         )
     promise = _promise(request.query_params.get("promise"))
     looks = plane.store.looks(rollout.id)
-    return JSONResponse(await asyncio.to_thread(wire.explanation, comparison, looks, promise))
+    found = await asyncio.to_thread(wire.explanation, rollout, comparison, looks, promise)
+    return JSONResponse(found)
 
 
 def _promise(text: str | None) -> SteadyState | None:
@@ -237,7 +238,7 @@ async def _rollouts(plane: Plane, request: Request, _: None) -> Response:
         there = plane.operations.world.rollouts
         groups = {there[identity].group for identity in ids if identity in there}
         found = [item for item in there.values() if item.id in ids or item.group in groups]
-        ordered = sorted(found, key=lambda item: (item.created_at, item.id))
+        ordered = sorted(found, key=lambda item: (item.service, number_of(item.id)))
         return {"rollouts": [wire.rollout(item) for item in ordered]}
 
     return JSONResponse(await _news(plane, request, look))

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from volery.control.controller import Controller
 from volery.control.draft import Draft
+from volery.decide.world import number_of
 from volery.model.state import Phase, Release, Rollout
 
 KEPT_RELEASES = 10
@@ -62,7 +63,7 @@ def _needed(draft: Draft) -> set[str]:
 def _served_last(rollouts: Collection[Rollout]) -> Iterator[str]:
     """The last few that served, whenever they were made: the way back leads to them."""
     done = (rollout for rollout in rollouts if rollout.phase is Phase.DONE)
-    ordered = sorted(done, key=lambda item: (item.service, -(item.finished_at or 0.0)))
+    ordered = sorted(done, key=lambda item: (item.service, -number_of(item.id)))
     for _, items in groupby(ordered, key=lambda item: item.service):
         for rollout in islice(items, KEPT_WAYS_BACK):
             yield rollout.to_release
@@ -91,7 +92,7 @@ def _is_bad(release: Release) -> bool:
 
 def _ended_long_ago(rollouts: Collection[Rollout]) -> list[Rollout]:
     found = []
-    by_service = sorted(rollouts, key=lambda item: (item.service, -item.created_at))
+    by_service = sorted(rollouts, key=lambda item: (item.service, -number_of(item.id)))
     for _, items in groupby(by_service, key=lambda item: item.service):
         found += [item for item in items if item.ended][KEPT_ROLLOUTS:]
     return found

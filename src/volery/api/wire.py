@@ -228,12 +228,14 @@ def forecast(item: Forecast) -> Json:
     }
 
 
-def explanation(comparison: Comparison, looks: Sequence[Look], promise: SteadyState | None) -> Json:
+def explanation(
+    item: Rollout, comparison: Comparison, looks: Sequence[Look], promise: SteadyState | None
+) -> Json:
     """A rollout's decisions, replayed from what was measured."""
     policy = other_policy(comparison, promise) if promise else comparison.policy
     found = decisions(comparison, looks, policy)
     return {
-        "rollout": comparison.rollout,
+        "rollout": item.id,
         "policy": policy_lines(policy),
         "looks": len(looks),
         "decisions": [
@@ -248,7 +250,7 @@ def explanation(comparison: Comparison, looks: Sequence[Look], promise: SteadySt
             }
             for one in found
         ],
-        "summary": summary(found, comparison.rollout),
+        "summary": summary(found, item),
     }
 
 

@@ -249,15 +249,18 @@ class LocalBuilder:
     def _start(self, job: _Job) -> None:
         artifact = self._of(job)
         if artifact.built and self._passed(job, artifact):
-            job.status = replace(job.status, phase="built")
+            job.status = self._done(job, artifact)
             return
         job.status = replace(job.status, phase="building")
         job.task = self._spawn(self._work(job, artifact))
         job.task.add_done_callback(lambda task: self._ended(job, task))
 
     def _passed(self, job: _Job, artifact: Artifact) -> bool:
-        spec = job.release.spec
-        return job.skip_tests or not spec.test or artifact.tested(spec)
+        return job.skip_tests or _tested(job, artifact)
+
+    @staticmethod
+    def _done(job: _Job, artifact: Artifact) -> BuildStatus:
+        return replace(job.status, phase="built", tested=_tested(job, artifact))
 
     async def _work(self, job: _Job, artifact: Artifact) -> None:
         place = self._places.setdefault(artifact.path, _Place())
@@ -280,7 +283,7 @@ class LocalBuilder:
             stage, began = "test", clock()
             if not self._passed(job, artifact):
                 await self._test(job, artifact)
-            self._tell(job, replace(job.status, phase="built"))
+            self._tell(job, self._done(job, artifact))
         except (VoleryError, OSError) as error:
             tail = error.tail if isinstance(error, _StageFailed) else ()
             reason = self._explained(error)
@@ -366,6 +369,10 @@ class LocalBuilder:
             reason = f"internal error: {error!r}"
             self._tell(job, replace(job.status, phase="failed", failed_in="build", reason=reason))
             task.get_loop().call_exception_handler({"message": reason, "exception": error})
+
+
+def _tested(job: _Job, artifact: Artifact) -> bool:
+    return not job.release.spec.test or artifact.tested(job.release.spec)
 
 
 async def _in_thread(work: Callable[[threading.Event], Result]) -> Result:

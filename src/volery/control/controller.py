@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from volery.control.draft import Draft
 from volery.control.edges import EdgeWatch
@@ -19,15 +20,17 @@ from volery.control.exits import note_exits
 from volery.control.gateway import lead
 from volery.control.guarding import rule, tend_brakes
 from volery.control.healing import Healer
-from volery.control.rollouts import BUILT, RolloutDriver, Seen, record
+from volery.control.rollouts import RolloutDriver, Seen, is_its_turn, record
 from volery.control.stewardship import Stewards
 from volery.control.volumes import note_volumes
 from volery.control.watch import Ages, Generations
 from volery.decide.act import act, chosen
 from volery.decide.asked import calls
+from volery.decide.built import is_built
 from volery.decide.group import Conditions, Operation, reconcile
 from volery.decide.guard import wanted_by
 from volery.decide.judge import History
+from volery.decide.phases import has_begun
 from volery.decide.routes import Router
 from volery.decide.upkeep import is_leaving, upkeep
 from volery.decide.world import World
@@ -234,7 +237,8 @@ class Controller:
             watched | sick.busy(world, self.ports.clock.monotonic()) | self._evidence.young
         )
         engine.attend(watched | sick.filling)
-        self.ports.outside.wish(calls(world, self.ports.traffic.edge_port))
+        edge_port, its_turn = self.ports.traffic.edge_port, partial(is_its_turn, world)
+        self.ports.outside.wish(calls(world, edge_port, its_turn))
 
     def _start(self, world: World, item: Instance) -> None:
         """Start an instance, or tell an engine that adopted it what it may not know any more (its
@@ -248,9 +252,16 @@ class Controller:
             self._driver.unstartable.pop(item.id, None)
 
     def _ask_for_builds(self, world: World) -> None:
-        for rollout in world.active_rollouts():
+        """What no rollout waits for any more is given up: it would keep the newest from its turn,
+        and its failure would be that of the next rollout to the same release."""
+        waiting = [rollout for rollout in world.active_rollouts() if not has_begun(rollout)]
+        wanted = {rollout.to_release for rollout in waiting}
+        for name in world.builds:
+            if name not in wanted:
+                self.ports.builder.cancel(name)
+        for rollout in waiting:
             release = world.releases[rollout.to_release]
-            if rollout.phase in (Phase.BUILDING, Phase.TESTING) and release.state not in BUILT:
+            if rollout.phase is not Phase.PAUSED and not is_built(release, rollout):
                 self.ports.builder.request(release, rollout.skip_tests)
 
     def act(self, service: str, verb: str, reason: str, *, full: bool = False) -> str:

@@ -176,14 +176,14 @@ class EvidenceWatch:
         service = draft.world.services[rollout.service]
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
-        found = comparing.in_step(found, rollout, service)
+        found = comparing.mixed(comparing.in_step(found, rollout, service), deploy)
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
         canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)
         found = replace(
             comparing.looked(found, rollout, both, tick.seconds),
             marks=marks,
-            streaks=streaks(rollout, deploy, answers, found.streaks),
+            streaks=streaks(rollout, deploy, answers, found.streaks, in_force=found.in_step > 0),
         )
         before = self._lately(rollout, monotonic)
         own = comparing.judgement(found, rollout, service, before.own if before else None)
@@ -208,6 +208,7 @@ class EvidenceWatch:
                 control=control,
                 verdict=judgement.verdict,
                 fresh=found.fresh,
+                alarms_only=found.alarms_only,
             )
         )
 

@@ -15,6 +15,7 @@ from volery.control.guarding import note_turn
 from volery.control.watch import Ages
 from volery.decide import claims
 from volery.decide.asked import gate_state
+from volery.decide.built import is_built
 from volery.decide.capacity import floor
 from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.phases import has_begun
@@ -25,7 +26,7 @@ from volery.decide.strategy import Group, View
 from volery.decide.submit import Order, rollback
 from volery.decide.world import World
 from volery.model.errors import VoleryError
-from volery.model.ports import REFUSED, Answer, Engine, Observation
+from volery.model.ports import REFUSED, Answer, BuildStatus, Engine, Observation
 from volery.model.state import (
     BASELINE,
     Instance,
@@ -38,7 +39,6 @@ from volery.model.state import (
 )
 from volery.model.units import format_duration
 
-BUILT = ("built", "live", "kept")
 BAD = (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED)
 
 
@@ -97,8 +97,9 @@ class RolloutDriver:
         service = world.services[rollout.service]
         release = world.releases[rollout.to_release]
         # What is built already took no time now.
-        build = None if release.state in BUILT else world.builds.get(release.id)
-        built = release.state in BUILT or (build is not None and build.phase == "built")
+        there = is_built(release, rollout)
+        build = None if there else world.builds.get(release.id)
+        built = there or (build is not None and _suffices(build, rollout))
         deploy, stateful = service.config.deploy, service.config.state is not None
         new = self._new_group(world, rollout, seen.monotonic)
         # A return waits anew when the new group is gone: only now may the old one be restored.
@@ -188,6 +189,10 @@ def _detail(seen: Observation | None) -> str:
     return seen.detail or str(seen.exit or seen.state)
 
 
+def _suffices(build: BuildStatus, rollout: Rollout) -> bool:
+    return build.phase == "built" and (build.tested or rollout.skip_tests)
+
+
 def _group(world: World, service: str, slot: SlotName) -> Group:
     there = world.instances_of(service, slot)
     return Group(ready=_ready(world, there), existing=len(there))
@@ -253,7 +258,7 @@ def _is_bad(rollout: Rollout) -> bool:
 
 
 def _is_unbuilt(world: World, rollout: Rollout) -> bool:
-    return world.releases[rollout.to_release].state not in BUILT
+    return not is_built(world.releases[rollout.to_release], rollout)
 
 
 def _lets_start(world: World, before: Rollout, rollout: Rollout) -> bool:
@@ -280,12 +285,21 @@ def _behind(world: World, rollout: Rollout) -> str:
     return ""
 
 
+def is_its_turn(world: World, rollout: Rollout) -> bool:
+    """Whether no other rollout goes before its next move."""
+    if not has_begun(rollout):
+        return _turn(world, rollout)[0] == "go"
+    return rollout.step + 1 != rollout.steps or not _behind(world, rollout)
+
+
 def record(draft: Draft, before: Rollout, after: Rollout) -> None:
     """Write a rollout, its release's state, and the event of a new phase."""
     build = draft.world.builds.get(after.to_release)
     release = draft.world.releases[after.to_release]
-    if build and build.phase == "built" and release.state == "new":
-        draft.put("release", release.id, replace(release, state="built"))
+    if build and build.phase == "built":
+        state = "built" if release.state == "new" else release.state
+        tested = release.tested or build.tested
+        draft.put("release", release.id, replace(release, state=state, tested=tested))
     draft.put("rollout", after.id, after)
     if before.phase is after.phase:
         return

@@ -7,9 +7,11 @@ releases have is trouble of both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
+from volery.decide.built import is_built
 from volery.decide.routes import SYNTHETIC_CALLER, EdgePort
 from volery.decide.situation import GateState
 from volery.decide.staged import due, is_asked_for, is_gated
@@ -41,11 +43,14 @@ class Streak:
     failures: int = 0
     at: float = 0.0
     good: bool = False
+    """Whether that vouches for the present step."""
 
 
-def gate_key(rollout: Rollout, point: str, number: int) -> str:
-    """The key of one gate's call; another attempt asks anew."""
-    return f"{rollout.id}/{point}/{rollout.attempt}/{number}"
+def gate_key(rollout: Rollout, point: str, gate: Gate) -> str:
+    """The key of one gate's call; another attempt asks anew, and so does a gate that was edited:
+    no answer is taken for that of another gate."""
+    question = sha256(gate.model_dump_json(exclude={"on_failure"}).encode()).hexdigest()[:12]
+    return f"{rollout.id}/{point}/{rollout.attempt}/{question}"
 
 
 def gates_at(deploy: Deploy, point: str) -> tuple[Gate, ...]:
@@ -57,8 +62,8 @@ def gates_at(deploy: Deploy, point: str) -> tuple[Gate, ...]:
 def gate_state(rollout: Rollout, deploy: Deploy, point: str, answers: Answers) -> GateState:
     """Whether every gate at a point let it pass; the first one that did not speaks for all."""
     waiting = ""
-    for number, gate in enumerate(gates_at(deploy, point), 1):
-        answer = answers.get(gate_key(rollout, point, number))
+    for gate in gates_at(deploy, point):
+        answer = answers.get(gate_key(rollout, point, gate))
         if answer is None or answer.state == "waiting":
             waiting = waiting or f"waits for gate {_name(gate)}"
         elif answer.state != "yes":
@@ -72,12 +77,16 @@ def _name(gate: Gate) -> str:
     return gate.url if gate.url is not None else " ".join(gate.command or ())
 
 
-def calls(world: World, edge_port: EdgePort) -> dict[str, Call]:
-    """Everything that should be asked now, by key."""
+def calls(
+    world: World, edge_port: EdgePort, is_its_turn: Callable[[Rollout], bool]
+) -> dict[str, Call]:
+    """Everything that should be asked now, by key. No gate is asked while others go first: what it
+    says then may not hold when it counts."""
     found: dict[str, Call] = {}
     for rollout in world.active_rollouts():
         if is_asked_for(rollout) and world.rollout_of(rollout.service) == rollout:
-            found |= _gates(world, rollout)
+            if is_its_turn(rollout):
+                found |= _gates(world, rollout)
             if rollout.phase in MEASURED and rollout.strategy in STAGED:
                 found |= _metrics(world, rollout)
                 found |= _requests(world, rollout, edge_port)
@@ -86,16 +95,16 @@ def calls(world: World, edge_port: EdgePort) -> dict[str, Call]:
 
 def _gates(world: World, rollout: Rollout) -> dict[str, Call]:
     point, service = due(rollout), world.services[rollout.service]
-    if not is_gated(rollout) or not _is_built(world, rollout):
+    if not is_gated(rollout) or not is_built(world.releases[rollout.to_release], rollout):
         return {}
     subject = _subject(world, rollout, rollout.slot)
     if rollout.phase is Phase.STARTING and len(subject.instances) < _wanted(service, rollout):
         return {}  # a step is asked about when there is something to ask about
     return {
-        gate_key(rollout, point, number): GateCall(
+        gate_key(rollout, point, gate): GateCall(
             gate, subject, _about(world, rollout, point), _root(world), _base_env(world)
         )
-        for number, gate in enumerate(gates_at(service.config.deploy, point), 1)
+        for gate in gates_at(service.config.deploy, point)
     }
 
 
@@ -103,10 +112,6 @@ def _wanted(service: ServiceState, rollout: Rollout) -> int:
     """How many instances of the new release there should be before the first step."""
     group = service.slots.get(rollout.slot)
     return max(1, group.count if group else 0)
-
-
-def _is_built(world: World, rollout: Rollout) -> bool:
-    return world.releases[rollout.to_release].state not in ("new", "failed")
 
 
 def _metrics(world: World, rollout: Rollout) -> dict[str, Call]:
@@ -202,20 +207,26 @@ def _base_env(world: World) -> Mapping[str, str]:
 
 
 def streaks(
-    rollout: Rollout, deploy: Deploy, answers: Answers, before: Mapping[str, Streak]
+    rollout: Rollout,
+    deploy: Deploy,
+    answers: Answers,
+    before: Mapping[str, Streak],
+    *,
+    in_force: bool,
 ) -> dict[str, Streak]:
-    """How often in a row each metric was outside its limit, each answer counted once."""
+    """How often in a row each metric was outside its limit, each answer counted once. None vouches
+    for a step that was not yet `in_force` when it came: it was measured before that."""
     found = {}
     for name, metric in deploy.metrics.items():
         streak = before.get(name, Streak())
         answer = answers.get(metric_key(rollout, name, "new"))
         if answer is None or answer.value is None or answer.state != "yes":
             found[name] = replace(streak, good=False)
-        elif answer.at > streak.at:
+        elif answer.at != streak.at:  # or earlier, by the clock of a machine that began anew
             good = metric.limit.holds(answer.value)
-            found[name] = Streak(0 if good else streak.failures + 1, answer.at, good)
+            found[name] = Streak(0 if good else streak.failures + 1, answer.at, good and in_force)
         else:
-            found[name] = streak
+            found[name] = replace(streak, good=streak.good and in_force)
     return found
 
 
@@ -244,6 +255,8 @@ def _line(
     line = Line(name, "good", text, new.value, control, metric.limit.value)
     if streak.good:
         return line
+    if metric.limit.holds(new.value):
+        return replace(line, state="undecided", text=f"{text}: not measured in this step yet")
     if metric.by_group and (old is None or old.state == "waiting"):
         return replace(line, state="undecided", text=f"{text}: the old release was not asked yet")
     if control is not None and not metric.limit.holds(control):

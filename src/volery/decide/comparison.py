@@ -18,7 +18,8 @@ from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
 from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
 from volery.decide.stages import STAGED, has_baseline, is_last, stages
-from volery.decide.world import World
+from volery.decide.world import World, number_of
+from volery.model.deploy import Deploy
 from volery.model.evidence import Arm, Judgement
 from volery.model.state import Phase, Rollout, ServiceState, other
 
@@ -53,6 +54,12 @@ class Comparison:
     """Which share of them was not a look ago."""
     copies: Copies = copies.NONE
     """Of requests, while that is all the new release gets."""
+
+    @property
+    def alarms_only(self) -> bool:
+        """Whether it is compared with nothing: copies are all it gets, and they are not of all
+        kinds of requests."""
+        return self.copies.answered > 0 and self.copies.are_some
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,14 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
     return replace(comparison, step=rollout.step, in_step=0.0, state=state)
 
 
+def mixed(comparison: Comparison, deploy: Deploy) -> Comparison:
+    """The comparison with the judge told if by now requests of ours come on top of the shares; what
+    was counted of them stays, and so does that."""
+    if comparison.policy.unsplit or not deploy.synthetic:
+        return comparison
+    return replace(comparison, policy=replace(comparison.policy, unsplit=True))
+
+
 def grown(comparison: Comparison, world: World, rollout: Rollout) -> Comparison:
     """The comparison with the judge told if the new release has more ready instances than ever:
     what a later step starts is as cold as the first one was. One that only took the place of
@@ -216,19 +231,18 @@ def judgement(
         next_weight(rollout, service),
         comparison.in_step,
     )
-    seen = comparison.copies
-    if seen.answered and seen.are_some and found.verdict != "abort":
-        found = _by_alarms(comparison)
+    if comparison.alarms_only and found.verdict != "abort":
+        found = by_alarms(comparison.state, comparison.in_step)
     if before is not None and before.verdict == found.verdict:
         return replace(found, lines=before.lines)
     return replace(found, lines=judge.lines_of(comparison.policy, comparison.state))
 
 
-def _by_alarms(comparison: Comparison) -> Judgement:
+def by_alarms(state: State, in_step: float) -> Judgement:
     """What is said of copies that are compared with nothing, while no alarm rings."""
-    n = comparison.state.counters["errors"].n
+    n = state.counters["errors"].n
     why = "only GET, HEAD and OPTIONS are copied, and users send more: nothing can be compared yet"
-    if comparison.in_step < copies.ENOUGH_SECONDS or n < copies.FEWEST:
+    if in_step < copies.ENOUGH_SECONDS or n < copies.FEWEST:
         return Judgement("continue", why)
     return Judgement("promote", f"{why}; no alarm in {n:,.0f} copies")
 
@@ -252,7 +266,7 @@ def start_of(
             and live is not None
             and rollout.to_release == live.release
         ),
-        key=lambda rollout: rollout.created_at,
+        key=lambda rollout: number_of(rollout.id),
     )
     for rollout in reversed(came):
         found = comparison(rollout.id)

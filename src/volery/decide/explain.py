@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from volery.decide import judge
-from volery.decide.comparison import Comparison
+from volery.decide.comparison import Comparison, by_alarms
 from volery.decide.judge import Policy
 from volery.model.application import SteadyState
 from volery.model.deploy import Deploy
 from volery.model.evidence import Judgement
-from volery.model.state import Look
+from volery.model.state import Look, Phase, Rollout
+
+WENT_BACK = (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def _all(comparison: Comparison, looks: Sequence[Look], policy: Policy) -> Itera
         step, after = look.step, after + look.seconds
         state = judge.look(policy, state, look.canary, look.control, look.seconds)
         said = judge.judge(policy, state, look.weight, look.next_weight, look.in_step)
+        if look.alarms_only and said.verdict != "abort":
+            said = replace(by_alarms(state, look.in_step), lines=said.lines)
         yield Decision(after, look.step, 100 * look.weight, said, look.verdict)
 
 
@@ -88,11 +92,16 @@ def policy_lines(policy: Policy) -> list[str]:
     return lines
 
 
-def summary(found: Sequence[Decision], rollout: str) -> str:
-    """The end of it in one line."""
+def summary(found: Sequence[Decision], rollout: Rollout) -> str:
+    """The end of it in one line: what the comparison comes to, and what else took it back."""
     if not found:
-        return f"{rollout}: nothing was compared"
+        return f"{rollout.id}: nothing was compared"
     last = found[-1]
     if last.judgement.verdict == "abort":
         return f"it goes back after {last.after:.1f} s of comparing: {last.judgement.reason}"
+    if rollout.phase in WENT_BACK:
+        return (
+            f"the comparison alone does not take it back: {last.judgement.reason};"
+            f" it was taken back: {rollout.reason}"
+        )
     return f"it does not go back: {last.judgement.reason}"

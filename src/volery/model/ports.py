@@ -324,6 +324,8 @@ class BuildStatus:
     tail: tuple[str, ...] = ()
     build_seconds: float = 0.0
     test_seconds: float = 0.0
+    tested: bool = False
+    """Of what is built: whether it passed its tests, if it has any."""
 
 
 class Builder(Protocol):

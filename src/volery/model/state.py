@@ -76,9 +76,9 @@ class Event:
 class Release:
     """An immutable result of building one service: artifact and the configuration it runs with.
 
-    `state`: *new* (not yet built), *built* (and tested), *live*, *kept* (was live, can come back),
-    *refused* (tests, health or analysis said no), *failed* (could not be built), *gone* (artifact
-    deleted).
+    `state`: *new* (not yet built), *built* (tests passed or skipped), *live*, *kept* (was live, can
+    come back), *refused* (tests, health or analysis said no), *failed* (could not be built), *gone*
+    (artifact deleted).
     """
 
     id: str
@@ -91,6 +91,8 @@ class Release:
     secret_versions: dict[str, int] = field(default_factory=dict)
     state: Literal["new", "built", "live", "kept", "refused", "failed", "gone"] = "new"
     reason: str = ""
+    tested: bool = False
+    """Whether it is known to have passed its tests."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,8 @@ class Look:
     control: Arm
     verdict: Verdict
     fresh: float = 0.0
+    alarms_only: bool = False
+    """Whether copies were all the new release got, and not like what the old one got."""
 
 
 @dataclass(frozen=True)

@@ -226,12 +226,17 @@ def test_skipped_tests_can_be_made_up_for(tmp_path: Path) -> None:
 
     async def play(bench: Bench) -> None:
         release = await bench.release(build="true", test=COUNT.format(tests))
-        assert (await bench.build(release, skip_tests=True)).phase == "built"
+        status = await bench.build(release, skip_tests=True)
+        assert (status.phase, status.tested) == ("built", False)
         assert not tests.exists()
         bench.builder.request(release, True)
         assert bench.builder.observe()[release.id].phase == "built"
-        assert (await bench.build(release)).phase == "built"
+        status = await bench.build(release)
+        assert (status.phase, status.tested) == ("built", True)
         assert tests.read_text() == "x"
+        bench.builder.cancel(release.id)
+        bench.builder.request(release, True)
+        assert bench.builder.observe()[release.id].tested
 
     with_bench(tmp_path, play)
 
@@ -241,6 +246,7 @@ def test_nothing_to_build_and_test_is_done_at_once(tmp_path: Path) -> None:
         release = await bench.release()
         bench.builder.request(release, False)
         assert bench.builder.observe()[release.id].phase == "built"
+        assert bench.builder.observe()[release.id].tested
         assert (bench.src(release) / "app.py").read_text() == "print('hello')\n"
 
     with_bench(tmp_path, play)

@@ -69,9 +69,10 @@ class SimPlane:
         self.traffic = SimTraffic(self.line, engine)
         self.bad: dict[str, str] = {}
         """What goes wrong with a release: tests or build."""
-        builder = SimBuilder(self.line, lambda release: self.bad.get(release, ""))
+        self.builder = SimBuilder(self.line, lambda release: self.bad.get(release, ""))
         self.store = MemoryStore()
-        ports = Ports(self.store, engine, self.traffic, builder, SimOutside(self.line), self.line)
+        self.outside = SimOutside(self.line)
+        ports = Ports(self.store, engine, self.traffic, self.builder, self.outside, self.line)
         edge = self.traffic.edge_port
         self.controller = Controller(
             ports, lambda world, item: instance_spec(world, item, Path("/x"), edge, lambda _: {})

@@ -54,6 +54,27 @@ def test_the_way_back_leads_to_what_served_last_however_old_it_is() -> None:
     assert room.rollback() == "catalog@v2"
 
 
+def test_the_newest_is_kept_and_shown_though_the_clock_was_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("volery.api.housekeeping.KEPT_ROLLOUTS", 3)
+    monkeypatch.setattr("volery.api.housekeeping.KEPT_RELEASES", 0)
+    room = Room()
+    for number in range(5):
+        room.deploy(f"v{number}")
+    room.plane.line.jump = -86400.0
+    for number in range(2, 5):
+        room.deploy(f"w{number}")
+        shown = room.api.get("/v1/services/catalog/rollout").json()
+        assert (shown["id"], shown["to"]) == (f"catalog-r{number + 5}", f"catalog@w{number}")
+    ids = ",".join(room.plane.operations.world.rollouts)
+    found = room.api.get("/v1/rollouts", params={"ids": ids}).json()["rollouts"]
+    mine = [item["id"] for item in found if item["service"] == "catalog"]
+    assert mine == ["catalog-r7", "catalog-r8", "catalog-r9"]
+    known = {key for key in room.plane.operations.world.releases if key.startswith("catalog@w")}
+    assert known == {"catalog@w2", "catalog@w3", "catalog@w4"}, "the way back"
+
+
 def test_what_no_rollout_tells_of_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("volery.api.housekeeping.KEPT_ROLLOUTS", 5)
     room = Room()

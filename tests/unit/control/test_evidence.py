@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,11 +15,12 @@ from volery.control.draft import Draft
 from volery.control.evidence import FRESH_SECONDS, EvidenceWatch, attended
 from volery.decide.asked import metric_key
 from volery.decide.comparison import Comparison, Past
+from volery.decide.explain import decisions
 from volery.decide.judge import UNKNOWN, Start, of_release
 from volery.decide.world import World
 from volery.model.evidence import Counters, Judgement, ProxySample, Sample
 from volery.model.ports import Answer, Change
-from volery.model.state import Phase
+from volery.model.state import Phase, Slot, SlotName, Track
 from volery.store.memory import MemoryStore
 
 
@@ -72,6 +74,12 @@ class Plane:
         groups = {g: Counters(n, k, {8: n}) for g, (n, k) in self.counted.items()}
         instances = {"catalog-2-1": groups["catalog~b"]}
         return Sample(self.number, self.clock, {self.proxy: ProxySample(groups, instances)})
+
+    def at(self, **changed: Any) -> None:
+        """The rollout is somewhere else now."""
+        rollout = replace(only(self.world), **changed)
+        self.world = replace(self.world, rollouts={rollout.id: rollout})
+        self.store.commit([Change("rollout", rollout.id, rollout)], [])
 
     def new_control_plane(self) -> None:
         """What was in memory is gone; the Envoy and the store stay."""
@@ -252,6 +260,71 @@ def test_a_metric_from_elsewhere_holds_what_requests_would_promote() -> None:
         plane.second()
         plane.second()
     assert plane.verdict == "abort"
+    assert plane.comparison.streaks["queue"].failures == 2
+
+
+def test_a_metric_vouches_only_for_the_step_it_was_measured_in() -> None:
+    metric = {"queue": {"command": "./queue", "limit": "< 5", "every": "5m"}}
+    plane = Plane(canary_world(Phase.SHIFTING, warm_up="0s", metrics=metric))
+    key = metric_key(only(plane.world), "queue", "new")
+
+    def measured(at: float) -> str | None:
+        plane.answers = {key: Answer("yes", "1", 1.0, at)}
+        for _ in range(120):
+            plane.second()
+        return plane.verdict
+
+    assert measured(1.0) == "continue", "not one request had it when that was measured"
+    plane.at(phase=Phase.ANALYSING)
+    assert measured(1.0) == "continue"
+    said = plane.watch.judged(plane.draft(), only(plane.world), plane.clock)
+    assert said and said.reason == "waits: queue 1, limit < 5: not measured in this step yet"
+    assert measured(2.0) == "promote"
+    plane.at(step=2)
+    assert measured(2.0) == "continue"
+    assert measured(3.0) == "promote"
+
+
+def test_our_requests_may_come_when_users_turn_out_to_be_too_few() -> None:
+    """They come on top of the shares, also where the comparison has begun without them."""
+    plane = Plane(canary_world())
+    for _ in range(10):
+        plane.second()
+    service = plane.world.services["catalog"]
+    ours = canary_world(synthetic=[{"path": "/"}]).services["catalog"].config
+    for config in (ours, service.config):  # what was counted stays when they are given up again
+        changed = replace(service, config=config)
+        plane.store.commit([Change("service", "catalog", changed)], [])
+        for _ in range(120):
+            plane.second(new=75)
+            assert plane.verdict != "inconclusive"
+
+
+def test_what_was_decided_by_copies_alone_is_replayed_as_it_was() -> None:
+    found = canary_world(mirror="20%")
+    service = found.services["catalog"]
+    slots: dict[SlotName, Slot | None] = {
+        "a": Slot("catalog@1", Track.STABLE, 4, 100),
+        "b": Slot("catalog@2", Track.CANARY, 1, 0, 20),
+    }
+    plane = Plane(replace(found, services={"catalog": replace(service, slots=slots)}))
+    for _ in range(130):
+        plane.second(new=10)
+    assert plane.verdict == "promote", "no alarm rang in two minutes"
+    told = decisions(plane.comparison, plane.store.looks("catalog-r2"))
+    assert [one.taken for one in told] == [one.judgement.verdict for one in told]
+    assert "only GET, HEAD and OPTIONS are copied" in told[-1].judgement.reason
+
+
+def test_metrics_are_heard_after_the_machine_began_anew() -> None:
+    """Its steady clock begins at nothing then."""
+    metric = {"queue": {"command": "./queue", "limit": "< 5", "failures": 2}}
+    plane = Plane(canary_world(warm_up="0s", metrics=metric))
+    key = metric_key(only(plane.world), "queue", "new")
+    for at in (90000.0, 5.0):
+        plane.answers = {key: Answer("yes", "9", 9.0, at)}
+        plane.second()
+        plane.second()
     assert plane.comparison.streaks["queue"].failures == 2
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from starlette.testclient import TestClient
 from unit.api.plane import SimPlane, body
@@ -21,10 +23,13 @@ class Shop:
         self.deploy("aaaaaaaa", services=None)
         self.plane.run()
 
-    def deploy(self, version: str, **more: object) -> list[str]:
-        """Returns the rollouts it is to be followed by."""
+    def deploy(
+        self, version: str, *, catalog: Mapping[str, object] | None = None, **more: object
+    ) -> list[str]:
+        """Returns the rollouts it is to be followed by. `catalog` is more of its manifest."""
         self.plane.sources.version = version
         sent = body(**({"services": ["catalog"]} | more))
+        sent["application"]["services"]["catalog"] |= catalog or {}
         answer = self.api.post("/v1/apply", json=sent)
         assert answer.status_code == 202, answer.json()
         found: list[str] = answer.json()["rollouts"]
@@ -158,6 +163,68 @@ def test_a_deploy_is_newer_than_the_way_further_back(shop: Shop) -> None:
     assert shop.told()[2:] == [(C, BACK), (C, DONE)]
     events = shop.api.get("/v1/events").json()["events"]
     assert not [item["text"] for item in events if item["kind"] == "rollout.undo_failed"]
+
+
+@pytest.mark.parametrize("phase", [Phase.BUILDING, Phase.ANALYSING])
+def test_what_nobody_waits_for_any_more_is_not_built(shop: Shop, phase: Phase) -> None:
+    """It would keep its place, and its failure would be that of the next deploy."""
+    shop.plane.bad[B] = "build" if phase is Phase.BUILDING else ""
+    shop.deploy("bbbbbbbb", strategy="canary")
+    shop.until_phase(phase)
+    shop.act("abort", by="ann")
+    shop.plane.run(10)
+    assert not shop.plane.builder.builds
+    shop.plane.bad.clear()
+    shop.deploy("bbbbbbbb", strategy="rolling")
+    shop.plane.run(20)
+    assert shop.told() == [(A, DONE), (B, BACK), (B, DONE)]
+
+
+def test_a_superseded_build_makes_room_for_the_newest(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb")
+    shop.until_phase(Phase.BUILDING)
+    shop.plane.run(0.1)
+    assert list(shop.plane.builder.builds) == [B]
+    shop.deploy("cccccccc")
+    shop.plane.run(0.1)
+    assert list(shop.plane.builder.builds) == [C]
+
+
+APPROVED = {"test": ["pytest"], "deploy": {"strategy": "canary", "approve": True}}
+
+
+def test_tests_that_were_skipped_once_are_made_up_for(shop: Shop) -> None:
+    shop.plane.bad[B] = "tests"
+    shop.deploy("bbbbbbbb", catalog=APPROVED, skip_tests=True)
+    shop.until_phase(Phase.ANALYSING)
+    shop.act("abort", by="ann")
+    shop.plane.run(30)
+    shop.deploy("bbbbbbbb", catalog=APPROVED)
+    shop.plane.run(5)
+    assert (shop.rollout(3).phase, shop.rollout(3).reason) == (BACK, "test failed")
+    assert shop.plane.operations.world.releases[B].state == "refused"
+
+
+def test_what_passed_its_tests_is_not_tested_again(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb", catalog=APPROVED)
+    shop.until_phase(Phase.ANALYSING)
+    shop.act("abort", by="ann")
+    shop.plane.run(30)
+    shop.plane.bad[B] = "tests"
+    shop.deploy("bbbbbbbb", catalog=APPROVED)
+    shop.until_phase(Phase.ANALYSING)
+
+
+def test_what_is_live_starts_again_without_the_tests_it_skipped(shop: Shop) -> None:
+    shop.plane.bad[B] = "tests"
+    shop.deploy("bbbbbbbb", catalog={"test": ["pytest"]}, skip_tests=True)
+    shop.plane.run(30)
+    assert shop.live() == B
+    assert shop.api.post("/v1/down", json={}).status_code == 202
+    shop.plane.run(30)
+    shop.deploy("bbbbbbbb", catalog={"test": ["pytest"]}, services=None)
+    shop.plane.run(30)
+    assert shop.live() == B and len(shop.instances()) == 1
 
 
 def test_up_in_the_middle_of_down_leaves_nothing_of_what_was_on_its_way(shop: Shop) -> None:

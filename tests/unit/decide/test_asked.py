@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from unit.decide.worlds import canary_world, only, seen
 
 from volery.decide.asked import (
+    Call,
     Streak,
     calls,
     control_slot,
@@ -45,6 +46,11 @@ def port(caller: str, slot: str, callee: str) -> int:
     return 20000 + len(callee)
 
 
+def asked_in(found: World) -> dict[str, Call]:
+    """What is asked where nobody goes first."""
+    return calls(found, port, lambda rollout: True)
+
+
 def deploy_of(found: World) -> Deploy:
     return found.services["catalog"].config.deploy
 
@@ -73,7 +79,7 @@ def test_the_first_gate_that_does_not_open_speaks_for_all(
 ) -> None:
     found = canary_world(gates=GATES)
     rollout, point = only(found), "before_step:2"
-    keys = (gate_key(rollout, point, 1), gate_key(rollout, point, 2))
+    keys = [gate_key(rollout, point, gate) for gate in deploy_of(found).gates[1:3]]
     answers = {k: a for k, a in zip(keys, (first, second), strict=True) if a is not None}
     assert gate_state(rollout, deploy_of(found), point, answers) == GateState(state, words)  # type: ignore[arg-type]
 
@@ -82,8 +88,30 @@ def test_a_point_without_gates_is_open_and_another_attempt_asks_anew() -> None:
     found = canary_world(gates=GATES[:1])
     rollout = only(found)
     assert gate_state(rollout, deploy_of(found), "after", {}) == GateState()
-    keys = {gate_key(replace(rollout, attempt=n), point, 1) for n in (0, 1) for point in ("a", "b")}
+    (gate,) = deploy_of(found).gates
+    keys = {gate_key(replace(rollout, attempt=n), p, gate) for n in (0, 1) for p in ("a", "b")}
     assert len(keys) == 4
+
+
+@pytest.mark.parametrize(
+    ("edited", "asked_anew"),
+    [
+        (GATES[2:3], True),
+        ([GATES[1] | {"timeout": "5s"}, GATES[2]], True),
+        ([GATES[1] | {"on_failure": "hold"}, GATES[2]], False),
+        ([GATES[2], GATES[1]], True),
+    ],
+)
+def test_no_gate_is_opened_by_the_answer_of_another(
+    edited: list[dict[str, str]], asked_anew: bool
+) -> None:
+    """Gates of a manifest that is edited while the rollout is under way."""
+    before, after = (deploy_of(canary_world(gates=gates)) for gates in (GATES[1:3], edited))
+    rollout, point = only(canary_world()), "before_step:2"
+    first = gate_key(rollout, point, before.gates[0])
+    answers = {first: YES}
+    assert (gate_key(rollout, point, after.gates[0]) != first) == asked_anew
+    assert gate_state(rollout, after, point, answers).state == "wait"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +132,7 @@ def test_gates_are_asked_for_the_next_move_only(
     found = canary_world(phase, gates=GATES)
     rollout = replace(only(found), step=step, passed=passed)
     found = replace(found, rollouts={rollout.id: rollout})
-    points = {key.split("/")[1] for key, call in calls(found, port).items()}
+    points = {key.split("/")[1] for key, call in asked_in(found).items()}
     assert sorted(points) == asked
 
 
@@ -116,14 +144,14 @@ def test_what_does_not_go_by_stages_is_asked_about_before_its_start_only(
 ) -> None:
     found = canary_world(Phase.STARTING, gates=GATES)
     rollout = replace(only(found), step=0, **changed)
-    assert calls(replace(found, rollouts={rollout.id: rollout}), port) == {}
+    assert asked_in(replace(found, rollouts={rollout.id: rollout})) == {}
     rollout = replace(rollout, phase=Phase.BUILDING)
-    assert len(calls(replace(found, rollouts={rollout.id: rollout}), port)) == 1
+    assert len(asked_in(replace(found, rollouts={rollout.id: rollout}))) == 1
 
 
 def test_what_a_gate_is_told() -> None:
     found = canary_world(Phase.STARTING, gates=GATES)
-    call = calls(found, port)[gate_key(only(found), "before_step:1", 2)]
+    call = asked_in(found)[gate_key(only(found), "before_step:1", deploy_of(found).gates[2])]
     assert isinstance(call, GateCall)
     assert call.gate.url == "/smoke" and call.directory == "/src"
     assert call.subject.instances == {"catalog-2-1": "127.0.0.1:20999"}
@@ -143,7 +171,7 @@ def test_what_a_gate_is_told() -> None:
 def test_a_release_that_is_not_built_has_nothing_to_ask_about() -> None:
     found = canary_world(Phase.BUILDING, gates=GATES)
     unbuilt = replace(found.releases["catalog@2"], state="new")
-    assert calls(replace(found, releases={**found.releases, unbuilt.id: unbuilt}), port) == {}
+    assert asked_in(replace(found, releases={**found.releases, unbuilt.id: unbuilt})) == {}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +184,7 @@ def test_a_first_step_is_asked_about_when_its_group_is_there(
     found = canary_world(Phase.STARTING, gates=GATES)
     there = {f"catalog-2-{n}": seen(f"catalog-2-{n}", 9, s) for n, s in enumerate(states, 1)}
     old = {key: item for key, item in found.observed.items() if key != "catalog-2-1"}
-    assert bool(calls(replace(found, observed={**old, **there}), port)) == asks
+    assert bool(asked_in(replace(found, observed={**old, **there}))) == asks
 
 
 @pytest.mark.parametrize("cause", ["rollback", "restart"])
@@ -167,7 +195,7 @@ def test_going_back_asks_nobody(cause: str) -> None:
         "gates": GATES,
     }
     for phase in Phase:
-        assert calls(canary_world(phase, cause, **more), port) == {}
+        assert asked_in(canary_world(phase, cause, **more)) == {}
 
 
 # --- metrics and requests -------------------------------------------------------------------------
@@ -175,7 +203,7 @@ def test_going_back_asks_nobody(cause: str) -> None:
 
 def test_metrics_are_asked_of_both_releases_where_the_question_tells_them_apart() -> None:
     found = canary_world(metrics={"queue": QUEUE, "disk": ALONE})
-    asked = {k: c for k, c in calls(found, port).items() if isinstance(c, MetricCall)}
+    asked = {k: c for k, c in asked_in(found).items() if isinstance(c, MetricCall)}
     tracks = {key: call.subject.track for key, call in asked.items()}
     assert tracks == {
         metric_key(only(found), "queue", "new"): "canary",
@@ -198,15 +226,15 @@ def test_metrics_and_requests_are_there_while_something_is_compared(
     phase: Phase, asks: bool
 ) -> None:
     found = canary_world(phase, metrics={"disk": ALONE}, synthetic=[{"path": "/deep"}])
-    assert bool(calls(found, port)) == asks
+    assert bool(asked_in(found)) == asks
 
 
 def test_our_requests_go_to_both_groups_by_the_way_of_users() -> None:
     found = canary_world(synthetic=[{"path": "/deep", "rate": 2}])
-    asked = [call for call in calls(found, port).values() if isinstance(call, SyntheticCall)]
+    asked = [call for call in asked_in(found).values() if isinstance(call, SyntheticCall)]
     assert {call.base_url for call in asked} == {"http://127.0.0.1:20007"}
     assert [dict(call.headers) for call in asked] == [{"baggage": "volery-track=canary"}, {}]
-    assert calls(canary_world(Phase.PAUSED, synthetic=[{"path": "/deep"}]), port) == {}
+    assert asked_in(canary_world(Phase.PAUSED, synthetic=[{"path": "/deep"}])) == {}
 
 
 def test_a_canary_is_compared_with_its_baseline_once_that_gets_requests() -> None:
@@ -245,6 +273,7 @@ def value(number: float | None, at: float = 1.0, state: str = "yes") -> Answer:
         (value(900, state="yes"), value(None, state="broken"), 2, "bad", "queue 900, limit"),
         (value(900), value(None, state="waiting"), 2, "undecided", "the old release was not asked"),
         (value(900), None, 9, "undecided", "the old release was not asked yet"),
+        (value(3), None, 1, "undecided", "queue 3, limit < 500: not measured in this step yet"),
     ],
 )
 def test_what_a_metric_says(
@@ -277,7 +306,7 @@ def test_each_answer_counts_once_and_missing_ones_not_at_all(story: list[str]) -
             answers = {key: Answer("broken", "late", None, at)}
         if word == "none":
             answers = {}
-        state = streaks(rollout, deploy, answers, state)
+        state = streaks(rollout, deploy, answers, state, in_force=True)
         assert state["queue"].failures == expected
         assert not (word in ("broken", "none") and state["queue"].good)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.decide.worlds import canary_world, instance, only, seen
 
+from volery.cli.show.rollout import decision_line
 from volery.decide import judge
 from volery.decide.comparison import (
     Comparison,
@@ -24,8 +25,9 @@ from volery.decide.comparison import (
 from volery.decide.explain import Decision, decisions, other_policy, policy_lines, summary
 from volery.model.application import SteadyState
 from volery.model.evidence import Arm
-from volery.model.state import Look, Rollout, ServiceState
+from volery.model.state import Look, Phase, Rollout, ServiceState
 
+ROLLOUT = only(canary_world())
 OLD = Arm(requests=180, latency={8: 180})
 
 
@@ -113,14 +115,36 @@ def test_each_change_of_verdict_and_the_end_are_told_once() -> None:
     assert verdicts(found)[:3] == [(1, "continue"), (1, "promote"), (2, "continue")]
     assert [one.after for one in found] == sorted(one.after for one in found)
     assert found[-1].after == len(looks)
-    assert summary(found, "catalog-r2").startswith("it does not go back: ")
+    assert summary(found, ROLLOUT).startswith("it does not go back: ")
+
+
+@pytest.mark.parametrize("phase", [Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED])
+def test_what_else_took_it_back_is_told(phase: Phase) -> None:
+    comparison, looks = told(failures=0, looks=40)
+    looks[-1] = replace(looks[-1], verdict="abort")
+    found = decisions(comparison, looks)
+    assert (found[-1].judgement.verdict, found[-1].taken) == ("continue", "abort")
+    back = replace(ROLLOUT, phase=phase, reason="queue 900, limit < 500: 3 of 3 times in a row")
+    assert summary(found, back) == (
+        f"the comparison alone does not take it back: {found[-1].judgement.reason};"
+        " it was taken back: queue 900, limit < 500: 3 of 3 times in a row"
+    )
+
+
+@pytest.mark.parametrize(
+    ("taken", "more"), [("continue", ""), ("abort", " (what was done: abort)")]
+)
+def test_a_line_says_what_was_done_where_that_is_something_else(taken: str, more: str) -> None:
+    told = {"after": 2.4, "step": 1, "weight": 5, "verdict": "continue", "reason": "too few"}
+    line = decision_line(told | {"taken": taken})
+    assert line == f"     2.4s  step 1, 5 %  continue     too few{more}"
 
 
 def test_it_ends_where_it_would_have_gone_back() -> None:
     comparison, looks = told(failures=10)
     found = decisions(comparison, looks + looks)
     assert found[-1].judgement.verdict == "abort" and found[-1].after == len(looks) < 30
-    assert summary(found, "catalog-r2") == (
+    assert summary(found, ROLLOUT) == (
         f"it goes back after {len(looks):.1f} s of comparing: {found[-1].judgement.reason}"
     )
 
@@ -128,7 +152,7 @@ def test_it_ends_where_it_would_have_gone_back() -> None:
 def test_nothing_was_compared() -> None:
     comparison, _ = told(failures=0)
     assert decisions(comparison, []) == []
-    assert summary([], "catalog-r2") == "catalog-r2: nothing was compared"
+    assert summary([], ROLLOUT) == "catalog-r2: nothing was compared"
 
 
 def test_another_promise_changes_the_promise_alone() -> None:

@@ -108,8 +108,10 @@ def odds(value: float) -> str:
 
 
 def decision_line(decision: Json) -> str:
-    """One decision of a replay."""
+    """One decision of a replay, and what was done then if that was something else."""
+    same = decision["taken"] == decision["verdict"]
+    done = "" if same else f" (what was done: {decision['taken']})"
     return (
         f"{decision['after']:8.1f}s  step {decision['step']}, {decision['weight']:g} %"
-        f"  {decision['verdict']:12} {decision['reason']}"
+        f"  {decision['verdict']:12} {decision['reason']}{done}"
     )
