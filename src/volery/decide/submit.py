@@ -132,12 +132,12 @@ def _services(
 
 
 def _goes_on(world: World, step: Step) -> bool:
-    """Whether a rollout in stages goes on with the same release: its steps are counted by the
-    stages it began with."""
-    running = world.rollout_of(step.service)
+    """Whether a rollout in stages goes on, also where one that was refused is wanted in its place:
+    its steps are counted by the stages it began with."""
+    running = world.newest_rollout_of(step.service)
     return (
         running is not None
-        and running.to_release == step.release
+        and step.verb not in ("start", "replace")
         and running.phase is not Phase.ROLLING_BACK
         and has_begun(running)
         and by_stages(running)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.decide.worlds import application, canary_world, running
+from unit.decide.worlds import application, canary_world, only, running
 
 from volery.decide.plan import make_plan
 from volery.decide.submit import Order, submit
@@ -51,6 +51,32 @@ def test_a_canary_goes_on_by_the_stages_it_began_with(
 def test_one_that_has_not_begun_or_is_over_is_no_reason(edit: dict[str, Any], phase: Phase) -> None:
     after = edited(canary_world(phase), "deploy", **edit)
     assert stages_of(after.config.deploy) == BEGAN_WITH | edit
+
+
+def test_a_canary_goes_on_by_its_stages_also_where_a_refused_release_is_wanted() -> None:
+    world = canary_world(Phase.ANALYSING)
+    app = application(catalog={"scale": 4, "deploy": {"strategy": "canary", "steps": ["50%"]}})
+    bad = replace(world.releases["catalog@2"], id="catalog@3", state="refused")
+    world = replace(world, releases=dict(world.releases) | {bad.id: bad})
+    plan = make_plan(world, app, {"catalog": bad})
+    found = submit(world, app, plan, {"catalog": bad}, Order("up", "ann", 1.0))
+    assert [item.verb for item in plan] == ["keep"] and not found.superseded
+    assert stages_of(found.services[0].config.deploy) == BEGAN_WITH
+
+
+def test_a_canary_that_waits_behind_a_rollback_takes_the_newest_stages() -> None:
+    world = canary_world(Phase.ANALYSING, "rollback", strategy="blue-green")
+    newer = replace(only(world), id="catalog-r3", to_release="catalog@3", phase=Phase.BUILDING)
+    made = replace(world.releases["catalog@2"], id="catalog@3")
+    world = replace(
+        world,
+        rollouts=dict(world.rollouts) | {newer.id: replace(newer, strategy="canary")},
+        releases=dict(world.releases) | {made.id: made},
+    )
+    app = application(catalog={"scale": 4, "deploy": {"strategy": "canary", "steps": ["25%"]}})
+    plan = make_plan(world, app, {"catalog": made})
+    (after,) = submit(world, app, plan, {"catalog": made}, Order("up", "ann", 1.0)).services
+    assert stages_of(after.config.deploy) == BEGAN_WITH | {"steps": (0.25,)}
 
 
 @pytest.mark.parametrize(
