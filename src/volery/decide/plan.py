@@ -12,10 +12,11 @@ from typing import Literal
 from volery.decide.forecast import Forecast, forecast
 from volery.decide.judge import History, empty
 from volery.decide.order import start_order
+from volery.decide.phases import has_begun
 from volery.decide.stages import STAGED
 from volery.decide.world import World
 from volery.model.application import RUN_FIELDS, Application, Service
-from volery.model.state import Phase, Release, Rollout
+from volery.model.state import Phase, Release, Rollout, Slot
 
 Verb = Literal["start", "replace", "scale", "configure", "remove", "keep", "refuse"]
 
@@ -97,7 +98,7 @@ def _step(
     before = world.releases.get(release)
     healed = running is not None and running.cause == "heal" and running.from_release == release
     refused = before if before and (before.state == "refused" or healed) and not force else None
-    if state is None or live is None or live.count == 0:
+    if state is None or live is None or _is_idle(world, name, live):
         return _start(world, wave, made, refused)
     resized = only is None and state.scale != service.scale.min
     sizes = f"{state.scale} -> {service.scale.min} instances"
@@ -122,6 +123,14 @@ def _step(
     if policy:
         return Step(wave, "configure", name, policy, release)
     return Step(wave, "keep", name, "nothing changed", release)
+
+
+def _is_idle(world: World, service: str, live: Slot) -> bool:
+    """Whether nothing of it should run. At the end of a rolling rollout, and during recreate, none
+    of the release that is live should, and the one that takes over from it may."""
+    begun = world.rollout_of(service)
+    takes_over = begun is not None and begun.from_release is not None and has_begun(begun)
+    return live.count == 0 and not takes_over
 
 
 def _is_called_off(running: Rollout) -> bool:

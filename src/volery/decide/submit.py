@@ -161,7 +161,7 @@ def _rollout(
         id=identity,
         service=step.service,
         to_release=step.release,
-        from_release=live.release if live and live.count else None,
+        from_release=live.release if live and step.verb == "replace" else None,
         strategy=strategy,  # type: ignore[arg-type]
         slot=slot,
         group=group,

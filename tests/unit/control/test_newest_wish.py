@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 from unit.api.plane import SimPlane, body
 
 from volery.api.app import create_app
-from volery.model.state import Instance, Phase, Rollout
+from volery.model.state import Instance, Phase, Rollout, SlotName
 
 A, B, C = "catalog@aaaaaaaa", "catalog@bbbbbbbb", "catalog@cccccccc"
 
@@ -58,6 +58,16 @@ class Shop:
 
     def instances(self) -> list[Instance]:
         return list(self.plane.operations.world.instances_of("catalog"))
+
+    def count(self, slot: SlotName) -> int:
+        """How many instances a group should have."""
+        group = self.plane.operations.world.services["catalog"].slots[slot]
+        return group.count if group else 0
+
+    def ready(self) -> int:
+        """How many instances can serve."""
+        world = self.plane.operations.world
+        return sum(world.ready(item) for item in self.instances())
 
     def live(self) -> str:
         service = self.plane.operations.world.services["catalog"]
@@ -169,3 +179,17 @@ def test_up_in_the_middle_of_down_leaves_nothing_of_what_was_on_its_way(shop: Sh
     shop.plane.run(30)
     assert shop.live() == A
     assert [item.release for item in shop.instances()] == [A]
+
+
+def test_a_deploy_while_the_last_old_instances_leave_keeps_the_size_set_by_hand(shop: Shop) -> None:
+    shop.act("scale", instances=6)
+    shop.plane.run(10)
+    shop.deploy("bbbbbbbb")
+    while shop.count("a"):
+        shop.plane.run(0.05)
+    assert shop.newest().phase is Phase.SHIFTING
+    shop.deploy("cccccccc")
+    for _ in range(300):
+        assert shop.ready() >= 6
+        shop.plane.run(0.1)
+    assert shop.told() == [(A, DONE), (B, BACK), (C, DONE)]
