@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from volery.control.begin import go_further_back
+from volery.control.begin import begin, go_further_back
 from volery.control.draft import Draft
 from volery.control.evidence import EvidenceWatch
 from volery.control.guarding import note_turn
@@ -226,9 +226,8 @@ def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"
         return "wait", f"waits until {first.id} has ended"
     if rollout.cause in ("rollback", "restart", "heal"):
         return "go", ""
-    # One that gave way to a newer rollout belongs to nobody any more.
     together = (r for r in world.rollouts.values() if r.group == rollout.group)
-    group = [r for r in together if not r.superseded_by]
+    group = [r for r in together if not _has_left(r)]
     behind = [r for r in group if r.id in rollout.waits_for]
     judged = group if rollout.cause == "deploy" else behind
     bad = next((r for r in judged if _is_bad(r) and r.id != rollout.id), None)
@@ -249,7 +248,12 @@ def _is_as_before(world: World, rollout: Rollout, bad: Rollout) -> bool:
 
 
 def _is_bad(rollout: Rollout) -> bool:
-    return rollout.phase in BAD and not rollout.superseded_by
+    return rollout.phase in BAD and not _has_left(rollout)
+
+
+def _has_left(rollout: Rollout) -> bool:
+    """Whether it belongs to its group no more: it gave way to a newer one, or its service goes."""
+    return bool(rollout.superseded_by) or rollout.given_up
 
 
 def _is_unbuilt(world: World, rollout: Rollout) -> bool:
@@ -272,7 +276,7 @@ def _behind(world: World, rollout: Rollout) -> str:
         return ""
     for item in world.rollouts.values():
         together = item.group == rollout.group and item.id != rollout.id
-        if not together or item.ended or item.superseded_by:
+        if not together or item.ended or _has_left(item):
             continue
         unproven = item.strategy == "canary" and item.passed < item.steps - 1 and has_begun(item)
         if unproven or item.id in rollout.waits_for:
@@ -356,7 +360,7 @@ def _undo_groups(draft: Draft) -> None:
             draft.put("rollout", rollout.id, replace(rollout, group=f"{rollout.group}-kept"))
             continue
         reason = f"{cause.service} failed: {cause.reason}"
-        draft.put("rollout", undo.id, replace(undo, group=rollout.group, reason=reason))
+        begin(draft, replace(undo, group=rollout.group, reason=reason))
 
 
 def _needs_undo(world: World, rollout: Rollout) -> bool:

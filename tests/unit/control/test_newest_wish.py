@@ -193,3 +193,30 @@ def test_a_deploy_while_the_last_old_instances_leave_keeps_the_size_set_by_hand(
         assert shop.ready() >= 6
         shop.plane.run(0.1)
     assert shop.told() == [(A, DONE), (B, BACK), (C, DONE)]
+
+
+@pytest.mark.parametrize("leaves", ["later", "on its way back"])
+def test_a_release_does_not_go_back_because_another_service_leaves(shop: Shop, leaves: str) -> None:
+    """Unless the group had failed before."""
+    sent = body(services=["catalog", "shop"])
+    deploy = {"strategy": "blue-green", "approve": True}
+    sent["application"]["services"]["shop"]["deploy"] = deploy
+    shop.plane.sources.version = "bbbbbbbb"
+    assert shop.api.post("/v1/apply", json=sent).status_code == 202
+    shop.plane.run(12)
+    assert shop.plane.operations.world.rollouts["shop-r2"].paused_for == "approval"
+    if leaves == "on its way back":
+        assert shop.api.post("/v1/services/shop/abort", json={}).status_code == 202
+    left = body()
+    del left["application"]["services"]["shop"]
+    left["application"]["gateway"]["routes"] = [{"path": "/", "service": "catalog"}]
+    assert shop.api.post("/v1/apply", json=left).status_code == 202
+    shop.plane.run(20)
+    assert "shop" not in shop.plane.operations.world.services
+    if leaves == "later":
+        assert shop.told() == [(A, DONE), (B, DONE)]
+        return
+    assert shop.told() == [(A, DONE), (B, DONE), (A, DONE)]
+    events = shop.plane.store.events(0, 10**6)
+    begun = [item.cause for item in events if item.kind == "rollout.started"]
+    assert begun[-1] == "rollback by failure of shop", "nothing begins without saying so"
