@@ -110,7 +110,7 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
         return rollout, moved.service
     ready = min(now.view.old.ready, service.scale)
     begun = replace(rollout, steps=moved.steps, reason="", ready_before=ready)
-    return enter(begun, Phase.STARTING, moment), moved.service
+    return enter(staged.counted(begun), Phase.STARTING, moment), moved.service
 
 
 def _serves_already(rollout: Rollout) -> bool:
