@@ -190,6 +190,8 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     strategy = "blue-green" if quick else effective_strategy(release.spec)
     # What served before needs no evidence: it comes back as soon as it is ready.
     strategy = "blue-green" if strategy == "canary" else strategy
+    if state.config.deploy.strategy == "recreate" and not quick:
+        strategy = "recreate"  # also where that was not said yet when the release was made
     return _to_release(world, state, release.id, strategy, order)
 
 

@@ -9,7 +9,7 @@ import pytest
 from unit.decide.worlds import application, canary_world, only, running, slot
 
 from volery.decide.plan import make_plan
-from volery.decide.submit import Order, submit
+from volery.decide.submit import Order, rollback, submit
 from volery.decide.world import World
 from volery.model.deploy import Deploy
 from volery.model.state import Phase, ServiceState, Slot, SlotName
@@ -126,3 +126,22 @@ def test_what_has_state_never_runs_twice_whatever_is_asked_for(
     order = Order("deploy", "ann", 1.0, strategy=asked)
     (rollout,) = submit(world, app, plan, {"store": made}, order).rollouts
     assert rollout.strategy == begun
+
+
+@pytest.mark.parametrize(
+    ("before", "today", "begun"),
+    [
+        ("rolling", "recreate", "recreate"),
+        ("recreate", "rolling", "recreate"),
+        ("canary", "recreate", "recreate"),
+        ("canary", "rolling", "blue-green"),
+    ],
+)
+def test_going_back_runs_nothing_twice_that_must_not(before: str, today: str, begun: str) -> None:
+    old = application(catalog={"deploy": {"strategy": before}})
+    new = application(catalog={"deploy": {"strategy": today}})
+    world = running(new, version="2")
+    first = replace(running(old).releases["catalog@1"], state="kept")
+    world = replace(world, releases=dict(world.releases) | {first.id: first})
+    found = rollback(world, "catalog", "catalog@1", Order("rollback", "ann", 1.0))
+    assert found.strategy == begun
