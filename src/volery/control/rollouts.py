@@ -325,14 +325,21 @@ def _settle_releases(draft: Draft, rollout: Rollout) -> None:
             if item.service == rollout.service and item.state == "live" and item.id != new.id:
                 draft.put("release", item.id, _left(item, rollout))
         draft.put("release", new.id, replace(new, state="live", reason=""))
-    elif new.state in ("new", "built") and rollout.verdict == "abort":
+    elif new.state not in ("new", "built"):
+        return
+    elif rollout.verdict == "abort" and not _comes_again(draft, new):
         build = draft.world.builds.get(new.id)
         unbuilt = build is not None and build.failed_in == "build"
         bad = replace(new, state="failed" if unbuilt else "refused", reason=rollout.reason)
         draft.put("release", new.id, bad)
-    elif new.state in ("new", "built"):
+    else:
         reason = f"never served all requests: {rollout.reason}"
         draft.put("release", new.id, replace(new, reason=reason))
+
+
+def _comes_again(draft: Draft, release: Release) -> bool:
+    """Whether somebody insisted on it while it was being taken back."""
+    return any(other.to_release == release.id for other in draft.world.active_rollouts())
 
 
 def _left(release: Release, rollout: Rollout) -> Release:

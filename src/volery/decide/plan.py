@@ -93,11 +93,11 @@ def _step(
     live = state.live if state else None
     strategy = effective_strategy(service)
     running = world.newest_rollout_of(name)
-    if running is not None and running.to_release == release and not _is_called_off(running):
+    if running and running.to_release == release and running.phase is not Phase.ROLLING_BACK:
         return Step(wave, "keep", name, f"{running.id} is on its way", release)
     before = world.releases.get(release)
     healed = running is not None and running.cause == "heal" and running.from_release == release
-    refused = before if before and (before.state == "refused" or healed) and not force else None
+    refused = before and _refused(before, running, healed=healed) if not force else None
     if state is None or live is None or _is_idle(world, name, live):
         return _start(world, wave, made, refused)
     resized = only is None and state.scale != service.scale.min
@@ -133,9 +133,13 @@ def _is_idle(world: World, service: str, live: Slot) -> bool:
     return live.count == 0 and not takes_over
 
 
-def _is_called_off(running: Rollout) -> bool:
-    """Whether it goes back for a reason that is not its release's: asked for again, it comes."""
-    return running.phase is Phase.ROLLING_BACK and running.verdict != "abort"
+def _refused(wanted: Release, running: Rollout | None, *, healed: bool) -> Release | None:
+    """The release, with the reason, if it was refused, or will be as soon as the rollout that takes
+    it back for what it did has ended. What goes back for another reason comes again."""
+    goes_back = running is not None and running.to_release == wanted.id
+    if running and goes_back and running.verdict == "abort" and wanted.state in ("new", "built"):
+        return replace(wanted, reason=running.reason)
+    return wanted if wanted.state == "refused" or healed else None
 
 
 def _start(world: World, wave: int, made: Release, refused: Release | None) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from simulation.adapters import Behaviour
 from starlette.testclient import TestClient
 from unit.api.plane import SimPlane, body
 
@@ -40,6 +41,12 @@ class Shop:
                 return
             self.plane.run(0.1)
         raise AssertionError("never")
+
+    def spoil(self, release: str = "") -> None:
+        """From now on only instances of this release never get ready."""
+        self.plane.engine.behaviour = lambda one: Behaviour(
+            "never-ready" if one == release else "good"
+        )
 
     def rollout(self, number: int) -> Rollout:
         return self.plane.operations.world.rollouts[f"catalog-r{number}"]
@@ -135,6 +142,31 @@ def test_what_was_aborted_by_hand_comes_again_when_it_is_asked_for_again(shop: S
     shop.plane.run(30)
     assert shop.told() == [(A, DONE), (B, BACK), (B, DONE)]
     assert shop.live() == B
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("strategy", ["blue-green", "rolling", "recreate"])
+def test_what_is_just_taken_back_for_what_it_did_is_refused_or_comes_again_by_force(
+    shop: Shop, strategy: str, force: bool
+) -> None:
+    shop.spoil(B)
+    shop.deploy("bbbbbbbb", strategy=strategy)
+    shop.until_phase(Phase.ROLLING_BACK)
+    if not force:
+        sent = body(services=["catalog"])
+        answer = shop.api.post("/v1/apply", json=sent)
+        assert answer.status_code == 403 and answer.json()["error"]["code"] == "refused"
+        assert (
+            "catalog@bbbbbbbb was refused: catalog-bbbbbbbb-1 was not ready"
+            in answer.json()["error"]["message"]
+        )
+        assert shop.deploy("bbbbbbbb", services=None) == ["catalog-r2", "shop-r2"]
+        return
+    shop.spoil()
+    assert shop.deploy("bbbbbbbb", force=True, strategy=strategy) == ["catalog-r3"]
+    shop.plane.run(40)
+    assert shop.told() == [(A, DONE), (B, BACK), (B, DONE)]
+    assert shop.live() == B and shop.plane.operations.world.releases[B].state == "live"
 
 
 def test_what_serves_is_done_when_the_one_that_was_aborted_is_gone(shop: Shop) -> None:
