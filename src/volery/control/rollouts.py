@@ -20,7 +20,7 @@ from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.phases import has_begun
 from volery.decide.rollout import abort, placed, step
 from volery.decide.situation import Situation
-from volery.decide.stages import STAGED
+from volery.decide.stages import STAGED, by_stages
 from volery.decide.strategy import Group, View
 from volery.decide.submit import Order, rollback
 from volery.decide.world import World
@@ -271,17 +271,26 @@ def _lets_start(world: World, before: Rollout, rollout: Rollout) -> bool:
 
 def _behind(world: World, rollout: Rollout) -> str:
     """Whom a canary must wait for before its last step: the canaries of a group are promoted
-    together, when all that have begun have passed their steps, and what is needed goes first."""
+    together, when all have passed their steps, and what is needed goes first."""
     if rollout.strategy != "canary":
         return ""
     for item in world.rollouts.values():
         together = item.group == rollout.group and item.id != rollout.id
         if not together or item.ended or _has_left(item):
             continue
-        unproven = item.strategy == "canary" and item.passed < item.steps - 1 and has_begun(item)
-        if unproven or item.id in rollout.waits_for:
+        if _is_unproven(item, rollout) or item.id in rollout.waits_for:
             return item.service
     return ""
+
+
+def _is_unproven(item: Rollout, rollout: Rollout) -> bool:
+    """Whether a canary still has steps to pass before its last one. One that has not begun has
+    all of them, but may be waiting for this very rollout."""
+    if item.strategy != "canary":
+        return False
+    if has_begun(item):
+        return item.passed < item.steps - 1
+    return by_stages(item) and rollout.id not in item.waits_for
 
 
 def record(draft: Draft, before: Rollout, after: Rollout) -> None:
