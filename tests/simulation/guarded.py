@@ -94,7 +94,9 @@ class Watcher:
         if not new or _is_excused(world, service) or all(item.harmed for item in new):
             return
         wished = 1 if service.config.floor is None else service.config.floor
-        one_by_one = service.config.deploy.surge == 0 or service.config.state is not None
+        deploy = service.config.deploy
+        removes_first = deploy.surge == 0 or deploy.strategy == "recreate"
+        one_by_one = removes_first or service.config.state is not None
         floor = max(0, min(wished, service.scale - one_by_one))
         if len(serving) < floor:
             raise Violation(f"{service.name}: {len(serving)} ready, its floor is {floor}")

@@ -41,6 +41,7 @@ class History(Room):
         self.rate = 100.0 if self.random.random() < 0.1 else 10.0  # requests a second to each
         self.rest = 110.0  # seconds in which everything has to come to rest
         self.size_before: dict[str, int] = {}
+        self._alive_before: dict[str, set[str]] = {}
         self._judged: dict[str, int] = {}
         self._waved: set[str] = set()
         self._open()
@@ -244,9 +245,23 @@ class History(Room):
                 raise Violation(f"{name} has {len(running)} rollouts at once")
             self._check_capacity(world, service)
             self._check_weights(service)
+            self._check_copies(service)
         for rollout in world.active_rollouts():
             self._check_evidence(rollout)
             self._check_stages(world, rollout)
+
+    def _check_copies(self, service: ServiceState) -> None:
+        """What must never run twice is started when there is room for it, whoever wants it."""
+        alive = {
+            key
+            for key, process in self.engine.processes.items()
+            if process.spec.service == service.name and process.seen.state != "exited"
+        }
+        come = alive - self._alive_before.get(service.name, set())
+        self._alive_before[service.name] = alive
+        recreated = service.config.deploy.strategy == "recreate" and service.config.state is None
+        if recreated and come and len(alive) > service.scale:
+            raise Violation(f"{sorted(alive)} run, and {service.name} has {service.scale}")
 
     def _check_weights(self, service: ServiceState) -> None:
         """All requests go somewhere, none twice, and a canary never gets more than its step."""

@@ -38,7 +38,7 @@ from volery.decide.world import World
 from volery.engines.local import LocalEngine
 from volery.model.errors import VoleryError
 from volery.model.ports import InstanceSpec
-from volery.model.state import Instance
+from volery.model.state import Event, Instance
 from volery.outside import OutsideWorld
 from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
@@ -77,6 +77,8 @@ class ControlPlane:
         self._parent = os.getppid()
         self._woken = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._stuck = ""
+        """The mistake at which the last looks ended."""
         self.secrets = Secrets(home.secrets)
         self.store = SqliteStore(home.ledger)
         self.engine = LocalEngine(home.path, self.wake)
@@ -130,7 +132,7 @@ class ControlPlane:
     async def _loop(self) -> None:
         while not self.stopping.is_set():
             self._woken.clear()
-            self._tick()
+            self.look()
             self._leave_if_orphaned()
             async with self._changed:
                 self._changed.notify_all()
@@ -145,17 +147,30 @@ class ControlPlane:
             self.orphaned = True
             self.stopping.set()
 
-    def _tick(self) -> None:
+    def look(self) -> None:
         """Look and act until nothing changes; what fails now is tried again at the next look."""
         try:
             for _ in range(MAX_STEPS_AT_ONCE):
                 if not self.controller.tick():
+                    self._stuck = ""
                     return
             log.warning("controller.restless", steps=MAX_STEPS_AT_ONCE)
         except VoleryError as error:
             log.error("controller.tick_failed", error=error.message, hint=error.hint)
-        except Exception:
+        except Exception as error:
             log.exception("controller.tick_failed")
+            self._tell_what_stops_it(f"{type(error).__name__}: {error}")
+
+    def _tell_what_stops_it(self, mistake: str) -> None:
+        """A mistake of ours, which comes again at every look, stops every service: nobody should
+        have to find that in a log."""
+        if mistake == self._stuck:
+            return
+        self._stuck = mistake
+        text = f"nothing can be decided: {mistake}"
+        event = Event(time.time(), "control_plane.stuck", text, cause="a defect of Volery")
+        with suppress(VoleryError):
+            self.store.commit([], [event])
 
     async def _serve(self) -> None:
         config = uvicorn.Config(

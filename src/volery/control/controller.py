@@ -172,6 +172,7 @@ class Controller:
                     rollout,
                     phase=Phase.FAILED,
                     reason="the service is being taken down",
+                    given_up=rollout.phase is not Phase.ROLLING_BACK,
                     finished_at=draft.now,
                     since=draft.now,
                 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from volery.control.begin import go_further_back
+from volery.control.begin import begin, go_further_back
 from volery.control.draft import Draft
 from volery.control.evidence import EvidenceWatch
 from volery.control.guarding import note_turn
@@ -21,7 +21,7 @@ from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.phases import has_begun
 from volery.decide.rollout import abort, placed, step
 from volery.decide.situation import Situation
-from volery.decide.stages import STAGED
+from volery.decide.stages import STAGED, by_stages
 from volery.decide.strategy import Group, View
 from volery.decide.submit import Order, rollback
 from volery.decide.world import World
@@ -231,9 +231,8 @@ def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"
         return "wait", f"waits until {first.id} has ended"
     if rollout.cause in ("rollback", "restart", "heal"):
         return "go", ""
-    # One that gave way to a newer rollout belongs to nobody any more.
     together = (r for r in world.rollouts.values() if r.group == rollout.group)
-    group = [r for r in together if not r.superseded_by]
+    group = [r for r in together if not _has_left(r)]
     behind = [r for r in group if r.id in rollout.waits_for]
     judged = group if rollout.cause == "deploy" else behind
     bad = next((r for r in judged if _is_bad(r) and r.id != rollout.id), None)
@@ -254,7 +253,12 @@ def _is_as_before(world: World, rollout: Rollout, bad: Rollout) -> bool:
 
 
 def _is_bad(rollout: Rollout) -> bool:
-    return rollout.phase in BAD and not rollout.superseded_by
+    return rollout.phase in BAD and not _has_left(rollout)
+
+
+def _has_left(rollout: Rollout) -> bool:
+    """Whether it belongs to its group no more: it gave way to a newer one, or its service goes."""
+    return bool(rollout.superseded_by) or rollout.given_up
 
 
 def _is_unbuilt(world: World, rollout: Rollout) -> bool:
@@ -272,15 +276,14 @@ def _lets_start(world: World, before: Rollout, rollout: Rollout) -> bool:
 
 def _behind(world: World, rollout: Rollout) -> str:
     """Whom a canary must wait for before its last step: the canaries of a group are promoted
-    together, when all that have begun have passed their steps, and what is needed goes first."""
+    together, when all have passed their steps, and what is needed goes first."""
     if rollout.strategy != "canary":
         return ""
     for item in world.rollouts.values():
         together = item.group == rollout.group and item.id != rollout.id
-        if not together or item.ended or item.superseded_by:
+        if not together or item.ended or _has_left(item):
             continue
-        unproven = item.strategy == "canary" and item.passed < item.steps - 1 and has_begun(item)
-        if unproven or item.id in rollout.waits_for:
+        if _is_unproven(item, rollout) or item.id in rollout.waits_for:
             return item.service
     return ""
 
@@ -290,6 +293,16 @@ def is_its_turn(world: World, rollout: Rollout) -> bool:
     if not has_begun(rollout):
         return _turn(world, rollout)[0] == "go"
     return rollout.step + 1 != rollout.steps or not _behind(world, rollout)
+
+
+def _is_unproven(item: Rollout, rollout: Rollout) -> bool:
+    """Whether a canary still has steps to pass before its last one. One that has not begun has
+    all of them, but may be waiting for this very rollout."""
+    if item.strategy != "canary":
+        return False
+    if has_begun(item):
+        return item.passed < item.steps - 1
+    return by_stages(item) and rollout.id not in item.waits_for
 
 
 def record(draft: Draft, before: Rollout, after: Rollout) -> None:
@@ -335,14 +348,21 @@ def _settle_releases(draft: Draft, rollout: Rollout) -> None:
             if item.service == rollout.service and item.state == "live" and item.id != new.id:
                 draft.put("release", item.id, _left(item, rollout))
         draft.put("release", new.id, replace(new, state="live", reason=""))
-    elif new.state in ("new", "built") and rollout.verdict == "abort":
+    elif new.state not in ("new", "built"):
+        return
+    elif rollout.verdict == "abort" and not _comes_again(draft, new):
         build = draft.world.builds.get(new.id)
         unbuilt = build is not None and build.failed_in == "build"
         bad = replace(new, state="failed" if unbuilt else "refused", reason=rollout.reason)
         draft.put("release", new.id, bad)
-    elif new.state in ("new", "built"):
+    else:
         reason = f"never served all requests: {rollout.reason}"
         draft.put("release", new.id, replace(new, reason=reason))
+
+
+def _comes_again(draft: Draft, release: Release) -> bool:
+    """Whether somebody insisted on it while it was being taken back."""
+    return any(other.to_release == release.id for other in draft.world.active_rollouts())
 
 
 def _left(release: Release, rollout: Rollout) -> Release:
@@ -370,7 +390,7 @@ def _undo_groups(draft: Draft) -> None:
             draft.put("rollout", rollout.id, replace(rollout, group=f"{rollout.group}-kept"))
             continue
         reason = f"{cause.service} failed: {cause.reason}"
-        draft.put("rollout", undo.id, replace(undo, group=rollout.group, reason=reason))
+        begin(draft, replace(undo, group=rollout.group, reason=reason))
 
 
 def _needs_undo(world: World, rollout: Rollout) -> bool:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from volery.decide import backoff, places
 from volery.decide.members import place
+from volery.decide.phases import has_begun
 from volery.decide.world import World, number_of
 from volery.model.guard import Cause
 from volery.model.state import SLOTS, Instance, ServiceState, SlotName
@@ -119,20 +120,40 @@ def _running(
     stateful = world.spec(service, slot).state is not None
     excess = _given_up if stateful else _excess
     operations += excess(world, service, belongs, count, given)
-    if not stateful:
+    alone = not stateful and _must_be_alone(world, service)
+    if not stateful and not alone:
         operations += _replaced(world, belongs, condemned, count, given)
     elif not any(item.intent != "run" for item in world.instances_of(service.name)):
-        # Its successor needs its volume: remove before add, one at a time.
-        operations += [_healed(item, given) for item in condemned[:1]]
+        # Its successor needs its volume, or must not run beside it: remove before add, one at a
+        # time. The guard may keep one that serves for the sake of one that does not.
+        one = sorted(condemned, key=world.ready)[:1]
+        operations += [_healed(item, given) for item in one]
     may_start = given.may_start and slot != given.closing
     if wanted and may_start and not _backing_off(service, given.now):
         if stateful:
             operations += _next_place(world, service, slot, belongs, claimed, given)
         else:
-            missing = wanted.count - len(belongs)
+            there = _in_the_way(world, service, slot) if alone else len(belongs)
+            missing = wanted.count - there
             if missing > 0:
                 operations += _missing(world, service, slot, missing, claimed, given)
     return service, operations
+
+
+def _must_be_alone(world: World, service: ServiceState) -> bool:
+    """Whether a copy must never run beside the one whose place it takes: by the strategy of the
+    rollout under way, or else by the owner's."""
+    rollout = world.rollout_of(service.name)
+    if rollout is not None and has_begun(rollout):
+        return rollout.strategy == "recreate"
+    return service.config.deploy.strategy == "recreate"
+
+
+def _in_the_way(world: World, service: ServiceState, slot: SlotName) -> int:
+    """How many instances have to be gone, or to stay, before one may come to a group: all of the
+    group, and of another one those on their way out."""
+    there = world.instances_of(service.name)
+    return sum(item.slot == slot or item.intent != "run" for item in there)
 
 
 def _judge(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from volery.decide.brake import braked, noted
-from volery.decide.capacity import Capacity, capacities, may_leave_a_gap
+from volery.decide.capacity import Capacity, adds_first, capacities, may_leave_a_gap
 from volery.decide.group import Operation
 from volery.decide.upkeep import is_leaving
 from volery.decide.world import World
@@ -204,8 +204,8 @@ class _Desk:
             waited = self.age(("waits", first.instance.id))
             rank = max(RANKS["person"], rank - int(waited / RANK_UP_SECONDS))
         ticket = before.ticket if before else self.world.guard.tickets + 1
-        # A stateful instance that does not live leaves before its successor: nothing is lost.
-        dead = first.harms and service.config.state is not None
+        # Where nothing can be added first, one that only harms leaves before its successor comes.
+        dead = first.harms and not adds_first(service.config)
         gap = dead or may_leave_a_gap(self.world, service)
         return Request(tuple(items), first.cause, rank, ticket, gap)
 

@@ -12,10 +12,11 @@ from typing import Literal
 from volery.decide.forecast import Forecast, forecast
 from volery.decide.judge import History, empty
 from volery.decide.order import start_order
+from volery.decide.phases import has_begun
 from volery.decide.stages import STAGED
 from volery.decide.world import World
 from volery.model.application import RUN_FIELDS, Application, Service
-from volery.model.state import Phase, Release, Rollout
+from volery.model.state import Phase, Release, Rollout, Slot
 
 Verb = Literal["start", "replace", "scale", "configure", "remove", "keep", "refuse"]
 
@@ -92,12 +93,12 @@ def _step(
     live = state.live if state else None
     strategy = effective_strategy(service)
     running = world.newest_rollout_of(name)
-    if running is not None and running.to_release == release and not _is_called_off(running):
+    if running and running.to_release == release and running.phase is not Phase.ROLLING_BACK:
         return Step(wave, "keep", name, f"{running.id} is on its way", release)
     before = world.releases.get(release)
     healed = running is not None and running.cause == "heal" and running.from_release == release
-    refused = before if before and (before.state == "refused" or healed) and not force else None
-    if state is None or live is None or live.count == 0:
+    refused = before and _refused(before, running, healed=healed) if not force else None
+    if state is None or live is None or _is_idle(world, name, live):
         return _start(world, wave, made, refused)
     resized = only is None and state.scale != service.scale.min
     sizes = f"{state.scale} -> {service.scale.min} instances"
@@ -124,9 +125,21 @@ def _step(
     return Step(wave, "keep", name, "nothing changed", release)
 
 
-def _is_called_off(running: Rollout) -> bool:
-    """Whether it goes back for a reason that is not its release's: asked for again, it comes."""
-    return running.phase is Phase.ROLLING_BACK and running.verdict != "abort"
+def _is_idle(world: World, service: str, live: Slot) -> bool:
+    """Whether nothing of it should run. At the end of a rolling rollout, and during recreate, none
+    of the release that is live should, and the one that takes over from it may."""
+    begun = world.rollout_of(service)
+    takes_over = begun is not None and begun.from_release is not None and has_begun(begun)
+    return live.count == 0 and not takes_over
+
+
+def _refused(wanted: Release, running: Rollout | None, *, healed: bool) -> Release | None:
+    """The release, with the reason, if it was refused, or will be as soon as the rollout that takes
+    it back for what it did has ended. What goes back for another reason comes again."""
+    goes_back = running is not None and running.to_release == wanted.id
+    if running and goes_back and running.verdict == "abort" and wanted.state in ("new", "built"):
+        return replace(wanted, reason=running.reason)
+    return wanted if wanted.state == "refused" or healed else None
 
 
 def _start(world: World, wave: int, made: Release, refused: Release | None) -> Step:

@@ -110,7 +110,7 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
         return rollout, moved.service
     ready = min(now.view.old.ready, service.scale)
     begun = replace(rollout, steps=moved.steps, reason="", ready_before=ready)
-    return enter(begun, Phase.STARTING, moment), moved.service
+    return enter(staged.counted(begun), Phase.STARTING, moment), moved.service
 
 
 def _serves_already(rollout: Rollout) -> bool:
@@ -246,7 +246,7 @@ def _serves_on(rollout: Rollout, service: ServiceState, view: View) -> bool:
         and view.new.ready > 0
         and not view.new.failure
         and not _cannot_start(service)
-        and view.in_phase < _limit(service)
+        and view.in_phase < _limit(rollout, service)
     )
 
 
@@ -256,8 +256,12 @@ def _had(rollout: Rollout, service: ServiceState) -> int:
     return service.scale if before is None else min(before, service.scale)
 
 
-def _limit(service: ServiceState) -> float:
-    return max(PATIENCE_SECONDS, service.config.health.startup)
+def _limit(rollout: Rollout, service: ServiceState) -> float:
+    """How long the old group may take to be back. What must not run twice starts only when those
+    of it that were leaving when it turned round are gone."""
+    stop = service.config.stop
+    leaving = stop.drain + stop.grace if rollout.strategy == "recreate" else 0.0
+    return leaving + max(PATIENCE_SECONDS, service.config.health.startup)
 
 
 def _is_whole(rollout: Rollout, service: ServiceState, view: View) -> bool:
@@ -265,7 +269,7 @@ def _is_whole(rollout: Rollout, service: ServiceState, view: View) -> bool:
     old = service.slots[other(rollout.slot)]
     if old is None or view.old.ready >= _had(rollout, service) or _cannot_start(service):
         return view.settled or view.in_phase >= PATIENCE_SECONDS
-    return view.in_phase >= _limit(service)
+    return view.in_phase >= _limit(rollout, service)
 
 
 def _cannot_start(service: ServiceState) -> bool:

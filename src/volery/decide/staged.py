@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from volery.decide.phases import Waits, enter, pause
+from volery.decide.phases import Waits, enter, has_begun, pause
 from volery.decide.situation import GateState, Situation
 from volery.decide.stages import (
     by_stages,
@@ -79,14 +79,21 @@ def promoted(rollout: Rollout, *, full: bool) -> Rollout:
     """The rollout with a person's word that this step (with `full`: every step) is good enough."""
     passed = rollout.steps if full else max(rollout.passed, rollout.step)
     certain = replace(rollout, passed=passed)
-    last = full or rollout.step + 1 >= rollout.steps
+    # How many steps there are is known once it has begun.
+    last = full or (has_begun(rollout) and rollout.step + 1 >= rollout.steps)
     points = [f"before_step:{n}" for n in range(1, rollout.steps + 1)] + ["after"]
-    waived = points if full else [due(certain)]
+    waived = [*(points if full else ()), due(certain)]
     return replace(
         certain,
         approved=rollout.approved or last,
         waived=tuple(dict.fromkeys(filter(None, (*rollout.waived, *waived)))),
     )
+
+
+def counted(rollout: Rollout) -> Rollout:
+    """A rollout whose steps were counted just now. Only who let it pass in full before has waived
+    the gates after it: that holds for every step there is."""
+    return promoted(rollout, full=True) if "after" in rollout.waived else rollout
 
 
 def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:

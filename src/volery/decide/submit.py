@@ -132,12 +132,12 @@ def _services(
 
 
 def _goes_on(world: World, step: Step) -> bool:
-    """Whether a rollout in stages goes on with the same release: its steps are counted by the
-    stages it began with."""
-    running = world.rollout_of(step.service)
+    """Whether a rollout in stages goes on, also where one that was refused is wanted in its place:
+    its steps are counted by the stages it began with."""
+    running = world.newest_rollout_of(step.service)
     return (
         running is not None
-        and running.to_release == step.release
+        and step.verb not in ("start", "replace")
         and running.phase is not Phase.ROLLING_BACK
         and has_begun(running)
         and by_stages(running)
@@ -161,7 +161,7 @@ def _rollout(
         id=identity,
         service=step.service,
         to_release=step.release,
-        from_release=live.release if live and live.count else None,
+        from_release=live.release if live and step.verb == "replace" else None,
         strategy=strategy,  # type: ignore[arg-type]
         slot=slot,
         group=group,
@@ -190,6 +190,8 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     strategy = "blue-green" if quick else effective_strategy(release.spec)
     # What served before needs no evidence: it comes back as soon as it is ready.
     strategy = "blue-green" if strategy == "canary" else strategy
+    if state.config.deploy.strategy == "recreate" and not quick:
+        strategy = "recreate"  # also where that was not said yet when the release was made
     return _to_release(world, state, release.id, strategy, order)
 
 

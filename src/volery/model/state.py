@@ -199,6 +199,8 @@ class Rollout:
     ready_before: int | None = None
     """How many instances of the old group were ready when it began; a return waits for no more."""
     superseded_by: str = ""
+    given_up: bool = False
+    """It ended because its service leaves, which says nothing to the others of its group."""
     finished_at: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     by: str = ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from simulation.adapters import Behaviour
 from starlette.testclient import TestClient
 from unit.api.plane import SimPlane, body
 
 from volery.api.app import create_app
-from volery.model.state import Instance, Phase, Rollout
+from volery.model.state import Instance, Phase, Rollout, SlotName
 
 A, B, C = "catalog@aaaaaaaa", "catalog@bbbbbbbb", "catalog@cccccccc"
 
@@ -46,6 +47,12 @@ class Shop:
             self.plane.run(0.1)
         raise AssertionError("never")
 
+    def spoil(self, release: str = "") -> None:
+        """From now on only instances of this release never get ready."""
+        self.plane.engine.behaviour = lambda one: Behaviour(
+            "never-ready" if one == release else "good"
+        )
+
     def rollout(self, number: int) -> Rollout:
         return self.plane.operations.world.rollouts[f"catalog-r{number}"]
 
@@ -63,6 +70,16 @@ class Shop:
 
     def instances(self) -> list[Instance]:
         return list(self.plane.operations.world.instances_of("catalog"))
+
+    def count(self, slot: SlotName) -> int:
+        """How many instances a group should have."""
+        group = self.plane.operations.world.services["catalog"].slots[slot]
+        return group.count if group else 0
+
+    def ready(self) -> int:
+        """How many instances can serve."""
+        world = self.plane.operations.world
+        return sum(world.ready(item) for item in self.instances())
 
     def live(self) -> str:
         service = self.plane.operations.world.services["catalog"]
@@ -130,6 +147,31 @@ def test_what_was_aborted_by_hand_comes_again_when_it_is_asked_for_again(shop: S
     shop.plane.run(30)
     assert shop.told() == [(A, DONE), (B, BACK), (B, DONE)]
     assert shop.live() == B
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("strategy", ["blue-green", "rolling", "recreate"])
+def test_what_is_just_taken_back_for_what_it_did_is_refused_or_comes_again_by_force(
+    shop: Shop, strategy: str, force: bool
+) -> None:
+    shop.spoil(B)
+    shop.deploy("bbbbbbbb", strategy=strategy)
+    shop.until_phase(Phase.ROLLING_BACK)
+    if not force:
+        sent = body(services=["catalog"])
+        answer = shop.api.post("/v1/apply", json=sent)
+        assert answer.status_code == 403 and answer.json()["error"]["code"] == "refused"
+        assert (
+            "catalog@bbbbbbbb was refused: catalog-bbbbbbbb-1 was not ready"
+            in answer.json()["error"]["message"]
+        )
+        assert shop.deploy("bbbbbbbb", services=None) == ["catalog-r2", "shop-r2"]
+        return
+    shop.spoil()
+    assert shop.deploy("bbbbbbbb", force=True, strategy=strategy) == ["catalog-r3"]
+    shop.plane.run(40)
+    assert shop.told() == [(A, DONE), (B, BACK), (B, DONE)]
+    assert shop.live() == B and shop.plane.operations.world.releases[B].state == "live"
 
 
 def test_what_serves_is_done_when_the_one_that_was_aborted_is_gone(shop: Shop) -> None:
@@ -236,3 +278,44 @@ def test_up_in_the_middle_of_down_leaves_nothing_of_what_was_on_its_way(shop: Sh
     shop.plane.run(30)
     assert shop.live() == A
     assert [item.release for item in shop.instances()] == [A]
+
+
+def test_a_deploy_while_the_last_old_instances_leave_keeps_the_size_set_by_hand(shop: Shop) -> None:
+    shop.act("scale", instances=6)
+    shop.plane.run(10)
+    shop.deploy("bbbbbbbb")
+    while shop.count("a"):
+        shop.plane.run(0.05)
+    assert shop.newest().phase is Phase.SHIFTING
+    shop.deploy("cccccccc")
+    for _ in range(300):
+        assert shop.ready() >= 6
+        shop.plane.run(0.1)
+    assert shop.told() == [(A, DONE), (B, BACK), (C, DONE)]
+
+
+@pytest.mark.parametrize("leaves", ["later", "on its way back"])
+def test_a_release_does_not_go_back_because_another_service_leaves(shop: Shop, leaves: str) -> None:
+    """Unless the group had failed before."""
+    sent = body(services=["catalog", "shop"])
+    deploy = {"strategy": "blue-green", "approve": True}
+    sent["application"]["services"]["shop"]["deploy"] = deploy
+    shop.plane.sources.version = "bbbbbbbb"
+    assert shop.api.post("/v1/apply", json=sent).status_code == 202
+    shop.plane.run(12)
+    assert shop.plane.operations.world.rollouts["shop-r2"].paused_for == "approval"
+    if leaves == "on its way back":
+        assert shop.api.post("/v1/services/shop/abort", json={}).status_code == 202
+    left = body()
+    del left["application"]["services"]["shop"]
+    left["application"]["gateway"]["routes"] = [{"path": "/", "service": "catalog"}]
+    assert shop.api.post("/v1/apply", json=left).status_code == 202
+    shop.plane.run(20)
+    assert "shop" not in shop.plane.operations.world.services
+    if leaves == "later":
+        assert shop.told() == [(A, DONE), (B, DONE)]
+        return
+    assert shop.told() == [(A, DONE), (B, DONE), (A, DONE)]
+    events = shop.plane.store.events(0, 10**6)
+    begun = [item.cause for item in events if item.kind == "rollout.started"]
+    assert begun[-1] == "rollback by failure of shop", "nothing begins without saying so"

@@ -76,3 +76,30 @@ def test_what_cannot_help_is_not_advised() -> None:
         assert refused.status_code == 409
         hint = refused.json()["error"]["hint"]
         assert "abort" not in hint and "volery rollout shop --watch" in hint
+
+
+@pytest.mark.parametrize(("before", "asked"), [("recreate", None), ("rolling", "recreate")])
+def test_an_abort_while_the_old_one_leaves_runs_no_copy_beside_it(
+    before: str, asked: str | None
+) -> None:
+    plane = SimPlane()
+    api = TestClient(create_app(plane))
+    sent = body()
+    sent["application"]["services"]["shop"] |= {"scale": 1, "deploy": {"strategy": before}}
+    api.post("/v1/apply", json=sent)
+    plane.run()
+    plane.sources.version = "bbbbbbbb"
+    sent |= {"services": ["shop"], "strategy": asked}
+    assert api.post("/v1/apply", json=sent).status_code == 202
+
+    def there() -> list[str]:
+        return [item.intent for item in plane.operations.world.instances_of("shop")]
+
+    while there() == ["run"]:
+        plane.run(0.1)
+    assert api.post("/v1/services/shop/abort", json={}).status_code == 202
+    for _ in range(100):
+        assert len(there()) <= 1
+        plane.run(0.1)
+    (item,) = plane.operations.world.instances_of("shop")
+    assert plane.operations.world.ready(item) and item.release == "shop@aaaaaaaa"

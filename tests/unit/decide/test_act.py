@@ -89,6 +89,22 @@ def test_promoting_the_step_before_the_last_is_the_approval() -> None:
     assert after.approved
 
 
+@pytest.mark.parametrize("strategy", ["canary", "blue-green", "rolling"])
+def test_promoting_past_the_gate_before_the_start_is_no_approval(strategy: str) -> None:
+    rollout, service = at(Phase.PAUSED)
+    held = replace(
+        rollout,
+        strategy=strategy,  # type: ignore[arg-type]
+        step=0,
+        steps=1,
+        resume_to=Phase.BUILDING,
+    )
+    after, _ = act(held, service, "promote", "", 9.0, full=False)
+    assert (after.phase, after.waived) == (Phase.BUILDING, ("before_start",))
+    assert (after.approved, after.passed) == (False, 0)
+    assert act(held, service, "promote", "", 9.0, full=True)[0].approved
+
+
 def test_resuming_is_refused_where_it_would_only_wait_for_approval_again() -> None:
     rollout, service = at(Phase.PAUSED)
     asks = replace(rollout, paused_for="approval")

@@ -11,7 +11,9 @@ from unit.decide.worlds import application, instance, running, seen
 from volery.decide.group import Conditions, reconcile
 from volery.decide.routes import traffic_config
 from volery.decide.world import World
+from volery.model.application import Application
 from volery.model.ports import Exit
+from volery.model.state import Phase, Rollout
 
 APP = application(catalog={"scale": 2})
 
@@ -79,6 +81,62 @@ def test_a_stateful_one_that_is_condemned_leaves_first_one_at_a_time() -> None:
     for identity in ("catalog-0", "catalog-1"):
         world = condemned(world, identity)
     assert verbs(world) == [("drain", "catalog-0")]
+
+
+RECREATED = application(catalog={"scale": 2, "deploy": {"strategy": "recreate"}})
+
+
+def changing(world: World, strategy: str) -> World:
+    """The same, with a rollout under way that goes by this strategy."""
+    rollout = Rollout(
+        id="catalog-r2",
+        service="catalog",
+        to_release="catalog@2",
+        strategy=strategy,  # type: ignore[arg-type]
+        slot="b",
+        group="catalog-r2",
+        created_at=0.0,
+        since=0.0,
+        phase=Phase.SHIFTING,
+    )
+    return replace(world, rollouts={rollout.id: rollout})
+
+
+def leaving(world: World, identity: str) -> World:
+    item = replace(world.instances[identity], intent="stop")
+    return replace(world, instances={**world.instances, item.id: item})
+
+
+def test_one_that_must_not_run_twice_leaves_before_another_one_comes() -> None:
+    world = condemned(running(RECREATED), "catalog-1-1")
+    assert verbs(world) == [("drain", "catalog-1-1")]
+    assert verbs(leaving(world, "catalog-1-1")) == []
+    gone = {key: item for key, item in world.instances.items() if key != "catalog-1-1"}
+    assert verbs(replace(world, instances=gone)) == [("start", "catalog-1-1")]
+
+
+def test_one_that_serves_nobody_leaves_first() -> None:
+    world = condemned(condemned(running(RECREATED), "catalog-1-1"), "catalog-1-2")
+    world = with_observed(world, "catalog-1-2", state="unready")
+    assert verbs(world) == [("drain", "catalog-1-2")]
+
+
+def test_one_that_leaves_keeps_the_room_of_one_not_of_all() -> None:
+    world = leaving(running(RECREATED, {"catalog": 3}), "catalog-1-3")
+    assert verbs(world) == []
+    gone = {key: item for key, item in world.instances.items() if key != "catalog-1-1"}
+    assert verbs(with_count(replace(world, instances=gone), 3)) == [("start", "catalog-1-1")]
+
+
+@pytest.mark.parametrize(
+    ("app", "strategy", "waits"),
+    [(APP, "recreate", True), (RECREATED, "recreate", True), (RECREATED, "rolling", False)],
+)
+def test_what_was_asked_for_this_time_says_whether_two_may_run(
+    app: Application, strategy: str, waits: bool
+) -> None:
+    world = leaving(changing(running(app), strategy), "catalog-1-2")
+    assert verbs(world) == ([] if waits else [("start", "catalog-1-3")])
 
 
 def test_one_that_hangs_is_ended_as_soon_as_no_proxy_sends_it_anything() -> None:

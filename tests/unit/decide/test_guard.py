@@ -210,6 +210,25 @@ def test_a_brake_holds_heals_of_what_serves_well_and_nothing_else() -> None:
     assert passed(found, drain(found, "one-1-1", "person")) == ["one-1-1"]
 
 
+@pytest.mark.parametrize(
+    ("service", "leaves"),
+    [
+        ({}, False),
+        ({"deploy": {"strategy": "recreate"}}, True),
+        ({"protocol": "tcp", "state": {"volume": "d"}}, True),
+    ],
+)
+def test_one_that_only_harms_leaves_first_where_nothing_can_be_added(
+    service: dict[str, Any], leaves: bool
+) -> None:
+    found = world(one={"scale": 2} | service)
+    last, *others = found.instances
+    away = {key: seen(key, 1, "unready") for key in others}
+    found = replace(found, observed=dict(found.observed) | away)
+    assert passed(found, drain(found, last, "heal", harms=True)) == [last] * leaves
+    assert passed(found, drain(found, last, "heal")) == []
+
+
 def test_a_way_back_needs_no_budget_but_leaves_nobody_without() -> None:
     found = rolling_out(world({"at_once": "0%"}, one={"scale": 2}), "one", "rolling")
     back = rolling_out(found, "one", "rolling", Phase.ROLLING_BACK)

@@ -273,6 +273,25 @@ def test_gates_hold_or_abort_where_they_stand(point: str, state: str) -> None:
         assert found.until(Phase.ROLLING_BACK).verdict == "abort"
 
 
+@pytest.mark.parametrize("strategy", ["canary", "blue-green"])
+def test_promoting_past_the_gate_before_the_start_is_no_approval(strategy: str) -> None:
+    found = play(strategy, approve=True, watch=60)
+    found.verdict = "promote"
+    found.gate = lambda at: GateState("hold" if at == "before_start" else "open", f"gate {at}")
+    assert found.until(Phase.PAUSED).paused_for == "gate"
+    found.rollout = promoted(resume(found.rollout, 0.0), full=False)
+    assert found.until(Phase.PAUSED).paused_for == "approval"
+
+
+@pytest.mark.parametrize("strategy", ["canary", "blue-green", "rolling"])
+def test_promoting_in_full_before_the_start_lets_every_step_pass(strategy: str) -> None:
+    found = play(strategy, approve=True, watch=60, steps=[0.05, 0.2, 0.5])
+    found.gate = lambda at: GateState("hold", f"gate {at}")
+    assert found.until(Phase.PAUSED).paused_for == "gate"
+    found.rollout = promoted(resume(found.rollout, 0.0), full=True)
+    assert found.until(Phase.PAUSED, Phase.DONE).phase is Phase.DONE, found.rollout.reason
+
+
 @pytest.mark.parametrize("left", ["catalog@0", "catalog@2"])
 def test_a_canary_in_the_place_of_a_warm_group_is_not_warm(left: str) -> None:
     found = play()

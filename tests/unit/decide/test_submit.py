@@ -6,14 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.decide.worlds import application, canary_world, running
+from unit.decide.worlds import application, canary_world, only, running, slot
 
 from volery.decide.plan import make_plan
-from volery.decide.submit import Order, submit
+from volery.decide.submit import Order, rollback, submit
 from volery.decide.world import World
 from volery.model.deploy import Deploy
-from volery.model.state import Phase, ServiceState
+from volery.model.state import Phase, ServiceState, Slot, SlotName
 
+Slots = dict[SlotName, Slot | None]
 BEGAN_WITH = {"steps": (0.1, 0.5), "mirror": 0.0, "baseline": False}
 EDITS = [{"steps": (0.25,)}, {"mirror": 0.1}, {"baseline": True}]
 
@@ -53,6 +54,64 @@ def test_one_that_has_not_begun_or_is_over_is_no_reason(edit: dict[str, Any], ph
     assert stages_of(after.config.deploy) == BEGAN_WITH | edit
 
 
+def test_a_canary_goes_on_by_its_stages_also_where_a_refused_release_is_wanted() -> None:
+    world = canary_world(Phase.ANALYSING)
+    app = application(catalog={"scale": 4, "deploy": {"strategy": "canary", "steps": ["50%"]}})
+    bad = replace(world.releases["catalog@2"], id="catalog@3", state="refused")
+    world = replace(world, releases=dict(world.releases) | {bad.id: bad})
+    plan = make_plan(world, app, {"catalog": bad})
+    found = submit(world, app, plan, {"catalog": bad}, Order("up", "ann", 1.0))
+    assert [item.verb for item in plan] == ["keep"] and not found.superseded
+    assert stages_of(found.services[0].config.deploy) == BEGAN_WITH
+
+
+def test_a_canary_that_waits_behind_a_rollback_takes_the_newest_stages() -> None:
+    world = canary_world(Phase.ANALYSING, "rollback", strategy="blue-green")
+    newer = replace(only(world), id="catalog-r3", to_release="catalog@3", phase=Phase.BUILDING)
+    made = replace(world.releases["catalog@2"], id="catalog@3")
+    world = replace(
+        world,
+        rollouts=dict(world.rollouts) | {newer.id: replace(newer, strategy="canary")},
+        releases=dict(world.releases) | {made.id: made},
+    )
+    app = application(catalog={"scale": 4, "deploy": {"strategy": "canary", "steps": ["25%"]}})
+    plan = make_plan(world, app, {"catalog": made})
+    (after,) = submit(world, app, plan, {"catalog": made}, Order("up", "ann", 1.0)).services
+    assert stages_of(after.config.deploy) == BEGAN_WITH | {"steps": (0.25,)}
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "recreate"])
+@pytest.mark.parametrize("phase", [Phase.SHIFTING, Phase.ROLLING_BACK])
+@pytest.mark.parametrize(("cause", "size"), [("deploy", 10), ("up", 4)])
+@pytest.mark.parametrize("version", ["1", "3"])
+def test_a_size_set_by_hand_stays_while_the_old_instances_of_a_rollout_leave(
+    strategy: str, phase: Phase, cause: str, size: int, version: str
+) -> None:
+    world = canary_world(phase, strategy=strategy)
+    slots: Slots = {"a": slot("catalog@1", 0, 0), "b": slot("catalog@2", 10)}
+    state = replace(world.services["catalog"], scale=10, slots=slots)
+    world = replace(world, services={"catalog": state})
+    app = application(catalog={"scale": 4, "deploy": {"strategy": strategy}})
+    made = {"catalog": replace(world.releases["catalog@2"], id=f"catalog@{version}")}
+    plan = make_plan(world, app, made, {"catalog"} if cause == "deploy" else None)
+    found = submit(world, app, plan, made, Order(cause, "ann", 1.0))
+    assert [item.verb for item in plan] == ["replace"]
+    assert found.services[0].scale == size
+    assert [item.from_release for item in found.rollouts] == ["catalog@1"]
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.ROLLING_BACK])
+def test_a_first_start_that_is_turned_round_is_still_a_first_start(phase: Phase) -> None:
+    world = canary_world(phase, strategy="rolling")
+    slots: Slots = {"a": slot("catalog@2", 0), "b": None}
+    state = replace(world.services["catalog"], slots=slots)
+    first = replace(only(world), from_release=None, slot="a")
+    world = replace(world, services={"catalog": state}, rollouts={first.id: first})
+    made = {"catalog": replace(world.releases["catalog@2"], id="catalog@3")}
+    (step,) = make_plan(world, application(catalog={"scale": 2}), made, {"catalog"})
+    assert step.verb == "start"
+
+
 @pytest.mark.parametrize(
     ("asked", "begun"),
     [("canary", "rolling"), ("blue-green", "rolling"), ("recreate", "recreate"), (None, "rolling")],
@@ -67,3 +126,22 @@ def test_what_has_state_never_runs_twice_whatever_is_asked_for(
     order = Order("deploy", "ann", 1.0, strategy=asked)
     (rollout,) = submit(world, app, plan, {"store": made}, order).rollouts
     assert rollout.strategy == begun
+
+
+@pytest.mark.parametrize(
+    ("before", "today", "begun"),
+    [
+        ("rolling", "recreate", "recreate"),
+        ("recreate", "rolling", "recreate"),
+        ("canary", "recreate", "recreate"),
+        ("canary", "rolling", "blue-green"),
+    ],
+)
+def test_going_back_runs_nothing_twice_that_must_not(before: str, today: str, begun: str) -> None:
+    old = application(catalog={"deploy": {"strategy": before}})
+    new = application(catalog={"deploy": {"strategy": today}})
+    world = running(new, version="2")
+    first = replace(running(old).releases["catalog@1"], state="kept")
+    world = replace(world, releases=dict(world.releases) | {first.id: first})
+    found = rollback(world, "catalog", "catalog@1", Order("rollback", "ann", 1.0))
+    assert found.strategy == begun

@@ -96,3 +96,13 @@ def test_else_the_old_one_has_all_requests_at_once(
 ) -> None:
     rollout, service = step(*start, now)
     assert shape(step(rollout, service, now)[1]) == ((10, 100), (0, 0))
+
+
+def test_one_that_must_be_alone_comes_back_when_the_one_before_has_had_its_time_to_leave() -> None:
+    rollout, service = turned(strategy="recreate", health={"startup": "20s"})
+    for _ in range(2):  # the new ones go, and then those there were before may come
+        rollout, service = step(rollout, service, view(0, 0))
+    assert shape(service) == ((SCALE, 100), (0, 0))
+    away = service.config.stop.drain + service.config.stop.grace
+    assert step(rollout, service, view(0, 0, in_phase=19 + away))[0].phase is Phase.ROLLING_BACK
+    assert step(rollout, service, view(0, 0, in_phase=20 + away))[0].phase is Phase.ROLLED_BACK
