@@ -75,10 +75,13 @@ def starts_and_drains(world: World) -> list[tuple[str, str]]:
 HEARD = "others are heard of"
 
 
-def decided(world: World, age: float = 0.0, heard: float = 60.0, furthest: int = 0) -> Decided:
-    given = Given(
-        100.0, 100.0, lambda key: heard if HEARD in str(key) else age, lambda _: True, furthest
-    )
+def decided(
+    world: World, age: float = 0.0, heard: float = 60.0, furthest: int = 0, room: bool = True
+) -> Decided:
+    def aged(key: object) -> float:
+        return heard if HEARD in str(key) else age
+
+    given = Given(100.0, 100.0, aged, lambda _: True, furthest, room)
     conditions = Conditions(now=100.0, drained=lambda _: False, age=lambda _: 0.0)
     service, operations = reconcile(world, world.services["db"], conditions)
     found = steward(world, service, operations, given)
@@ -293,6 +296,19 @@ def test_the_primary_is_switched_over_before_it_is_drained() -> None:
     found = decided(world)
     change = found.tenure.changing
     assert change is not None and change.kind == "switchover" and change.out == "db-2"
+
+
+def test_a_switchover_that_the_guard_has_no_room_for_does_not_begin() -> None:
+    """Later nobody holds it back: the primary takes no writes."""
+    world = scaled(database({0: "replica 9", 1: "replica 9", 2: "primary 9"}), 2)
+    world = replace(world, tenures={"db": Tenure("db", "db-2", 4, 0.0)})
+    found = decided(world, room=False)
+    assert found.tenure.changing is None and "disturbed" in found.tenure.waits
+    tenure = by_hand(world, world.services["db"], "sam", None, 100.0)
+    world = replace(world, tenures={"db": tenure})
+    held, begun = (decided(world, room=room).tenure.changing for room in (False, True))
+    assert held is not None and held.step is Step.BACKUP and "disturbed" in held.waits
+    assert begun is not None and begun.step is Step.DEMOTE
 
 
 def test_the_last_copy_beside_the_primary_stays() -> None:

@@ -46,6 +46,8 @@ REPLICA_SECONDS = 30.0
 """How long a switchover waits for a replica in sync before it is given up."""
 PROVE_SECONDS = 10.0
 """How long the role of a promoted one may take to be `primary`."""
+NO_ROOM = "as many instances are disturbed as may be at once: volery guard"
+"""Why a switchover does not begin: nobody holds it back once the primary takes no writes."""
 TRIES = 3
 """After so many failures to be promoted an instance is killed, and starts again as a replica."""
 
@@ -158,7 +160,7 @@ def _before_harm(case: Case) -> Moved:
     if answer.state != "yes":
         return abandon(handover, f"{handover.step} of {handover.out} failed: {answer.text}")
     if handover.step is Step.BACKUP:
-        return Moved(enter(handover, Step.DEMOTE))
+        return Moved(enter(handover, Step.DEMOTE)) if case.given.has_room else _waits(case, NO_ROOM)
     if argv and _lags(case, answer) and case.age("lag") < LAG_SECONDS:
         return _waits(case, f"who takes over is not as far as {handover.out} yet")
     return Moved(enter(handover, Step.WITHDRAW))
@@ -199,7 +201,6 @@ def _withdraw(case: Case) -> Moved:
         return Moved(enter(handover, Step.CATCH_UP))
     if out.item.intent == "run":
         changed = replace(out.item, intent="drain", since=case.given.now, because=handover.because)
-        # Half way there is no standing still: whoever held it back now would prolong the gap.
         return Moved(
             handover, (Operation("drain", changed, handover.because, handover.cause, True),)
         )

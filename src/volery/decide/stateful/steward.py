@@ -163,6 +163,8 @@ def _after_hold(
     if held.backed_up:
         tenure = replace(tenure, backed_up=held.backed_up)
     if held.switchover and tenure.changing is None:
+        if not given.has_room:
+            return replace(tenure, waits=handover.NO_ROOM)
         left = tenure.not_before - given.now
         if not 0 < left <= AGAIN_SECONDS:
             return begin(tenure, "switchover", held.switchover, given.now, cause=held.cause)
