@@ -116,6 +116,9 @@ class Tenure:
     """Who claims to be the primary out of turn, by instance."""
     furthest: int = 0
     """How far the primary's data was when that was last written down; 0 after `down`."""
+    emptied: bool = False
+    """Whether all volumes were deleted by somebody's word since there was a primary: so this one
+    may begin without data, which would else be the loss of everything."""
 
     @property
     def changing(self) -> Handover | None:

@@ -256,6 +256,15 @@ def test_a_replica_that_cannot_write_gets_no_requests() -> None:
         assert [item.instance for group in groups for item in group.endpoints] == wanted
 
 
+@pytest.mark.parametrize(("role", "emptied"), [(None, True), ("primary 1", False)])
+def test_it_may_begin_without_data_until_there_is_a_primary(
+    role: str | None, emptied: bool
+) -> None:
+    world = database({0: role})
+    deleted = {"db": replace(world.tenures["db"], emptied=True)}
+    assert decided(replace(world, tenures=deleted)).tenure.emptied is emptied
+
+
 def test_nobody_takes_over_where_nobody_is_in_sync() -> None:
     found = decided(database({0: None, 1: "syncing 9", 2: None}))
     assert found.tenure.changing is None and "no replica is in sync" in found.tenure.waits

@@ -73,12 +73,23 @@ def _with_position(tenure: Tenure, given: Given) -> Tenure:
 def _leaving(tenure: Tenure, operations: Sequence[Operation]) -> Decided:
     """Nobody is promoted while everything goes. A term that was begun is used up. While nothing
     runs an owner may restore older data."""
+    tenure, notes = _at_rest(tenure, "the service is being taken down")
+    return Decided(tenure, tuple(operations), notes)
+
+
+def _at_rest(tenure: Tenure, why: str) -> tuple[Tenure, tuple[Note, ...]]:
     change, tenure = tenure.changing, replace(tenure, furthest=0, claims={})
     if change is None:
-        return Decided(tenure, tuple(operations))
-    moved = handover.abandon(change, "the service is being taken down")
-    ended = replace(tenure, handover=moved.handover, term=max(tenure.term, change.term))
-    return Decided(ended, tuple(operations), moved.notes)
+        return tenure, ()
+    moved = handover.abandon(change, why)
+    term = max(tenure.term, change.term)
+    return replace(tenure, handover=moved.handover, term=term), moved.notes
+
+
+def without_data(tenure: Tenure) -> Tenure:
+    """The tenure once all volumes were deleted on purpose: there is nothing to hand over. The term
+    stays, as volumes that are restored know it."""
+    return replace(_at_rest(tenure, "its volumes were deleted")[0], emptied=True)
 
 
 def _note_ages(world: World, service: ServiceState, given: Given) -> None:
@@ -199,11 +210,14 @@ def _go_on(
 
 
 def _settled(world: World, tenure: Tenure) -> Tenure:
-    """Nothing is lost any more."""
+    """Nothing is lost any more, and what is there must not be lost."""
     seen = world.observed.get(tenure.primary)
     well = seen is not None and seen.unsure_since is None and seen.role == "primary"
     well = well and seen is not None and not seen.volume
-    return replace(tenure, waits="") if well and "is lost" in tenure.waits else tenure
+    if not well:
+        return tenure
+    waits = "" if "is lost" in tenure.waits else tenure.waits
+    return replace(tenure, waits=waits, emptied=False)
 
 
 def wishes(world: World) -> list[tuple[str, str, SideCommand]]:
@@ -276,4 +290,4 @@ def _refuse(service: ServiceState, tenure: Tenure, to: str | None, there: list[s
         )
 
 
-__all__ = ["begin", "by_hand", "role_watches", "steward", "wishes"]
+__all__ = ["begin", "by_hand", "role_watches", "steward", "wishes", "without_data"]
