@@ -71,7 +71,8 @@ class Handover:
     told: str = ""
     """The last such reason that was worth an event."""
     reason: str = ""
-    """Why it was abandoned."""
+    """Why it was abandoned, or will be once the primary, demoted already, is stopped: its next
+    start takes that back."""
 
     @property
     def ended(self) -> bool:

@@ -371,6 +371,54 @@ def test_a_demoted_primary_waits_a_moment_for_the_one_asked_for(
     assert change is not None and change.step is step
 
 
+ALONE: Mapping[int, str | None] = {0: "primary 9", 1: "syncing 9"}
+
+
+def demoting(roles: Mapping[int, str | None], answer: str, step: Step = Step.DEMOTE) -> World:
+    """In the middle of a switchover, with what the demote command said."""
+    world = database(roles, len(roles), demote="demote")
+    change = Handover(1, "switchover", step, "db-0", 5, "asked for", 0.0, by="sam")
+    tenure = replace(world.tenures["db"], handover=change, numbers=1)
+    said = {"demote-1": Answer(answer, "text", at=98.0)}  # type: ignore[arg-type]
+    told = replace(world.observed["db-0"], commands=said)
+    return replace(world, tenures={"db": tenure}, observed={**world.observed, "db-0": told})
+
+
+@pytest.mark.parametrize(
+    ("roles", "answer", "age", "step"),
+    [
+        (ALONE, "yes", 29.0, Step.DEMOTE),
+        (ALONE, "yes", 30.0, Step.WITHDRAW),
+        (WELL, "broken", 0.0, Step.WITHDRAW),
+        (WELL, "no", 0.0, Step.ABANDONED),
+        ({0: None, 1: "syncing 9"}, "yes", 60.0, Step.WITHDRAW),
+        ({0: None, 1: "replica 9"}, "yes", 60.0, Step.ABANDONED),
+    ],
+)
+def test_a_primary_that_was_demoted_for_nothing_is_started_again(
+    roles: Mapping[int, str | None], answer: str, age: float, step: Step
+) -> None:
+    change = decided(demoting(roles, answer), age).tenure.handover
+    assert change is not None and change.step is step
+    assert bool(change.reason) is (step is not Step.DEMOTE)
+
+
+def test_a_switchover_that_is_given_up_stops_the_primary_and_promotes_nobody() -> None:
+    world = demoting(WELL, "yes", Step.WITHDRAW)
+    handover = world.tenures["db"].handover
+    assert handover is not None
+    tenure = replace(world.tenures["db"], handover=replace(handover, reason="nobody is in sync"))
+    world = replace(world, tenures={"db": tenure})
+    [drain] = decided(world).operations
+    assert (drain.verb, drain.instance.id) == ("drain", "db-0")
+    assert drain.because == "given up: nobody is in sync"
+    gone = {key: seen for key, seen in world.observed.items() if key != "db-0"}
+    stopping = replace(tenure, handover=replace(handover, step=Step.STOP, reason="nobody is"))
+    found = decided(replace(world, observed=gone, tenures={"db": stopping})).tenure
+    assert found.handover is not None and found.handover.step is Step.ABANDONED
+    assert (found.primary, found.term) == ("db-0", 4)
+
+
 def test_every_handover_comes_to_an_end() -> None:
     ends = {step for step, after in TRANSITIONS.items() if not after}
     assert ends == {Step.DONE, Step.ABANDONED} and set(TRANSITIONS) == set(Step)
