@@ -111,6 +111,10 @@ class Tenure:
     """The rollout before which `backup` was run last."""
     not_before: float = 0.0
     """Unix seconds before which Volery begins no switchover by itself, as the last one failed."""
+    given_up: int = 0
+    """How many such switchovers were given up in a row,"""
+    given_up_in: str = ""
+    """and in which rollout; empty outside of one."""
     waits: str = ""
     """Why what should be done is not: in words for people, empty if nothing waits."""
     claims: dict[str, Claim] = field(default_factory=dict)

@@ -470,3 +470,52 @@ def test_an_update_does_not_wait_for_a_backup_of_a_primary_that_is_lost(
 
 def test_a_primary_that_is_back_is_backed_up_first() -> None:
     assert not drained(updated({0: "primary 9"}, LOST, backup="backup", switchover=None))
+
+
+# --- switchovers that are given up ----------------------------------------------------------------
+
+
+def failing(world: World, before: int, within: str) -> Decided:
+    """What follows when Volery's own switchover is given up now, after so many before it."""
+    change = Handover(1, "switchover", Step.DEMOTE, "db-0", 5, "another release", 0.0)
+    tenure = Tenure("db", "db-0", 4, 0.0, change, 1, given_up=before, given_up_in=within)
+    said = {"demote-1": Answer("no", "text", at=98.0)}
+    told = replace(world.observed["db-0"], commands=said)
+    there = {**world.observed, "db-0": told}
+    return decided(replace(world, tenures={"db": tenure}, observed=there))
+
+
+@pytest.mark.parametrize(
+    ("before", "within", "times", "pause", "aborts"),
+    [
+        (0, "", "once", 15.0, False),
+        (1, "db-r2", "2 times", 30.0, False),
+        (2, "db-r2", "3 times", 60.0, True),
+        (9, "db-r1", "once", 15.0, False),
+    ],
+)
+def test_a_switchover_that_fails_again_and_again_sends_its_update_back(
+    before: int, within: str, times: str, pause: float, aborts: bool
+) -> None:
+    world = updated({0: "primary 9", 1: "replica 9"}, demote="demote")
+    found = failing(world, before, within)
+    said = f"the switchover of db-0 was given up {times}: demote of db-0 failed: text"
+    assert found.failed == (said,) and found.abort == (said if aborts else "")
+    assert found.tenure.not_before == 100.0 + pause
+
+
+def test_outside_of_a_rollout_it_is_tried_again_ever_more_seldom() -> None:
+    world = scaled(database({0: "primary 9", 1: "replica 9"}, 2, demote="demote"), 2)
+    found = failing(world, 20, "")
+    assert not found.abort and found.tenure.not_before == 100.0 + 1800.0
+    leaking = replace(world.instances["db-0"], condemned="it leaks")
+    world = replace(
+        world,
+        tenures={"db": found.tenure},
+        instances={**world.instances, "db-0": leaking},
+        observed=dict(database({0: "primary 9", 1: "replica 9"}).observed),
+    )
+    again = decided(world).tenure
+    assert again.changing is None and "given up" in again.waits
+    over = replace(world, tenures={"db": replace(found.tenure, not_before=99.0)})
+    assert decided(over).tenure.changing is not None
