@@ -46,8 +46,9 @@ attached() { awk -v id="$1" '$2 == id && $7 > 0 {n = 1} END {exit !n}' /proc/sys
 
 prepare_primary() {
     if [ ! -e "$DATA/PG_VERSION" ]; then
-        # An empty primary would look healthy, and be the loss of everything.
-        [ "$VOLERY_TERM" -le 1 ] || fail "no data in $VOLERY_VOLUME: restore it, or promote another"
+        # An empty primary would look healthy, and be the loss of everything, unless that is wished.
+        [ "$VOLERY_TERM" -le 1 ] || [ -n "${VOLERY_EMPTY:-}" ] ||
+            fail "no data in $VOLERY_VOLUME: restore it, or promote another"
         initialise
     elif [ -e "$REWINDING" ] || [ -e "$STALE" ]; then
         fail "the data in $VOLERY_VOLUME is not complete: it cannot be the primary"

@@ -26,8 +26,9 @@ main() {
 be_primary() {
     yield
     if ! has_data; then
-        # An empty primary would look healthy, and be the loss of everything.
-        [ "$VOLERY_TERM" -le 1 ] || fail "no data in $VOLERY_VOLUME: restore it, or promote another"
+        # An empty primary would look healthy, and be the loss of everything, unless that is wished.
+        [ "$VOLERY_TERM" -le 1 ] || [ -n "${VOLERY_EMPTY:-}" ] ||
+            fail "no data in $VOLERY_VOLUME: restore it, or promote another"
         say "first start: an empty database"
         rm -f "$CLUSTER_FILE"
     fi

@@ -6,6 +6,7 @@ One cluster lives through all of it, under writers all the time, as in productio
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -98,3 +99,32 @@ def test_a_switchover_by_hand(database: Cluster) -> None:
     under_writers(database, lambda: print(database.volery("switchover", "sessions-db")))
     after = database.status()["primary"]
     assert after["instance"] != before["instance"] and after["term"] == before["term"] + 1
+
+
+def test_what_was_deleted_on_purpose_begins_anew_and_can_be_restored(database: Cluster) -> None:
+    """A primary of a later term refuses to start without data, as its volume may be lost."""
+    database.volery("switchover", "sessions-db")
+    database.rest()
+    before = database.status()["primary"]
+    with writing(database.port) as ledger:
+        until(lambda: len(ledger.commits) > 20, "writes are acknowledged", UP_SECONDS)
+    kept = deleted(database)
+    database.volery("up")
+    database.rest()
+    after = database.status()["primary"]
+    assert (after["instance"], after["term"]) == (before["instance"], before["term"])
+    with Connection(database.port) as connection:
+        assert connection.ask("DBSIZE") == 0
+    deleted(database)
+    for name in kept:
+        database.volery("volumes", "restore", name)
+    database.volery("up")
+    database.rest()
+    with writing(database.port) as later:
+        assert {item.number for item in ledger.commits} <= later.database.present()
+
+
+def deleted(database: Cluster) -> list[str]:
+    """Delete all volumes, and say how they can be restored."""
+    told = json.loads(database.volery("--yes", "--output", "json", "down", "--volumes"))
+    return list(map(str, told["volumes"]))

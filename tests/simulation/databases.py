@@ -45,6 +45,8 @@ class Mind:
     primary: bool
     term: int
     frozen: bool = False
+    demoted: bool = False
+    """It takes no writes until its next start."""
     lag: bool = False
     follows: str = ""
 
@@ -179,7 +181,7 @@ class DatabaseEngine(SimEngine):
         process = self.processes.get(instance)
         if process is None or instance not in self.minds or key in process.seen.commands:
             return
-        promotes = key.startswith("promote")
+        promotes, demotes = key.startswith("promote"), key.startswith("demote")
         since = self.disks[instance].bad_since
         if promotes and since is not None and self.line.time - since > BAD_SECONDS:
             raise Violation(f"{instance} is promoted, and has had a bad volume since {since}")
@@ -188,11 +190,13 @@ class DatabaseEngine(SimEngine):
         if mode == "mixed":
             mode = self.line.random.choice(["well", "fail", "hang", "half", "half hang"])
         took = self.line.random.uniform(0.05, 0.4)
-        if promotes and self._bad(instance):
-            mode = "fail"
+        if (promotes and self._bad(instance)) or (demotes and mode == "half"):
+            mode = "fail"  # a demote that says that it failed has left all as it was
         if mode in ("well", "half", "half hang"):
             term = int(command.environment["VOLERY_TERM"])
             self.line.after(took, lambda: self._effect(instance, process, term, promotes))
+        if demotes and mode in ("well", "half hang"):
+            self.line.after(took, lambda: self._demote(instance, process))
         late = min(20.0, command.seconds) if mode in ("hang", "half hang") else took + 0.01
         state = {"well": "yes", "fail": "no", "half": "no"}.get(mode, "broken")
         answer = Answer(state, mode, at=self.line.time + late)  # type: ignore[arg-type]
@@ -210,6 +214,11 @@ class DatabaseEngine(SimEngine):
         self.disks[instance].term = term
         mind.term = max(mind.term, term)
         self._become_primary(instance)
+
+    def _demote(self, instance: str, process: Process) -> None:
+        mind = self.minds.get(instance)
+        if mind is not None and mind.process is process and not mind.frozen:
+            mind.demoted = True
 
     def _end_command(self, instance: str, process: Process, key: str, answer: Answer) -> None:
         if self.processes.get(instance) is process and key in process.seen.commands:
@@ -256,7 +265,9 @@ class DatabaseEngine(SimEngine):
         mind = self._working(target)
         if self._bad(target or ""):
             return
-        if mind is not None and mind.primary and target and not mind.process.stopping:
+        if mind is None or mind.demoted:
+            return
+        if mind.primary and target and not mind.process.stopping:
             self.written += 1
             self.disks[target].entries.append((mind.term, self.written))
 

@@ -59,7 +59,11 @@ class Sickness(History):
             for index, name in enumerate(names)
         }
         alone = {f"alone-{n}": {"run": "serve", "scale": 1} for n in range(2)}
-        return Application.model_validate({"app": "sim", "services": services | alone})
+        kept = services["store"] | {"scale": self.random.randint(1, 3), "max_age": None}
+        kept["state"] = {"volume": "data"}
+        return Application.model_validate(
+            {"app": "sim", "services": services | alone | {"kept": kept}}
+        )
 
     def _behaviour(self, release: str) -> Behaviour:
         down = self.need_down and release.startswith("store@")
@@ -202,6 +206,8 @@ class Sickness(History):
                     self._check_begun(world, found, acting[found.service])
             if found.ended and not found.verdict:
                 raise Violation(f"{key} ended without a verdict")
+            if found.service == "kept" and found.verdict == "moot":
+                raise Violation(f"{key} is moot, and nothing else befell it: {found.why}")
 
     def _check_begun(self, world: World, heal: Heal, acting: list[Heal]) -> None:
         innocent = heal.kind in OWN_FAULT and heal.instance not in self.ever_ill

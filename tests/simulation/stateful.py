@@ -19,9 +19,14 @@ from volery.decide.submit import Order
 from volery.model.application import Application
 from volery.model.errors import VoleryError
 from volery.model.state import Release
+from volery.model.tenure import Tenure
 
 EMPTY_SECONDS = 12.0
 """Longer than any partition here, and the answers to some questions."""
+
+
+DEMOTED_SECONDS = 10.0
+"""Longer than a control plane is away, or its disk full."""
 
 
 class StatefulHistory(Room):
@@ -41,6 +46,7 @@ class StatefulHistory(Room):
         self.application = self._application()
         self.faults_until = self.random.uniform(30, 90)
         self._empty = ("", 0.0)
+        self._demoted_since = 0.0
         self._open()
 
     def _application(self) -> Application:
@@ -79,6 +85,17 @@ class StatefulHistory(Room):
             self._empty = (empty, self.line.time)
         elif empty and self.line.time - self._empty[1] > EMPTY_SECONDS:
             raise Violation(f"clients are led to {empty}, which has lost its data")
+        self._check_demoted()
+
+    def _check_demoted(self) -> None:
+        """Nobody leaves a primary that takes no writes alone."""
+        tenure = self.memory.documents("tenure").get("db")
+        assert tenure is None or isinstance(tenure, Tenure)
+        mind = self.engine.minds.get(tenure.primary) if tenure and not tenure.changing else None
+        if mind is None or not mind.demoted:
+            self._demoted_since = self.line.time
+        elif self.line.time - self._demoted_since > DEMOTED_SECONDS:
+            raise Violation(f"{mind.process.spec.id} is left as a primary that takes no writes")
 
     def _clients(self) -> None:
         self.engine.write("db")
@@ -142,7 +159,7 @@ class StatefulHistory(Room):
             self._misanswer,
             self._misanswer,
             self._partition,
-            self._hooks,
+            *(self._hooks, self._hooks, self._hooks),
             self._lag,
             self._disk_full,
             self._jump,

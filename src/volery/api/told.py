@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 
 from volery.api.bodies import ByBody
 from volery.api.home import Home
-from volery.control.volumes import Deed, deeds
+from volery.control.draft import Draft
+from volery.control.volumes import Deed, note_deeds
 from volery.model.names import NAME
 from volery.store.sqlite import SqliteStore
 
@@ -47,4 +48,6 @@ def tell_the_file(home: Home, deed: Deed, names: Mapping[str, float | None], by:
     """
     if home.ledger.exists():
         with SqliteStore(home.ledger) as store:
-            store.commit((), deeds(deed, names, by, time.time()))
+            draft = Draft(store, time.time())
+            note_deeds(draft, deed, names, by)
+            draft.commit()

@@ -18,7 +18,7 @@ from volery.control.controller import Controller
 from volery.control.draft import Draft
 from volery.control.guarding import release_brakes, stop_automation
 from volery.control.rollouts import record, supersede, turn_round
-from volery.control.volumes import Deed, deeds
+from volery.control.volumes import Deed, note_deeds
 from volery.decide import submit
 from volery.decide.gateway import applied, awaited_by
 from volery.decide.plan import Step, make_plan
@@ -317,10 +317,9 @@ class Operations:
         return found
 
     def tell_of_volumes(self, deed: Deed, volumes: Mapping[str, float | None], by: str) -> None:
-        """Write down what was done with volumes; see `control.volumes.deeds`."""
+        """Write down what was done with volumes; see `control.volumes.note_deeds`."""
         draft = self._controller.draft()
-        for event in deeds(deed, volumes, by, draft.now):
-            draft.add(event)
+        note_deeds(draft, deed, volumes, by)
         self._commit(draft)
 
     def down(self, by: str) -> None:

@@ -105,7 +105,8 @@ def _role(world: World, instance: Instance, edge_port: EdgePort) -> dict[str, st
         is_primary = tenure.primary == instance.id and not tenure.changing
     term = 1 if tenure is None else max(tenure.term, tenure.changing.term if tenure.changing else 0)
     own = _addresses(world, instance, instance.service, edge_port)
-    return {
+    empty = {"VOLERY_EMPTY": "1"} if tenure and tenure.emptied and is_primary else {}
+    return empty | {
         "VOLERY_ROLE": "primary" if is_primary else "replica",
         "VOLERY_TERM": str(term),
         env_name(instance.service): own[env_name(instance.service)],

@@ -9,6 +9,7 @@ from volery.control.guarding import note_failure
 from volery.control.rollouts import turn_round
 from volery.control.watch import Ages, Generations
 from volery.decide.group import Operation
+from volery.decide.guard import has_room
 from volery.decide.members import member, state_of
 from volery.decide.stateful import Given, Note, role_watches, steward, wishes
 from volery.decide.world import World
@@ -44,6 +45,7 @@ class Stewards:
             age=lambda key: self._ages.of(key, monotonic),
             withdrawn=self._withdrawn(status),
             furthest=self._note_position(draft.world, service.name),
+            has_room=has_room(draft.world, service),
         )
         decided = steward(draft.world, service, operations, given)
         if decided is None:

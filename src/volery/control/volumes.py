@@ -1,6 +1,6 @@
 """Tells what becomes of volumes: one that began empty, one that is in trouble, and that it is over.
 Each is told once, also over restarts of the control plane: the instance's document says what was
-told. And who deleted, restored or destroyed which. Nothing is decided here.
+told. And who deleted, restored or destroyed which, and what that means to a primary.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from volery.control.draft import Draft
+from volery.decide.stateful import without_data
 from volery.model import moment
 from volery.model.ports import Observation
 from volery.model.state import Event, Instance
@@ -55,10 +56,18 @@ def _event(draft: Draft, item: Instance, kind: str, text: str, cause: str) -> No
     )
 
 
-def deeds(deed: Deed, volumes: Mapping[str, float | None], by: str, now: float) -> list[Event]:
+def note_deeds(draft: Draft, deed: Deed, volumes: Mapping[str, float | None], by: str) -> None:
     """An event for each volume, by its exact name (`orders-db/data-0@1764010000`), with the Unix
-    second until which it can be restored, if it can."""
-    return [_deed(deed, name, until, by, now) for name, until in sorted(volumes.items())]
+    second until which it can be restored, if it can. All are deleted at once: whoever is the
+    primary of something may begin without data then, and no more once any of it is back."""
+    for name, until in sorted(volumes.items()):
+        draft.add(_deed(deed, name, until, by, draft.now))
+    services = {name.partition("/")[0] for name in volumes}
+    for name, tenure in draft.world.tenures.items():
+        if deed == "deleted":
+            draft.put("tenure", name, without_data(tenure))
+        elif deed == "restored" and name in services:
+            draft.put("tenure", name, replace(tenure, emptied=False))
 
 
 def _deed(deed: Deed, name: str, until: float | None, by: str, now: float) -> Event:

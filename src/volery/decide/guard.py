@@ -24,8 +24,19 @@ from volery.decide.world import World
 from volery.model.budget import Guard
 from volery.model.guard import Cause, Disturbance, GuardState, Waiting
 from volery.model.state import Phase, ServiceState
+from volery.model.tenure import Step
 
-__all__ = ["Request", "Ruling", "admit", "braked", "limit_of", "noted", "policy_of", "wanted_by"]
+__all__ = [
+    "Request",
+    "Ruling",
+    "admit",
+    "braked",
+    "has_room",
+    "limit_of",
+    "noted",
+    "policy_of",
+    "wanted_by",
+]
 
 HARM, BACK = 0, 1
 RANKS: Mapping[Cause, int] = {
@@ -111,6 +122,12 @@ def limit_of(world: World, disturbed: int) -> tuple[int, int]:
     """How many instances that are needed serve, and how many may be disturbed at once, if so many
     are now."""
     return _limit(capacities(world).values(), policy_of(world), disturbed)
+
+
+def has_room(world: World, service: ServiceState) -> bool:
+    """Whether the share lets one more instance of a service be disturbed now."""
+    there = len(world.guard.disturbed)
+    return not there or _goes_back(world, service.name) or there < limit_of(world, there)[1]
 
 
 def _limit(known: Iterable[Capacity], policy: Guard, disturbed: int) -> tuple[int, int]:
@@ -243,7 +260,7 @@ class _Desk:
 
     def _shared_hold(self, request: Request, lost: int) -> Hold | None:
         """What others use up. Somebody may always go when nobody else is disturbed."""
-        if request.rank == BACK or self._has_begun(request.service):
+        if request.rank == BACK or self._has_begun(request):
             return None
         if self.blocked and request.rank != HARM:
             return replace(self.blocked, because=f"others wait before it: {self.blocked.because}")
@@ -266,11 +283,13 @@ class _Desk:
             )
         return None
 
-    def _has_begun(self, name: str) -> bool:
-        """Whether part of a service is gone of which nothing comes back before all of it has: to
-        hold the rest would only make the gap longer."""
+    def _has_begun(self, request: Request) -> bool:
+        """Whether to hold it would only make a gap longer: part of a service is gone of which
+        nothing comes back before all of it has, or a primary takes no writes any more."""
+        name = request.service
         going = any(item.service == name for item in self.disturbed)
-        return going and _go_together(self.world, self.world.services[name])
+        together = _go_together(self.world, self.world.services[name])
+        return (going and together) or _is_handing_over(self.world, request)
 
     def _take(self, request: Request, lost: int) -> None:
         name = request.service
@@ -285,10 +304,19 @@ class _Desk:
 def _rank(world: World, item: Operation) -> int:
     if item.harms:
         return HARM
-    rollout = world.rollout_of(item.instance.service)
-    if rollout is not None and rollout.phase is Phase.ROLLING_BACK:
-        return BACK
-    return RANKS[item.cause]
+    return BACK if _goes_back(world, item.instance.service) else RANKS[item.cause]
+
+
+def _goes_back(world: World, service: str) -> bool:
+    rollout = world.rollout_of(service)
+    return rollout is not None and rollout.phase is Phase.ROLLING_BACK
+
+
+def _is_handing_over(world: World, request: Request) -> bool:
+    """Whether it is the primary that a switchover takes out of rotation, demoted before."""
+    tenure = world.tenures.get(request.service)
+    change = tenure.changing if tenure else None
+    return change is not None and (change.step, change.out) == (Step.WITHDRAW, request.key)
 
 
 def _go_together(world: World, service: ServiceState) -> bool:

@@ -223,14 +223,21 @@ def _acted(heal: Heal, world: World, service: ServiceState, now: float, in_phase
         if fresh or len(serving) >= slot.count:
             successor = max(fresh or serving, key=lambda one: number_of(one.id))
             return replace(heal, phase="watching", since=now, successor=successor.id)
-    elif item.heal != heal.id:
-        return end(heal, "moot", f"{item.id} is replaced by {item.heal or 'nobody'}", now)
+    elif item.heal != heal.id and _is_up(world, item):  # its successor, which has its name
+        return replace(heal, phase="watching", since=now, successor=item.id)
     spec = world.releases[heal.release].spec
     limit = spec.health.startup + spec.stop.drain + spec.stop.grace + PATIENCE_SECONDS
     if in_phase < limit:
         return heal
     late = f"nothing was ready in its place within {format_duration(limit)}"
     return end(heal, "not_helped", late, now)
+
+
+def _is_up(world: World, item: Instance) -> bool:
+    """Whether it is ready by its probes: a replica may have to get in sync for as long as it
+    takes."""
+    seen = world.observed.get(item.id)
+    return item.intent == "run" and seen is not None and seen.state == "ready"
 
 
 def _again(heal: Heal, found: Sequence[Ailment]) -> Ailment | None:

@@ -58,8 +58,6 @@ class Answer:
 async def ask(probe: Probe | None, target: Target, seconds: float) -> Answer:
     """Put the question; without a probe it is whether a connection is accepted, and over HTTP/2
     greeted: the kernel accepts for a process that hangs, but does not greet for it."""
-    if probe is not None and probe.command is not None:
-        return await _command(probe.command, target, seconds)
     due = time.monotonic() + seconds
     answer = await _asked(probe, target, seconds)
     return await _asked(probe, target, seconds) if answer.late and stood_still(due) else answer
@@ -71,6 +69,8 @@ def stood_still(due: float) -> bool:
 
 
 async def _asked(probe: Probe | None, target: Target, seconds: float) -> Answer:
+    if probe is not None and probe.command is not None:
+        return await _command(probe.command, target, seconds)
     over_http2 = target.protocol in ("http2", "grpc")
     if probe is None and over_http2:
         return await _limited(_greets(target), seconds, "a connection was not greeted")

@@ -3,7 +3,8 @@
 The answer is the first line of its `role` command: `primary`, `replica` or `syncing`, and after a
 space how far its data is. Anything else (nothing in time, another word, an exit that is not 0, more
 output than is read) is no answer: the role is then *unknown*, since the question that was put in
-vain. Whatever the command does, it is over at its time limit with all it started.
+vain. Where we stood still ourselves meanwhile it is put once more. Whatever the command does, it is
+over at its time limit with all it started.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from volery.engines.probes import Target
+from volery.engines.probes import Target, stood_still
 from volery.model.ports import RoleWatch
 from volery.model.tenure import Role
 from volery.model.units import format_duration
@@ -78,8 +79,7 @@ class RoleAsker:
         """Until cancelled."""
         while True:
             self._hurry.clear()
-            began = time.monotonic()
-            before, self.said = self.said, self._noted(began, *await self._ask())
+            before, self.said = self.said, await self._asked()
             self.asked.set()
             if self._is_news(before):
                 self._changed()
@@ -110,6 +110,14 @@ class RoleAsker:
             why = f"{self._words[0]} said {_shown(head)}"
         said, since = self.said, self.said.unsure_since
         return Said(said.role, said.position, said.asked_at, began if since is None else since, why)
+
+    async def _asked(self) -> Said:
+        began = time.monotonic()
+        head, why = await self._ask()
+        if head is None and stood_still(began + self._seconds):
+            began = time.monotonic()
+            head, why = await self._ask()
+        return self._noted(began, head, why)
 
     async def _ask(self) -> tuple[bytes | None, str]:
         """The beginning of what it said, or None and why there is no answer."""

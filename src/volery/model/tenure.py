@@ -71,7 +71,8 @@ class Handover:
     told: str = ""
     """The last such reason that was worth an event."""
     reason: str = ""
-    """Why it was abandoned."""
+    """Why it was abandoned, or will be once the primary, demoted already, is stopped: its next
+    start takes that back."""
 
     @property
     def ended(self) -> bool:
@@ -110,12 +111,19 @@ class Tenure:
     """The rollout before which `backup` was run last."""
     not_before: float = 0.0
     """Unix seconds before which Volery begins no switchover by itself, as the last one failed."""
+    given_up: int = 0
+    """How many such switchovers were given up in a row,"""
+    given_up_in: str = ""
+    """and in which rollout; empty outside of one."""
     waits: str = ""
     """Why what should be done is not: in words for people, empty if nothing waits."""
     claims: dict[str, Claim] = field(default_factory=dict)
     """Who claims to be the primary out of turn, by instance."""
     furthest: int = 0
     """How far the primary's data was when that was last written down; 0 after `down`."""
+    emptied: bool = False
+    """Whether all volumes were deleted by somebody's word since there was a primary: so this one
+    may begin without data, which would else be the loss of everything."""
 
     @property
     def changing(self) -> Handover | None:

@@ -215,6 +215,17 @@ def test_nobody_is_late_because_the_one_that_asks_stood_still(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
+def test_no_command_is_late_because_the_one_that_asks_stood_still(tmp_path: Path) -> None:
+    probe = Probe(command=["sh", "-c", "mkdir asked && sleep 1000; exit 0"])
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().call_later(0.1, time.sleep, 1.0)
+        found = await asked(probe, tmp_path, 1, seconds=0.3)
+        assert found.ok and (tmp_path / "asked").exists()
+
+    asyncio.run(scenario())
+
+
 def test_an_answer_that_comes_a_byte_at_a_time(tmp_path: Path) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

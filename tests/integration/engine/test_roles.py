@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 from integration.engine.lab import Lab, reaches, until
 
 from volery.engines.local import LocalEngine
-from volery.engines.roles import parsed
+from volery.engines.probes import Target
+from volery.engines.roles import RoleAsker, parsed
 from volery.model.application import Health
 from volery.model.ports import Answer, Observation, RoleWatch, SideCommand
 
@@ -69,6 +73,34 @@ def test_a_role_is_known_while_it_is_answered(lab: Lab) -> None:
         await until(lambda: seen().role is None and seen().unsure_since is not None)
 
     lab.run(scenario)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_question_that_we_stood_still_for_is_put_once_more(
+    comes_back: bool, tmp_path: Path
+) -> None:
+    """A frozen machine freezes who is asked, too: that is no question which went unanswered."""
+    again = "echo primary 2" if comes_back else "sleep 1000"
+    script = f"mkdir a 2>&- && exec echo primary 1; mkdir b 2>&- && sleep 1000; {again}"
+    target = Target("127.0.0.1", 1, "tcp", str(tmp_path), {"PATH": os.environ["PATH"]})
+    heard: list[float | None] = []
+    words = ("sh", "-c", script)
+    asker = RoleAsker(words, target, 0.3, lambda: heard.append(asker.said.unsure_since))
+
+    async def scenario() -> None:
+        asker.watch(RoleWatch(1, often=True))
+        asking = asyncio.create_task(asker.run())
+        await until((tmp_path / "b").exists)
+        assert asker.said.role == "primary"
+        heard.clear()
+        time.sleep(1.0)
+        moved = time.monotonic()
+        await until(lambda: heard)
+        asking.cancel()
+        (unsure,) = {*heard}
+        assert unsure is None if comes_back else unsure is not None and unsure >= moved
+
+    asyncio.run(scenario())
 
 
 def test_a_command_beside_an_instance_runs_once_for_each_key(lab: Lab) -> None:

@@ -9,11 +9,12 @@ import pytest
 from unit.decide.worlds import application, leaving, running, seen
 
 from volery.decide.group import Operation
-from volery.decide.guard import Ruling, admit, wanted_by
+from volery.decide.guard import Ruling, admit, has_room, wanted_by
 from volery.decide.world import World
 from volery.model.application import Environment
 from volery.model.guard import Brake, Cause, Disturbance
 from volery.model.state import Phase, Rollout, ServiceState, Slot, SlotName
+from volery.model.tenure import Handover, Step, Tenure
 
 NOW = 1000.0
 
@@ -254,6 +255,31 @@ def test_a_fence_waits_for_nobody() -> None:
     assert passed(found, taken, fence) == ["one-1-1", "two-1-1"]
     softly = Operation("stop", replace(liar, fenced=False), "it should go", "heal", harms=True)
     assert passed(found, softly, taken) == ["two-1-1"]
+
+
+def test_who_takes_no_writes_any_more_is_not_held_back() -> None:
+    """Its switchover has begun: a primary that was demoted would go on without one for long."""
+    found = world({"at_once": "10%"}, one={"scale": 3}, two={"scale": 3, "state": {"volume": "d"}})
+    low = dict(found.observed) | {"one-1-1": seen("one-1-1", 1, "unready")}
+    busy = (Disturbance("one-1-9", "one", "heal", NOW),)
+    found = replace(found, observed=low, guard=replace(found.guard, disturbed=busy))
+    asked = drain(found, "two-0", harms=True)
+    assert passed(found, asked) == []
+    change = Handover(1, "switchover", Step.WITHDRAW, "two-0", 2, "it should go", NOW)
+    begun = replace(found, tenures={"two": Tenure("two", "two-0", 1, 0.0, change)})
+    ruling = ruled(begun, asked, drain(begun, "two-1", harms=True))
+    assert [item.instance.id for item in ruling.passed] == ["two-0"]
+    assert [item.service for item in ruling.state.disturbed] == ["one", "two"]
+
+
+def test_whether_there_is_room_for_one_more() -> None:
+    found = world({"at_once": "34%"}, one={"scale": 3}, two={"scale": 3})
+    one, two = (Disturbance(f"two-1-{n}", "two", "heal", NOW) for n in (1, 2))
+    for disturbed, room in (((), True), ((one,), True), ((one, two), False)):
+        busy = replace(found, guard=replace(found.guard, disturbed=disturbed))
+        assert has_room(busy, busy.services["one"]) is room
+    back = rolling_out(busy, "one", "rolling", Phase.ROLLING_BACK)
+    assert has_room(back, back.services["one"])
 
 
 def test_a_single_instance_with_state_may_leave_a_gap() -> None:

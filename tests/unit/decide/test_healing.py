@@ -41,6 +41,9 @@ def ill(kind: Kind, identity: str = "catalog-1-1") -> Ailment:
     return Ailment(identity, kind, "because")
 
 
+OWN = ill("not_alive", "catalog-0")
+
+
 # --- what is found --------------------------------------------------------------------------------
 
 
@@ -237,3 +240,31 @@ def test_one_that_ended_is_only_watched() -> None:
     watching = after(world, heal)
     assert (watching.phase, watching.successor) == ("watching", "catalog-1-1")
     assert after(world, watching, 1.0, ill("exited")).verdict == "not_helped"
+
+
+# --- those that keep their names ------------------------------------------------------------------
+
+
+def test_the_successor_of_one_with_state_has_its_name_and_is_judged_all_the_same() -> None:
+    world, heal = begun(running(application(catalog={"state": {"volume": "data"}})), OWN)
+    gone = replace(world, instances={}, observed={})
+    assert after(gone, heal) == heal
+    fresh = instance("catalog-0", "catalog", "catalog@1")
+    back = replace(gone, instances={fresh.id: fresh}, observed={fresh.id: seen(fresh.id, 1)})
+    assert after(with_observed(back, "catalog-0", state="starting"), heal) == heal
+    watching = after(back, heal)
+    assert (watching.phase, watching.successor) == ("watching", "catalog-0")
+    assert after(back, watching, WATCH_SECONDS).verdict == "helped"
+    failed = after(back, watching, 1.0, OWN)
+    assert failed.verdict == "not_helped"
+    back = replace(back, heals={failed.id: failed})
+    assert choose(back, back.services["catalog"], [OWN], NOW + 1).waits
+
+
+def test_one_that_gets_in_sync_for_long_has_been_replaced_all_the_same() -> None:
+    state = {"volume": "data", "role": "role", "switchover": "promote"}
+    world, heal = begun(running(application(catalog={"state": state})), OWN)
+    fresh = instance("catalog-0", "catalog", "catalog@1")
+    there = {fresh.id: seen(fresh.id, 1, role="syncing")}
+    world = replace(world, instances={fresh.id: fresh}, observed=there)
+    assert after(world, heal, 10_000.0).phase == "watching"

@@ -75,10 +75,13 @@ def starts_and_drains(world: World) -> list[tuple[str, str]]:
 HEARD = "others are heard of"
 
 
-def decided(world: World, age: float = 0.0, heard: float = 60.0, furthest: int = 0) -> Decided:
-    given = Given(
-        100.0, 100.0, lambda key: heard if HEARD in str(key) else age, lambda _: True, furthest
-    )
+def decided(
+    world: World, age: float = 0.0, heard: float = 60.0, furthest: int = 0, room: bool = True
+) -> Decided:
+    def aged(key: object) -> float:
+        return heard if HEARD in str(key) else age
+
+    given = Given(100.0, 100.0, aged, lambda _: True, furthest, room)
     conditions = Conditions(now=100.0, drained=lambda _: False, age=lambda _: 0.0)
     service, operations = reconcile(world, world.services["db"], conditions)
     found = steward(world, service, operations, given)
@@ -253,6 +256,15 @@ def test_a_replica_that_cannot_write_gets_no_requests() -> None:
         assert [item.instance for group in groups for item in group.endpoints] == wanted
 
 
+@pytest.mark.parametrize(("role", "emptied"), [(None, True), ("primary 1", False)])
+def test_it_may_begin_without_data_until_there_is_a_primary(
+    role: str | None, emptied: bool
+) -> None:
+    world = database({0: role})
+    deleted = {"db": replace(world.tenures["db"], emptied=True)}
+    assert decided(replace(world, tenures=deleted)).tenure.emptied is emptied
+
+
 def test_nobody_takes_over_where_nobody_is_in_sync() -> None:
     found = decided(database({0: None, 1: "syncing 9", 2: None}))
     assert found.tenure.changing is None and "no replica is in sync" in found.tenure.waits
@@ -293,6 +305,19 @@ def test_the_primary_is_switched_over_before_it_is_drained() -> None:
     found = decided(world)
     change = found.tenure.changing
     assert change is not None and change.kind == "switchover" and change.out == "db-2"
+
+
+def test_a_switchover_that_the_guard_has_no_room_for_does_not_begin() -> None:
+    """Later nobody holds it back: the primary takes no writes."""
+    world = scaled(database({0: "replica 9", 1: "replica 9", 2: "primary 9"}), 2)
+    world = replace(world, tenures={"db": Tenure("db", "db-2", 4, 0.0)})
+    found = decided(world, room=False)
+    assert found.tenure.changing is None and "disturbed" in found.tenure.waits
+    tenure = by_hand(world, world.services["db"], "sam", None, 100.0)
+    world = replace(world, tenures={"db": tenure})
+    held, begun = (decided(world, room=room).tenure.changing for room in (False, True))
+    assert held is not None and held.step is Step.BACKUP and "disturbed" in held.waits
+    assert begun is not None and begun.step is Step.DEMOTE
 
 
 def test_the_last_copy_beside_the_primary_stays() -> None:
@@ -346,6 +371,54 @@ def test_a_demoted_primary_waits_a_moment_for_the_one_asked_for(
     assert change is not None and change.step is step
 
 
+ALONE: Mapping[int, str | None] = {0: "primary 9", 1: "syncing 9"}
+
+
+def demoting(roles: Mapping[int, str | None], answer: str, step: Step = Step.DEMOTE) -> World:
+    """In the middle of a switchover, with what the demote command said."""
+    world = database(roles, len(roles), demote="demote")
+    change = Handover(1, "switchover", step, "db-0", 5, "asked for", 0.0, by="sam")
+    tenure = replace(world.tenures["db"], handover=change, numbers=1)
+    said = {"demote-1": Answer(answer, "text", at=98.0)}  # type: ignore[arg-type]
+    told = replace(world.observed["db-0"], commands=said)
+    return replace(world, tenures={"db": tenure}, observed={**world.observed, "db-0": told})
+
+
+@pytest.mark.parametrize(
+    ("roles", "answer", "age", "step"),
+    [
+        (ALONE, "yes", 29.0, Step.DEMOTE),
+        (ALONE, "yes", 30.0, Step.WITHDRAW),
+        (WELL, "broken", 0.0, Step.WITHDRAW),
+        (WELL, "no", 0.0, Step.ABANDONED),
+        ({0: None, 1: "syncing 9"}, "yes", 60.0, Step.WITHDRAW),
+        ({0: None, 1: "replica 9"}, "yes", 60.0, Step.ABANDONED),
+    ],
+)
+def test_a_primary_that_was_demoted_for_nothing_is_started_again(
+    roles: Mapping[int, str | None], answer: str, age: float, step: Step
+) -> None:
+    change = decided(demoting(roles, answer), age).tenure.handover
+    assert change is not None and change.step is step
+    assert bool(change.reason) is (step is not Step.DEMOTE)
+
+
+def test_a_switchover_that_is_given_up_stops_the_primary_and_promotes_nobody() -> None:
+    world = demoting(WELL, "yes", Step.WITHDRAW)
+    handover = world.tenures["db"].handover
+    assert handover is not None
+    tenure = replace(world.tenures["db"], handover=replace(handover, reason="nobody is in sync"))
+    world = replace(world, tenures={"db": tenure})
+    [drain] = decided(world).operations
+    assert (drain.verb, drain.instance.id) == ("drain", "db-0")
+    assert drain.because == "given up: nobody is in sync"
+    gone = {key: seen for key, seen in world.observed.items() if key != "db-0"}
+    stopping = replace(tenure, handover=replace(handover, step=Step.STOP, reason="nobody is"))
+    found = decided(replace(world, observed=gone, tenures={"db": stopping})).tenure
+    assert found.handover is not None and found.handover.step is Step.ABANDONED
+    assert (found.primary, found.term) == ("db-0", 4)
+
+
 def test_every_handover_comes_to_an_end() -> None:
     ends = {step for step, after in TRANSITIONS.items() if not after}
     assert ends == {Step.DONE, Step.ABANDONED} and set(TRANSITIONS) == set(Step)
@@ -397,3 +470,52 @@ def test_an_update_does_not_wait_for_a_backup_of_a_primary_that_is_lost(
 
 def test_a_primary_that_is_back_is_backed_up_first() -> None:
     assert not drained(updated({0: "primary 9"}, LOST, backup="backup", switchover=None))
+
+
+# --- switchovers that are given up ----------------------------------------------------------------
+
+
+def failing(world: World, before: int, within: str) -> Decided:
+    """What follows when Volery's own switchover is given up now, after so many before it."""
+    change = Handover(1, "switchover", Step.DEMOTE, "db-0", 5, "another release", 0.0)
+    tenure = Tenure("db", "db-0", 4, 0.0, change, 1, given_up=before, given_up_in=within)
+    said = {"demote-1": Answer("no", "text", at=98.0)}
+    told = replace(world.observed["db-0"], commands=said)
+    there = {**world.observed, "db-0": told}
+    return decided(replace(world, tenures={"db": tenure}, observed=there))
+
+
+@pytest.mark.parametrize(
+    ("before", "within", "times", "pause", "aborts"),
+    [
+        (0, "", "once", 15.0, False),
+        (1, "db-r2", "2 times", 30.0, False),
+        (2, "db-r2", "3 times", 60.0, True),
+        (9, "db-r1", "once", 15.0, False),
+    ],
+)
+def test_a_switchover_that_fails_again_and_again_sends_its_update_back(
+    before: int, within: str, times: str, pause: float, aborts: bool
+) -> None:
+    world = updated({0: "primary 9", 1: "replica 9"}, demote="demote")
+    found = failing(world, before, within)
+    said = f"the switchover of db-0 was given up {times}: demote of db-0 failed: text"
+    assert found.failed == (said,) and found.abort == (said if aborts else "")
+    assert found.tenure.not_before == 100.0 + pause
+
+
+def test_outside_of_a_rollout_it_is_tried_again_ever_more_seldom() -> None:
+    world = scaled(database({0: "primary 9", 1: "replica 9"}, 2, demote="demote"), 2)
+    found = failing(world, 20, "")
+    assert not found.abort and found.tenure.not_before == 100.0 + 1800.0
+    leaking = replace(world.instances["db-0"], condemned="it leaks")
+    world = replace(
+        world,
+        tenures={"db": found.tenure},
+        instances={**world.instances, "db-0": leaking},
+        observed=dict(database({0: "primary 9", 1: "replica 9"}).observed),
+    )
+    again = decided(world).tenure
+    assert again.changing is None and "given up" in again.waits
+    over = replace(world, tenures={"db": replace(found.tenure, not_before=99.0)})
+    assert decided(over).tenure.changing is not None

@@ -24,9 +24,10 @@ def of_session(session: Session) -> Volumes:
 
 
 def tell(session: Session, deed: Deed, volumes: Iterable[Volume]) -> None:
-    """Write into the ledger what was done with volumes, and who did it."""
+    """Write into the ledger what was done with volumes, and who did it. That all are deleted is
+    said also where none was left: whoever did it before may have been killed first."""
     names = {item.exact: item.expires_at for item in volumes}
-    if not names:
+    if not names and deed != "deleted":
         return
     from volery.api.launch import is_in_use
 

@@ -5,6 +5,15 @@ next one takes over step by step, `choice` who that is, `holds` what must wait f
 """
 
 from volery.decide.stateful.situation import Decided, Given, Note
-from volery.decide.stateful.steward import by_hand, role_watches, steward, wishes
+from volery.decide.stateful.steward import by_hand, role_watches, steward, wishes, without_data
 
-__all__ = ["Decided", "Given", "Note", "by_hand", "role_watches", "steward", "wishes"]
+__all__ = [
+    "Decided",
+    "Given",
+    "Note",
+    "by_hand",
+    "role_watches",
+    "steward",
+    "wishes",
+    "without_data",
+]

@@ -46,6 +46,8 @@ REPLICA_SECONDS = 30.0
 """How long a switchover waits for a replica in sync before it is given up."""
 PROVE_SECONDS = 10.0
 """How long the role of a promoted one may take to be `primary`."""
+NO_ROOM = "as many instances are disturbed as may be at once: volery guard"
+"""Why a switchover does not begin: nobody holds it back once the primary takes no writes."""
 TRIES = 3
 """After so many failures to be promoted an instance is killed, and starts again as a replica."""
 
@@ -147,21 +149,28 @@ def _before_harm(case: Case) -> Moved:
     if unsure is not None:
         return unsure
     argv = state.backup if handover.step is Step.BACKUP else state.demote
-    if handover.step is Step.DEMOTE and not _ready_replicas(case):
-        why = "no replica is in sync"
-        if case.age("replica") >= REPLICA_SECONDS:
-            return abandon(handover, why)
-        return _waits(case, why)
     answer = _answer(case, handover.out) if argv else Answer("yes")
     if answer is None or answer.state == "waiting":
         return _waits(case, f"{handover.step} of {handover.out} runs")
     if answer.state != "yes":
-        return abandon(handover, f"{handover.step} of {handover.out} failed: {answer.text}")
+        why = f"{handover.step} of {handover.out} failed: {answer.text}"
+        return abandon(handover, why) if answer.state == "no" else _give_up(case, why)
+    if not _ready_replicas(case):
+        why = "no replica is in sync"
+        return _give_up(case, why) if case.age("replica") >= REPLICA_SECONDS else _waits(case, why)
     if handover.step is Step.BACKUP:
-        return Moved(enter(handover, Step.DEMOTE))
+        return Moved(enter(handover, Step.DEMOTE)) if case.given.has_room else _waits(case, NO_ROOM)
     if argv and _lags(case, answer) and case.age("lag") < LAG_SECONDS:
         return _waits(case, f"who takes over is not as far as {handover.out} yet")
     return Moved(enter(handover, Step.WITHDRAW))
+
+
+def _give_up(case: Case, why: str) -> Moved:
+    """Nobody can take over. A primary that may be demoted takes writes again when it is started
+    again, which then comes first."""
+    if case.handover.step is Step.BACKUP or case.state.demote is None:
+        return abandon(case.handover, why)
+    return Moved(enter(case.handover, Step.WITHDRAW, reason=why))
 
 
 def _unsure(case: Case) -> Moved | None:
@@ -171,8 +180,11 @@ def _unsure(case: Case) -> Moved | None:
     if primary is not None and primary.role == "primary":
         return None
     why = loss(case.world, case.service, case.state, case.tenure, case.given)
-    if primary is None or primary.dead or why:
-        return abandon(case.handover, f"{out} is lost: {why or 'it is gone'}")
+    lost = f"{out} is lost: {why or 'it is gone'}"
+    if primary is None or primary.dead or (why and _ready_replicas(case)):
+        return abandon(case.handover, lost)
+    if why:
+        return _give_up(case, lost)
     return _waits(case, f"the role of {out} is {primary.role or 'unknown'}")
 
 
@@ -196,13 +208,11 @@ def _withdraw(case: Case) -> Moved:
     handover = case.handover
     out = member(case.world, handover.out)
     if out is None or out.dead:
-        return Moved(enter(handover, Step.CATCH_UP))
+        return _dead(case)
     if out.item.intent == "run":
-        changed = replace(out.item, intent="drain", since=case.given.now, because=handover.because)
-        # Half way there is no standing still: whoever held it back now would prolong the gap.
-        return Moved(
-            handover, (Operation("drain", changed, handover.because, handover.cause, True),)
-        )
+        because = _because(handover)
+        changed = replace(out.item, intent="drain", since=case.given.now, because=because)
+        return Moved(handover, (Operation("drain", changed, because, handover.cause, True),))
     late = case.age("withdraw") >= WITHDRAW_SECONDS
     if out.item.intent == "stop" or case.given.withdrawn(out.id) or late:
         return Moved(enter(handover, Step.STOP))
@@ -213,21 +223,29 @@ def _end(case: Case) -> Moved:
     """Stop it, or kill it, until the engine says that it is dead."""
     handover, kills = case.handover, case.handover.step is Step.FENCE
     if dead(case.world, handover.out):
-        note = Note("state.fenced", f"{handover.out} is dead", handover.out, handover.because)
-        return Moved(enter(handover, Step.CATCH_UP), notes=(note,) if kills else ())
+        return _dead(case)
     out = member(case.world, handover.out)
     if out is not None and (out.item.intent != "stop" or (kills and not out.item.fenced)):
+        because = _because(handover)
         changed = replace(
-            out.item,
-            intent="stop",
-            fenced=kills,
-            since=case.given.now,
-            because=handover.because,
+            out.item, intent="stop", fenced=kills, since=case.given.now, because=because
         )
-        return Moved(
-            handover, (Operation("stop", changed, handover.because, handover.cause, harms=True),)
-        )
+        return Moved(handover, (Operation("stop", changed, because, handover.cause, harms=True),))
     return _waits(case, f"{handover.out} is not dead yet")
+
+
+def _because(handover: Handover) -> str:
+    return handover.because if not handover.reason else f"given up: {handover.reason}"
+
+
+def _dead(case: Case) -> Moved:
+    """Somebody takes over, or, where that was given up, it starts again as what it was."""
+    handover = case.handover
+    if handover.reason:
+        return abandon(handover, handover.reason)
+    note = Note("state.fenced", f"{handover.out} is dead", handover.out, handover.because)
+    fenced = (note,) if handover.step is Step.FENCE else ()
+    return Moved(enter(handover, Step.CATCH_UP), notes=fenced)
 
 
 def _catch_up(case: Case) -> Moved:

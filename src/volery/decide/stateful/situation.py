@@ -16,13 +16,15 @@ from volery.model.tenure import Tenure
 @dataclass(frozen=True)
 class Given:
     """`withdrawn`: whether no proxy sends this instance anything new any more; `furthest`: the
-    highest position that the primary has said in its term."""
+    highest position that the primary has said in its term; `has_room`: whether the guard has room
+    for one more disturbance."""
 
     now: float
     monotonic: float
     age: Callable[[Hashable], float]
     withdrawn: Callable[[str], bool]
     furthest: int = 0
+    has_room: bool = True
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,10 @@ TOLD_SECONDS = 1.0
 """What is waited for no longer than this is not worth a word."""
 FURTHEST_SECONDS = 10.0
 """How often it is written down how far the primary is."""
-AGAIN_SECONDS = 15.0
-"""After a switchover that failed Volery itself begins the next one no earlier."""
+AGAIN_SECONDS, LONGEST_AGAIN_SECONDS = 15.0, 1800.0
+"""After a switchover that failed Volery itself begins the next one no earlier, each time later."""
+GIVEN_UP = 3
+"""So many in a row that were given up send a rollout back."""
 
 
 def steward(
@@ -52,10 +54,16 @@ def steward(
         tenure, more = _watch_over(world, service, state, tenure, given)
         notes += more
     held = holds.hold(world, service, state, tenure, operations)
-    tenure = _after_hold(service, state, tenure, held, given)
+    rollout = world.rollout_of(service.name)
+    wanted_in = rollout.id if rollout else ""
+    tenure = _after_hold(tenure, held, wanted_in, given)
+    before = tenure.changing
     tenure, moved, more = _go_on(world, service, state, _with_position(tenure, given), given)
+    tenure, failed = _count_given_up(tenure, before, wanted_in, given)
     operations = (*_except(held.operations, killed), *killed, *moved)
-    return Decided(tenure, operations, (*notes, *more), held.abort, found.failed)
+    abort = failed if tenure.given_up >= GIVEN_UP and wanted_in else ""
+    said = (*found.failed, failed) if failed else found.failed
+    return Decided(tenure, operations, (*notes, *more), held.abort or abort, said)
 
 
 def _first(service: ServiceState, given: Given) -> Tenure:
@@ -73,12 +81,23 @@ def _with_position(tenure: Tenure, given: Given) -> Tenure:
 def _leaving(tenure: Tenure, operations: Sequence[Operation]) -> Decided:
     """Nobody is promoted while everything goes. A term that was begun is used up. While nothing
     runs an owner may restore older data."""
+    tenure, notes = _at_rest(tenure, "the service is being taken down")
+    return Decided(tenure, tuple(operations), notes)
+
+
+def _at_rest(tenure: Tenure, why: str) -> tuple[Tenure, tuple[Note, ...]]:
     change, tenure = tenure.changing, replace(tenure, furthest=0, claims={})
     if change is None:
-        return Decided(tenure, tuple(operations))
-    moved = handover.abandon(change, "the service is being taken down")
-    ended = replace(tenure, handover=moved.handover, term=max(tenure.term, change.term))
-    return Decided(ended, tuple(operations), moved.notes)
+        return tenure, ()
+    moved = handover.abandon(change, why)
+    term = max(tenure.term, change.term)
+    return replace(tenure, handover=moved.handover, term=term), moved.notes
+
+
+def without_data(tenure: Tenure) -> Tenure:
+    """The tenure once all volumes were deleted on purpose: there is nothing to hand over. The term
+    stays, as volumes that are restored know it."""
+    return replace(_at_rest(tenure, "its volumes were deleted")[0], emptied=True)
 
 
 def _note_ages(world: World, service: ServiceState, given: Given) -> None:
@@ -157,15 +176,16 @@ def begin(
     return replace(tenure, handover=change, numbers=number, waits="")
 
 
-def _after_hold(
-    service: ServiceState, state: State, tenure: Tenure, held: holds.Held, given: Given
-) -> Tenure:
+def _after_hold(tenure: Tenure, held: holds.Held, wanted_in: str, given: Given) -> Tenure:
     if held.backed_up:
         tenure = replace(tenure, backed_up=held.backed_up)
     if held.switchover and tenure.changing is None:
+        if not given.has_room:
+            return replace(tenure, waits=handover.NO_ROOM)
         left = tenure.not_before - given.now
-        if not 0 < left <= AGAIN_SECONDS:
+        if not 0 < left <= LONGEST_AGAIN_SECONDS or tenure.given_up_in != wanted_in:
             return begin(tenure, "switchover", held.switchover, given.now, cause=held.cause)
+        return replace(tenure, waits="the next switchover waits, as the last one was given up")
     if tenure.changing is None and "is lost" not in tenure.waits:
         return replace(tenure, waits=held.waits)
     return tenure
@@ -185,23 +205,45 @@ def _go_on(
         after = replace(after, told=after.waits)
         notes += (Note("state.waits", f"{service.name}: {after.waits}", cause=after.because),)
     tenure = replace(tenure, handover=after)
-    if after.step is Step.ABANDONED:
-        tenure = replace(tenure, not_before=given.now + AGAIN_SECONDS)
     if after.step is Step.DONE:
         tenure = replace(
-            tenure, primary=after.successor, term=after.term, since=given.now, furthest=0
+            tenure,
+            primary=after.successor,
+            term=after.term,
+            since=given.now,
+            furthest=0,
+            given_up=0,
+            not_before=0.0,
         )
         text = f"{after.successor} is the primary of {service.name} in term {after.term}"
         notes += (Note("state.primary", text, after.successor, after.because),)
     return tenure, moved.operations, notes
 
 
+def _count_given_up(
+    tenure: Tenure, before: Handover | None, wanted_in: str, given: Given
+) -> tuple[Tenure, str]:
+    """The tenure after a switchover that may have been given up just now, and what is said of that
+    if Volery began it: the same again is likely to fail again, so the next one waits."""
+    after = tenure.handover
+    if before is None or before.by or after is None or after.step is not Step.ABANDONED:
+        return tenure, ""
+    times = tenure.given_up + 1 if tenure.given_up_in == wanted_in else 1
+    pause = min(LONGEST_AGAIN_SECONDS, AGAIN_SECONDS * 2.0 ** min(times - 1, 30))
+    tenure = replace(tenure, given_up=times, given_up_in=wanted_in, not_before=given.now + pause)
+    often = "once" if times == 1 else f"{times} times"
+    return tenure, f"the switchover of {after.out} was given up {often}: {after.reason}"
+
+
 def _settled(world: World, tenure: Tenure) -> Tenure:
-    """Nothing is lost any more."""
+    """Nothing is lost any more, and what is there must not be lost."""
     seen = world.observed.get(tenure.primary)
     well = seen is not None and seen.unsure_since is None and seen.role == "primary"
     well = well and seen is not None and not seen.volume
-    return replace(tenure, waits="") if well and "is lost" in tenure.waits else tenure
+    if not well:
+        return tenure
+    waits = "" if "is lost" in tenure.waits else tenure.waits
+    return replace(tenure, waits=waits, emptied=False)
 
 
 def wishes(world: World) -> list[tuple[str, str, SideCommand]]:
@@ -274,4 +316,4 @@ def _refuse(service: ServiceState, tenure: Tenure, to: str | None, there: list[s
         )
 
 
-__all__ = ["begin", "by_hand", "role_watches", "steward", "wishes"]
+__all__ = ["begin", "by_hand", "role_watches", "steward", "wishes", "without_data"]
