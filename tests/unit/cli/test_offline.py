@@ -166,3 +166,24 @@ def test_a_plan_of_a_service_that_nobody_knows(session: Callable[..., Session]) 
     with pytest.raises(VoleryError, match="no service 'shp'") as unknown:
         plan("shp", session=session())
     assert unknown.value.code is Code.NOT_FOUND
+
+
+def test_what_volery_keeps_in_the_checkout_is_no_source(
+    session: Callable[..., Session],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of all environments: one's secrets would be in the artifacts of the other."""
+
+    def planned() -> list[str]:
+        assert plan(session=session("json")) == 0
+        return [step["release"] for step in json.loads(capsys.readouterr().out)["steps"]]
+
+    for home in (Path.cwd() / ".state", Path.cwd()):
+        monkeypatch.setenv("VOLERY_HOME", str(home))
+        home.mkdir(exist_ok=True)
+        before = planned()
+        for kept in ("birds/staging/secrets/key", "birds/local/ledger.db", ".accounts/a"):
+            (home / kept).parent.mkdir(parents=True, exist_ok=True)
+            (home / kept).write_text("kept")
+        assert planned() == before
