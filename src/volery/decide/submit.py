@@ -73,11 +73,10 @@ def submit(
     for step in changing:
         behind = tuple(ids[name] for name in waiting[step.service])
         rollouts.append(_rollout(world, application, step, ids[step.service], group, behind, order))
-    new = [world.releases.get(step.release, releases[step.service]) for step in changing]
+    wanted = [_wanted(world, step.release, releases[step.service]) for step in changing]
     return Submission(
         services=tuple(_services(world, application, plan, resize=order.cause == "up")),
-        releases=tuple(item for item in new if item.id not in world.releases)
-        + tuple(_again(world, new)),
+        releases=tuple(item for item in wanted if world.releases.get(item.id) != item),
         rollouts=tuple(rollouts),
         superseded=tuple(
             (old, new)
@@ -99,14 +98,15 @@ def _refuse_refused(plan: Sequence[Step], order: Order) -> None:
             )
 
 
-def _again(world: World, releases: Sequence[Release]) -> list[Release]:
-    """A release that failed or was refused before is tried again when it is asked for again."""
-    return [
-        replace(world.releases[item.id], state="new", reason="")
-        for item in releases
-        if item.id in world.releases
-        and world.releases[item.id].state in ("failed", "refused", "gone")
-    ]
+def _wanted(world: World, identity: str, made: Release) -> Release:
+    """The release of a step: the one that was made now, or what is known of it. One that has still
+    to be built, or failed or was refused before, has the time limits of today: they are no part of
+    its name."""
+    known = world.releases.get(identity, made)
+    spec = made.spec if identity == made.id else known.spec
+    if known.state in ("failed", "refused", "gone"):
+        return replace(known, state="new", reason="", spec=spec)
+    return replace(known, spec=spec) if known.state == "new" else known
 
 
 def _services(

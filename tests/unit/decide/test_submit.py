@@ -67,3 +67,17 @@ def test_what_has_state_never_runs_twice_whatever_is_asked_for(
     order = Order("deploy", "ann", 1.0, strategy=asked)
     (rollout,) = submit(world, app, plan, {"store": made}, order).rollouts
     assert rollout.strategy == begun
+
+
+@pytest.mark.parametrize("state", ["failed", "refused", "gone", "new"])
+def test_what_is_built_again_has_the_time_limits_of_today(state: Any) -> None:
+    world = running(application(catalog={}))
+    before = replace(world.releases["catalog@1"], id="catalog@2", state=state, reason="timed out")
+    world = replace(world, releases=dict(world.releases) | {before.id: before})
+    app = application(catalog={"build_timeout": "20m", "test_timeout": "30m"})
+    made = replace(before, spec=app.services["catalog"], state="new", reason="")
+    plan = make_plan(world, app, {"catalog": made}, {"catalog"}, force=True)
+    order = Order("deploy", "ann", 1.0, force=True)
+    (found,) = submit(world, app, plan, {"catalog": made}, order).releases
+    assert (found.spec.build_timeout, found.spec.test_timeout) == (1200.0, 1800.0)
+    assert found.state == "new" and found.created_at == before.created_at
