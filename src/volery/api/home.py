@@ -32,8 +32,8 @@ class Home:
 
     @property
     def never_source(self) -> tuple[Path, ...]:
-        """Folders that no artifact may hold, though `$VOLERY_HOME` lies in a source, or is one: what
-        any environment keeps, above all its secrets and their key."""
+        """Folders that no artifact may hold, also where `$VOLERY_HOME` lies in a source, or is one:
+        what any environment keeps, above all its secrets and their key."""
         return (self.path.parent.parent, self.path.parent, self.accounts)
 
     @property

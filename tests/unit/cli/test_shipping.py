@@ -76,7 +76,7 @@ def test_one_that_somebody_goes_back_from_is_still_one_rollout(
 
 def go_back_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
     """Somebody else says `rollback` when the rollout is looked at first."""
-    get, asked = desk.client.get, []
+    get, asked = desk.client.get, list[str]()
 
     def also(path: str, **query: object) -> Any:
         if path == "/v1/rollouts" and not asked:
