@@ -146,7 +146,7 @@ class _Story:
             return
         services = self._client.get("/v1/status")["services"]
         for name in moving:
-            said = lacking(services[name])
+            said = lacking(services[name]) if name in services else ""  # removed meanwhile
             if said and said != self._lacking.get(name):
                 self._lacking[name] = said
                 self._beneath(f"waits: {said}", name)

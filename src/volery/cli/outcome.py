@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,10 @@ def of_up(
     bad = {item["service"]: item for item in rollouts if item["phase"] in BAD}
     status = _healthy(client, patience) if code == 0 else _back(client, bad, patience)
     services = status["services"]
-    lines = [_ended(client, item, services[name]) for name, item in bad.items()]
+    removed = [name for name in bad if name not in services]
+    lines = [f"{name} was removed meanwhile" for name in removed]
+    bad = {name: item for name, item in bad.items() if name in services}
+    lines += [_ended(client, item, services[name]) for name, item in bad.items()]
     refused = [step for step in plan if step["refused"] and step["service"] not in bad]
     for step in refused:
         lines.append(f"{step['because']}; {step['release']} serves")
@@ -60,9 +63,13 @@ def of_up(
     serves = all(_serves(services[name]) for name in bad)
     if code == 0 and refused:
         code = 3
-    elif code == 1 and serves and not any(item["superseded_by"] for item in bad.values()):
+    elif code == 1 and serves and not removed and not _gave_way(bad.values()):
         code = 3  # there was nothing to go back to while it was tried, and there is now
     return Outcome(code, status, tuple(lines), serves)
+
+
+def _gave_way(rollouts: Iterable[Json]) -> bool:
+    return any(item["superseded_by"] for item in rollouts)
 
 
 def what_became(client: Client, rollout: Json) -> str:
@@ -88,7 +95,8 @@ def _back(client: Client, bad: Collection[str], patience: float | None) -> Json:
     """The status when the older releases of these services, where they have one, serve again."""
 
     def waits(status: Json) -> list[str]:
-        found = {name: status["services"][name] for name in bad}
+        services = status["services"]
+        found = {name: services[name] for name in bad if name in services}
         return [
             name
             for name, service in found.items()
