@@ -50,7 +50,8 @@ def of_up(
     """
     code = exit_code(rollouts)
     bad = {item["service"]: item for item in rollouts if item["phase"] in BAD}
-    status = _healthy(client, patience) if code == 0 else _back(client, bad, patience)
+    wanted = {step["service"] for step in plan if step["verb"] != "remove"}
+    status = _healthy(client, wanted, patience) if code == 0 else _back(client, bad, patience)
     services = status["services"]
     removed = [name for name in bad if name not in services]
     lines = [f"{name} was removed meanwhile" for name in removed]
@@ -109,10 +110,11 @@ def _back(client: Client, bad: Collection[str], patience: float | None) -> Json:
     return _waited(client, waits, limit)[0]
 
 
-def _healthy(client: Client, patience: float | None) -> Json:
-    """The status when all is healthy: services that were there before, and the gateway."""
+def _healthy(client: Client, wanted: Collection[str], patience: float | None) -> Json:
+    """The status when all is healthy: services that were there before, and the gateway. What is
+    being removed takes its own time."""
     limit = HEALTHY_SECONDS if patience is None else patience
-    status, waiting = _waited(client, _unhealthy, limit)
+    status, waiting = _waited(client, lambda found: _unhealthy(found, wanted), limit)
     if not waiting:
         return status
     after = f"after {format_duration(limit)}" if patience is None else "in the time given"
@@ -120,13 +122,13 @@ def _healthy(client: Client, patience: float | None) -> Json:
     raise VoleryError(f"not healthy {after}: {'; '.join(waiting)}", code=code, hint="volery status")
 
 
-def _unhealthy(status: Json) -> list[str]:
-    """Each service that is not healthy, and why; the gateway, if it is not there."""
+def _unhealthy(status: Json, wanted: Collection[str]) -> list[str]:
+    """Each of these services that is not healthy, and why; the gateway, if it is not there."""
     from volery.cli.standing import lacking
 
     found = []
     for name, service in status["services"].items():
-        if service["state"] not in ("healthy", "deploying"):
+        if name in wanted and service["state"] not in ("healthy", "deploying"):
             why = lacking(service)
             found.append(f"{name}: {why}" if why else name)
     return found if status["gateway"]["state"] == "ready" else [*found, "gateway"]

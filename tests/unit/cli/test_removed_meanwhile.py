@@ -43,7 +43,7 @@ def remove_shop(desk: Desk, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
 def test_scale(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.up()
     remove_shop(desk, monkeypatch, "/v1/status")
-    with pytest.raises(VoleryError, match="^shop was removed meanwhile$") as raised:
+    with pytest.raises(VoleryError, match=r"^shop was removed meanwhile$") as raised:
         scale("shop", 5, session=desk.session())
     assert raised.value.code is Code.CONFLICT
 
@@ -59,5 +59,5 @@ def test_up(
 def test_switchover_where_the_roles_went(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk.client, "post", lambda path, body: {"handover": 1})
     monkeypatch.setattr(desk.client, "get", lambda path, **query: NEWS)
-    with pytest.raises(VoleryError, match="^db has no roles any more$"):
+    with pytest.raises(VoleryError, match=r"^db has no roles any more$"):
         switchover("db", session=desk.session())
