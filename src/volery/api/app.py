@@ -401,7 +401,7 @@ async def _logs(plane: Plane, request: Request, _: None) -> Response:
     wanted = LogQuery(
         instance=query.get("instance"),
         since=_moment(query, "since"),
-        lines=_number(query, "lines", 0) or None,
+        lines=_count(query, "lines"),
         follow=query.get("follow") == "true",
         previous=query.get("previous") == "true",
     )
@@ -415,6 +415,20 @@ async def _log_lines(lines: AsyncIterator[LogLine]) -> AsyncIterator[wire.Json]:
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
     return _parsed(int, query, name) if name in query else default
+
+
+def _count(query: Mapping[str, str], name: str) -> int | None:
+    if name not in query:
+        return None
+    count = _parsed(int, query, name)
+    if count < 0:
+        raise VoleryError(
+            f"{name} must be 0 or more, got {count}",
+            code=Code.INVALID,
+            hint=f"{name}=10, for example",
+            where=name,
+        )
+    return count
 
 
 def _moment(query: Mapping[str, str], name: str) -> float | None:

@@ -131,6 +131,13 @@ def test_the_past_of_a_service_that_left_is_told(plane: SimPlane, api: TestClien
     assert refused["message"] == "no service 'shop'"
 
 
+def test_no_lines_of_the_past_are_not_all_of_them(plane: SimPlane, api: TestClient) -> None:
+    api.post("/v1/apply", json=body())
+    for query, lines in (("", None), ("?lines=0", 0), ("?lines=5", 5)):
+        api.get(f"/v1/services/shop/logs{query}")
+        assert plane.asked_of_logs is not None and plane.asked_of_logs.lines == lines
+
+
 REFUSALS = [
     ("POST", "/v1/apply", b"{", 422),
     ("POST", "/v1/apply", b'{"application": 3}', 422),
@@ -145,6 +152,7 @@ REFUSALS = [
     ("GET", "/v1/events?since=yesterday", None, 422),
     ("GET", "/v1/services/catalog/logs?since=x", None, 422),
     ("GET", "/v1/services/catalog/logs?lines=many", None, 422),
+    ("GET", "/v1/services/catalog/logs?lines=-5", None, 422),
 ]
 
 

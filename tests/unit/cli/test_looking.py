@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from unit.cli.desk import Desk
 
-from volery.cli.commands.looking import status
+from volery.cli.commands.looking import logs, status
 from volery.cli.commands.shipping import deploy
 from volery.cli.show import console, table, tables
 from volery.model.errors import Code, VoleryError
@@ -50,6 +50,12 @@ def test_the_releases_of_a_service_that_left_the_manifest(desk: Desk) -> None:
     assert "catalog" not in desk.client.get("/v1/status")["services"]
     found = desk.client.get("/v1/services/catalog/releases")["releases"]
     assert {item["release"]: item["state"] for item in found} == {"catalog@aaaaaaaa": "kept"}
+
+
+def test_fewer_lines_than_none_are_refused(desk: Desk) -> None:
+    with pytest.raises(VoleryError, match="--lines must be 0 or more, got -5") as refused:
+        logs("shop", lines=-5, session=desk.session())
+    assert refused.value.code is Code.INVALID
 
 
 class Screen(io.StringIO):
