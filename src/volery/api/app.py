@@ -278,7 +278,7 @@ def _heard_of(plane: Plane, service: str) -> str:
 
 
 async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
-    request = body.request()
+    request = _wanted(plane, body)
     steps = await plane.operations.plan(request)
     gateway = gateway_changes(plane.operations.world, request.application)
     return JSONResponse({"steps": [wire.step(item) for item in steps], "gateway": list(gateway)})
@@ -288,12 +288,26 @@ async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
 
 
 async def _apply(plane: Plane, _: Request, body: ApplyBody) -> Response:
-    request = body.request()
+    request = _wanted(plane, body)
     plane.operations.check(request)
     _check_gateway(plane, request)
     accepted = await plane.operations.apply(request)
     plan = [wire.step(item) for item in accepted.plan]
     return JSONResponse({"plan": plan, "rollouts": list(accepted.rollouts)}, 202)
+
+
+def _wanted(plane: Plane, body: ApplyBody) -> Wanted:
+    """Raises VoleryError INVALID: another environment's, or a manifest that contradicts itself."""
+    request, mine = body.request(), plane.operations.world.environment
+    name = (request.environment, request.application.app)
+    if mine is not None and name != (mine.name, mine.application.app):
+        raise VoleryError(
+            f"this is the control plane of {mine.name} of {mine.application.app}",
+            code=Code.INVALID,
+            hint="ask the one of the environment that is meant",
+            where="environment",
+        )
+    return request
 
 
 def _check_gateway(plane: Plane, wanted: Wanted) -> None:

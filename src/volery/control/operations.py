@@ -135,7 +135,7 @@ class Operations:
         async with self._submitting:
             chosen = chosen_of(request)
             self._require_secrets(request, chosen)
-            if request.release:
+            if request.release is not None:
                 releases = {chosen[0]: self._existing(chosen[0], request.release)}
             else:
                 releases = await self._releases(request, chosen, copy=True)
@@ -360,7 +360,7 @@ def chosen_of(request: Request) -> list[str]:
     for name in request.only or ():
         if name not in names:
             raise submit.unknown_service(name, names)
-    if request.release and len(request.only or ()) != 1:
+    if request.release is not None and len(request.only or ()) != 1:
         raise VoleryError(
             "--release goes with exactly one service",
             code=Code.INVALID,
