@@ -20,6 +20,7 @@ from volery.control.guarding import release_brakes, stop_automation
 from volery.control.rollouts import record, supersede, turn_round
 from volery.control.volumes import Deed, deeds
 from volery.decide import submit
+from volery.decide.order import ordering_needs
 from volery.decide.plan import Step, make_plan
 from volery.decide.reversal import reverse
 from volery.decide.stateful import by_hand
@@ -121,6 +122,7 @@ class Operations:
         force = request.force
         histories = self._controller.histories()
         world, application = self.world, request.application
+        _require_needs(world, request, releases)
         return make_plan(
             world, application, releases, request.only, force=force, histories=histories
         )
@@ -144,6 +146,7 @@ class Operations:
     def _submit(self, request: Request, releases: Mapping[str, Release]) -> Accepted:
         draft = self._controller.draft()
         _require_running(draft.world, request)
+        _require_needs(draft.world, request, releases)
         force = request.force
         plan = make_plan(draft.world, request.application, releases, request.only, force=force)
         cause = "up" if request.only is None else "deploy"
@@ -374,6 +377,23 @@ def _require_running(world: World, request: Request) -> None:
         raise VoleryError(
             f"environment {request.environment} is not up", code=Code.CONFLICT, hint="volery up"
         )
+
+
+def _require_needs(world: World, request: Request, releases: Mapping[str, Release]) -> None:
+    """A service that cannot do without another one is not deployed before that is there."""
+    if request.only is None:
+        return
+    there = {name for name, state in world.services.items() if not state.removing} | {*request.only}
+    for name in request.only:
+        for need in ordering_needs(releases[name].spec):
+            if need not in there:
+                together = f"volery up, or together: volery deploy {' '.join(request.only)} {need}"
+                known = need in request.application.services
+                raise VoleryError(
+                    f"{name} needs {need}, which is not there",
+                    code=Code.CONFLICT,
+                    hint=together if known else f"add {need} to the manifest, then: volery up",
+                )
 
 
 def _put_environment(draft: Draft, request: Request) -> None:

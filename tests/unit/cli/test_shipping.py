@@ -164,3 +164,26 @@ def test_abort_tells_of_the_service_that_was_named(
     capsys.readouterr()
     abort("shop", session=desk.session("json"))
     assert json.loads(capsys.readouterr().out)["service"] == "shop"
+
+
+def test_what_it_cannot_do_without_must_be_there(desk: Desk) -> None:
+    services = desk.manifest["services"]
+    shop = services["shop"] | {"needs": ["catalog", "api"]}
+    desk.manifest = desk.manifest | {"services": services | {"shop": shop, "api": {"run": "serve"}}}
+    desk.plane.sources.version = "bbbbbbbb"
+    with pytest.raises(VoleryError, match="shop needs api, which is not there") as refused:
+        deploy("shop", session=desk.session())
+    assert refused.value.hint.endswith("volery deploy shop api")
+    with pytest.raises(VoleryError, match="which is not there"):
+        desk.client.post("/v1/plan", desk.session().apply_body(("shop",)))
+    assert deploy("shop", "api", session=desk.session()) == 0
+
+
+def test_what_it_can_do_without_is_told_where_it_is_not_there(desk: Desk) -> None:
+    services = desk.manifest["services"]
+    shop = services["shop"] | {"needs": {"api": {"importance": "degradable"}}}
+    desk.manifest = desk.manifest | {"services": services | {"shop": shop, "api": {"run": "serve"}}}
+    desk.plane.sources.version = "bbbbbbbb"
+    assert deploy("shop", session=desk.session()) == 0
+    found = desk.client.get("/v1/status")["services"]["shop"]
+    assert (found["state"], found["needs_down"][0]["need"]) == ("degraded", "api")
