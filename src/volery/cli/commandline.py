@@ -95,6 +95,8 @@ def _launcher(app: App) -> Any:
         yes: Annotated[bool, Parameter(negative=(), help=OPTIONS["yes"])] = False,
     ) -> int:
         """Parse what is common to all commands, then run one."""
+        if not tokens and output == "json":
+            raise VoleryError("which command?", code=Code.INVALID, hint="volery --help")
         if not tokens:
             print(overview())
             return 0

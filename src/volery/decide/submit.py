@@ -251,8 +251,11 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
         usable = [item for item in found if item.state in ("live", "kept", "built")]
         if len(usable) == 1:
             return usable[0]
-        problem = f"{to} is {found[0].state}" if found else f"no release {to} of {state.name}"
-        raise VoleryError(problem, code=Code.NOT_FOUND, hint=f"volery releases {state.name}")
+        raise VoleryError(
+            _unusable(state.name, to, usable or found),
+            code=Code.NOT_FOUND,
+            hint=f"volery releases {state.name}",
+        )
     ended = sorted(
         (r for r in world.rollouts.values() if r.service == state.name and r.phase is Phase.DONE),
         key=lambda item: number_of(item.id),
@@ -272,6 +275,16 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
         code=Code.CONFLICT,
         hint=f"volery releases {state.name}, then volery rollback {state.name} --to RELEASE",
     )
+
+
+def _unusable(service: str, to: str, found: Sequence[Release]) -> str:
+    """Why these releases, whose names begin as asked for, are not what can come back."""
+    if not found:
+        return f"no release {to} of {service}"
+    if len(found) > 1:
+        return f"{to} may be {' or '.join(item.id for item in found)}"
+    state = "was never built" if found[0].state == "new" else f"is {found[0].state}"
+    return f"{found[0].id} {state}"
 
 
 def scale(world: World, service: str, count: int, *, force: bool = False) -> ServiceState:

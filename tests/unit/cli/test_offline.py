@@ -217,3 +217,10 @@ def test_an_empty_word_is_wrong_usage(
     assert run(line) == 2
     told = capsys.readouterr().err
     assert said in told and "openapi" not in told
+
+
+def test_one_document_is_all_that_a_script_gets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--output", "json", "completion", "bash"]) == 0
+    assert "volery" in json.loads(capsys.readouterr().out)["script"]
+    assert run(["--output", "json"]) == 2
+    assert json.loads(capsys.readouterr().err)["error"]["message"] == "which command?"

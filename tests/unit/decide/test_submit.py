@@ -9,9 +9,10 @@ import pytest
 from unit.decide.worlds import application, canary_world, running
 
 from volery.decide.plan import make_plan
-from volery.decide.submit import Order, submit
+from volery.decide.submit import Order, rollback, submit
 from volery.decide.world import World
 from volery.model.deploy import Deploy
+from volery.model.errors import VoleryError
 from volery.model.state import Phase, ServiceState
 
 BEGAN_WITH = {"steps": (0.1, 0.5), "mirror": 0.0, "baseline": False}
@@ -81,3 +82,25 @@ def test_what_is_built_again_has_the_time_limits_of_today(state: Any) -> None:
     (found,) = submit(world, app, plan, {"catalog": made}, order).releases
     assert (found.spec.build_timeout, found.spec.test_timeout) == (1200.0, 1800.0)
     assert found.state == "new" and found.created_at == before.created_at
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("3", "3 may be catalog@3a or catalog@3b"),
+        ("4", "catalog@4 was never built"),
+        ("5", "catalog@5 is refused"),
+        ("6", "no release 6 of catalog"),
+    ],
+)
+def test_why_a_release_cannot_come_back(to: str, said: str) -> None:
+    world = running(application(catalog={}))
+    states = {"3a": "kept", "3b": "kept", "4": "new", "5": "refused"}
+    more = [
+        replace(world.releases["catalog@1"], id=f"catalog@{name}", state=state)  # type: ignore[arg-type]
+        for name, state in states.items()
+    ]
+    world = replace(world, releases=dict(world.releases) | {item.id: item for item in more})
+    with pytest.raises(VoleryError) as refused:
+        rollback(world, "catalog", to, Order("rollback", "ann", 1.0))
+    assert refused.value.message == said
