@@ -181,3 +181,53 @@ def test_another_route_and_service(project: Project) -> None:
         route(project, "more", "/more")
         project.ok("up")
         assert project.get("/more")[1].startswith("1 more-")
+
+
+def renamed(project: Project, old: str, new: str) -> None:
+    """One edit: the service and whatever leads to it."""
+    services = project.manifest["services"]
+    services[new] = services.pop(old)
+    for item in project.manifest["gateway"]["routes"]:
+        item["service"] = new if item["service"] == old else item["service"]
+    project.write()
+
+
+def test_a_service_that_users_reach_is_renamed(project: Project) -> None:
+    web(project)
+    project.ok("up")
+    with nothing_lost(*http_streams(project)) as running:
+        renamed(project, "web", "front")
+        project.manifest["services"]["front"]["test"] = "false"
+        project.write()
+        assert project.volery("up").code == 1
+        assert set(project.status()["services"]) == {"front", "web"}
+        running.wait_for(2)
+        del project.manifest["services"]["front"]["test"]
+        project.manifest["services"]["front"]["env"] = {"TRY": "2"}
+        project.write()
+        project.ok("up")
+        until(lambda: list(project.status()["services"]) == ["front"], "web is removed")
+    assert project.get("/")[1].startswith("1 front-")
+
+
+def test_a_need_is_renamed(project: Project) -> None:
+    """The caller's old release calls the old need until the last of it is gone."""
+    install(project, "teller", HTTP, needs=["ledger"], scale=2)
+    route(project, "teller", "/")
+    install(project, "ledger", TCP, protocol="tcp")
+    project.ok("up")
+    users = Stream(Kind.HTTP1, f"http://127.0.0.1:{project.port}/a", 100.0, connections=4)
+    held = Stream(Kind.LINE, edge_of(project, "teller", "LEDGER_URL"), 20.0)
+    approve = {"strategy": "canary", "steps": ["50%"], "approve": True}
+    with probing(ProbePlan((users, held), SECONDS, arrivals="constant")) as running:
+        running.wait_for(4)
+        renamed(project, "ledger", "books")
+        project.manifest["services"]["teller"] |= {"needs": ["books"], "deploy": approve}
+        project.write()
+        project.ok("up", "--detach")
+        until(lambda: phase(project, "teller") == "paused", "the canary waits for approval")
+        running.wait_for(4)
+        assert running.failed == 0, "the old release calls ledger still"
+        project.ok("promote", "teller")
+        until(lambda: phase(project, "teller") == "done", "the new release calls books")
+    assert "books" in project.status()["services"]

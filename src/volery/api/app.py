@@ -38,7 +38,7 @@ from volery.api.places import LogQuery
 from volery.control.operations import Operations
 from volery.control.operations import Request as Wanted
 from volery.decide.comparison import Comparison
-from volery.decide.gateway import gateway_changes
+from volery.decide.gateway import applied, gateway_changes
 from volery.decide.submit import known
 from volery.decide.world import World
 from volery.manifest.explain import said
@@ -280,7 +280,8 @@ def _heard_of(plane: Plane, service: str) -> str:
 async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
     request = _wanted(plane, body)
     steps = await plane.operations.plan(request)
-    gateway = gateway_changes(plane.operations.world, request.application)
+    world = plane.operations.world
+    gateway = gateway_changes(world, applied(world, request.application, request.only))
     return JSONResponse({"steps": [wire.step(item) for item in steps], "gateway": list(gateway)})
 
 
@@ -312,7 +313,7 @@ def _wanted(plane: Plane, body: ApplyBody) -> Wanted:
 
 def _check_gateway(plane: Plane, wanted: Wanted) -> None:
     """Raises VoleryError naming the place in the manifest that gives the port, and a remedy."""
-    gateway = wanted.application.gateway
+    gateway = applied(plane.operations.world, wanted.application, wanted.only).gateway
     try:
         plane.check_gateway(gateway.host, gateway.port)
     except VoleryError as error:

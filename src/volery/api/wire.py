@@ -389,8 +389,7 @@ def service_state(world: World, state: ServiceState) -> str:
 def _url(world: World, name: str) -> str | None:
     environment = world.environment
     assert environment is not None
-    routes = environment.application.gateway.routes
-    mine = [route for route in routes if route.service == name]
+    mine = [route for route in world.routes if route.service == name]
     if not mine:
         return None
     best = min(mine, key=lambda route: (route.host is not None, len(route.path)))

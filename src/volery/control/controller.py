@@ -16,6 +16,7 @@ from volery.control.draft import Draft
 from volery.control.edges import EdgeWatch
 from volery.control.evidence import EvidenceWatch, attended
 from volery.control.exits import note_exits
+from volery.control.gateway import lead
 from volery.control.guarding import rule, tend_brakes
 from volery.control.healing import Healer
 from volery.control.rollouts import BUILT, RolloutDriver, Seen, record
@@ -107,6 +108,7 @@ class Controller:
         self, draft: Draft, config: TrafficConfig, status: TrafficStatus, monotonic: float
     ) -> None:
         answers = self.ports.outside.observe()
+        lead(draft)
         self._give_up_rollouts_of_leaving(draft)
         sample = self.ports.traffic.sample()
         self._evidence.look(draft, sample, answers, monotonic)
@@ -151,7 +153,7 @@ class Controller:
         for name, service in list(draft.world.services.items()):
             if not service.removing or draft.world.rollout_of(name) is not None:
                 continue
-            if not draft.world.instances_of(name):
+            if is_leaving(draft.world, service) and not draft.world.instances_of(name):
                 draft.drop("service", name)
                 draft.event("service.removed", f"{name} is gone", service=name)
 

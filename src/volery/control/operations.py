@@ -20,6 +20,7 @@ from volery.control.guarding import release_brakes, stop_automation
 from volery.control.rollouts import record, supersede, turn_round
 from volery.control.volumes import Deed, deeds
 from volery.decide import submit
+from volery.decide.gateway import applied, awaited_by
 from volery.decide.order import ordering_needs
 from volery.decide.plan import Step, make_plan
 from volery.decide.reversal import reverse
@@ -409,13 +410,18 @@ def _require_needs(world: World, request: Request, releases: Mapping[str, Releas
 
 
 def _put_environment(draft: Draft, request: Request) -> None:
-    before = draft.world.environment
+    world = draft.world
+    before = world.environment
+    goes_on = before is not None and before.running
     after = EnvironmentState(
-        request.application,
+        applied(world, request.application, request.only),
         request.environment,
         str(request.root),
         base_env=dict(request.base_env),
     )
+    if goes_on:
+        awaited = awaited_by(world, after.application.gateway.routes)
+        after = replace(after, awaited=awaited, routes_before=world.routes if awaited else ())
     draft.put("environment", "environment", after)
-    if before is None or not before.running:
+    if not goes_on:
         draft.event("environment.up", f"{after.application.app} is coming up", cause=request.by)

@@ -1,11 +1,49 @@
-"""What a new manifest changes about the gateway: addresses and routes, a line each, for `plan`."""
+"""What a new manifest changes about the gateway, and when: a route counts once it leads somewhere
+(see `gateway_routes`). What it changes is told by `plan`, addresses and routes, a line each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
+from volery.decide.gateway_routes import with_only
+from volery.decide.upkeep import is_leaving
 from volery.decide.world import World
 from volery.model.application import Application, Gateway, Route
+
+
+def applied(world: World, application: Application, only: Collection[str] | None) -> Application:
+    """What the environment is to be: the manifest, or with `only` what runs and these of it."""
+    environment = world.environment
+    if only is None or environment is None or not environment.running:
+        return application
+    return with_only(environment.application, application, only)
+
+
+def awaited_by(world: World, routes: Sequence[Route]) -> tuple[str, ...]:
+    """The services that routes lead to and that do not serve: new ones, those that were awaited
+    already, and those that are just leaving."""
+    environment = world.environment
+    before = environment.awaited if environment else ()
+    there = {name for name, service in world.services.items() if not is_leaving(world, service)}
+    led = {route.service for route in routes}
+    return tuple(sorted(name for name in led if name in before or name not in there))
+
+
+def arrived(world: World) -> frozenset[str]:
+    """The awaited services that serve now: their first release is live, as large as it should."""
+    environment = world.environment
+    return frozenset(
+        name for name in (environment.awaited if environment else ()) if _serves(world, name)
+    )
+
+
+def _serves(world: World, name: str) -> bool:
+    service = world.services.get(name)
+    live = service.live if service else None
+    release = world.releases.get(live.release) if live else None
+    if release is None or release.state != "live" or world.rollout_of(name) is not None:
+        return False
+    return any(item.intent == "run" and world.ready(item) for item in world.instances_of(name))
 
 
 def gateway_changes(world: World, application: Application) -> tuple[str, ...]:

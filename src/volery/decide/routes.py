@@ -93,7 +93,7 @@ def _gateway(world: World) -> GatewayTraffic | None:
     gateway = environment.application.gateway
     routes = tuple(
         GatewayRoute(route.path, route.service, route.host, route.strip)
-        for route in gateway.routes
+        for route in world.routes
         if route.service in world.services
     )
     return GatewayTraffic(gateway.host, gateway.port, routes)

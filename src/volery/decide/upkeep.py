@@ -17,16 +17,19 @@ def upkeep(world: World, service: ServiceState, now: float) -> ServiceState:
 
 
 def is_leaving(world: World, service: ServiceState) -> bool:
-    """Whether the service was removed from the manifest, or the environment goes down."""
+    """Whether the environment goes down, or the service was removed from the manifest and nobody
+    that stays calls it any more."""
     environment = world.environment
-    return service.removing or environment is None or not environment.running
+    if environment is None or not environment.running:
+        return True
+    return service.removing and service.name not in world.staying
 
 
 def _no_caller_left(world: World, service: ServiceState) -> bool:
     """Stop in reverse order: a need goes when nobody is left who could call it. Of services that
     need each other in a circle (through degradable edges) only those are waited for that started
     after it: else each would wait for the other for ever."""
-    configs = {name: state.config for name, state in world.services.items()}
+    configs = world.needs
     circle = called(service.name, configs)
     return not any(
         world.instances_of(caller)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from volery.model.application import Service
+from volery.decide.gateway_routes import in_force
+from volery.model.application import Route, Service
 from volery.model.guard import GuardState
 from volery.model.healing import Heal
 from volery.model.ports import BuildStatus, Observation
@@ -64,6 +65,50 @@ class World:
         for heal in sorted(self.heals.values(), key=lambda heal: int(heal.id.rpartition("-h")[2])):
             found.setdefault(heal.service, []).append(heal)
         return found
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes of the gateway that are in force."""
+        environment = self.environment
+        if environment is None or not environment.running:
+            return ()
+        return in_force(
+            environment.application.gateway.routes,
+            [route for route in environment.routes_before if route.service in self.services],
+            environment.awaited,
+            [name for name, service in self.services.items() if service.removing],
+        )
+
+    @cached_property
+    def needs(self) -> Mapping[str, Service]:
+        """Each service with the needs of all that runs of it or may be started again: what is
+        called follows from releases, and a manifest may be newer than these."""
+        return {name: self._as_it_runs(service) for name, service in self.services.items()}
+
+    def _as_it_runs(self, service: ServiceState) -> Service:
+        names = {item.release for item in self.instances_of(service.name)}
+        names |= {slot.release for slot in service.slots.values() if slot and slot.count}
+        for rollout in self._changing.get(service.name, ()):
+            names |= {rollout.to_release, rollout.from_release or rollout.to_release}
+        specs = [self.releases[name].spec for name in sorted(names) if name in self.releases]
+        needs = {need: policy for spec in specs for need, policy in spec.needs.items()}
+        return service.config.model_copy(update={"needs": needs})
+
+    @cached_property
+    def staying(self) -> frozenset[str]:
+        """The services that are kept while the environment runs: those in the manifest, and of the
+        others those that users or a service that stays still call. Until an `up` is through, the
+        others all stay: it removes last."""
+        kept = {name for name, service in self.services.items() if not service.removing}
+        up = any(item.cause == "up" and item.service in kept for item in self._active)
+        unvisited = list(self.services if up else kept | {route.service for route in self.routes})
+        found: set[str] = set()
+        while unvisited:
+            name = unvisited.pop()
+            if name in self.needs and name not in found:
+                found.add(name)
+                unvisited += self.needs[name].needs
+        return frozenset(found)
 
     def after(self, before: World | None) -> World:
         """This world, with what an earlier one has worked out from documents that are the same."""

@@ -192,6 +192,14 @@ def _layers(at: Path, name: str, need: str, services: Services) -> Iterator[Find
             f"{calls} times for one request; keep the retry nearest to the failure"
         )
         yield warning((*at, "retry"), said)
+        return
+    below = _next(chain, services, _repeats)
+    if below is not None and not _repeats_answers(services[name].needs[need]):
+        said = (
+            f"retries at two layers, {' -> '.join(below)}, do not multiply: only cut connections "
+            "are tried again here; with answers or timeouts in `on` they would"
+        )
+        yield Finding("note", (*at, "retry"), said)
 
 
 def _chain(chain: list[str], services: Services) -> tuple[list[str], int]:

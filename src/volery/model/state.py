@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from volery.model.application import Application, Service
+from volery.model.application import Application, Route, Service
 from volery.model.evidence import Arm, Line, Verdict
 
 SlotName = Literal["a", "b", "c"]
@@ -245,3 +245,7 @@ class EnvironmentState:
     running: bool = True
     base_env: dict[str, str] = field(default_factory=dict)
     """The five variables of the caller that services may see: PATH, HOME, LANG, TZ, TMPDIR."""
+    awaited: tuple[str, ...] = ()
+    """Services that routes of the manifest lead to and that have not served yet."""
+    routes_before: tuple[Route, ...] = ()
+    """The routes that were in force when the manifest was applied, while services are awaited."""

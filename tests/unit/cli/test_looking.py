@@ -46,7 +46,7 @@ def test_a_release_nobody_knows_or_that_may_be_several(desk: Desk) -> None:
 def test_the_releases_of_a_service_that_left_the_manifest(desk: Desk) -> None:
     services = desk.manifest["services"]
     desk.manifest = desk.manifest | {"services": {"shop": services["shop"] | {"needs": []}}}
-    desk.up()
+    desk.up(version="bbbbbbbb")
     assert "catalog" not in desk.client.get("/v1/status")["services"]
     found = desk.client.get("/v1/services/catalog/releases")["releases"]
     assert {item["release"]: item["state"] for item in found} == {"catalog@aaaaaaaa": "kept"}

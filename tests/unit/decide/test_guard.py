@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.decide.worlds import application, running, seen
+from unit.decide.worlds import application, leaving, running, seen
 
 from volery.decide.group import Operation
 from volery.decide.guard import Ruling, admit, wanted_by
@@ -221,8 +221,7 @@ def test_a_way_back_needs_no_budget_but_leaves_nobody_without() -> None:
 
 
 def test_what_leaves_for_good_goes_at_once() -> None:
-    found = world({"at_once": "0%"}, one={"scale": 2})
-    gone = replace(found, services={"one": replace(found.services["one"], removing=True)})
+    gone = leaving(world({"at_once": "0%"}, one={"scale": 2}))
     assert wanted_by(gone, gone.services["one"]) == "leaving"
     asked = [drain(gone, "one-1-1", "leaving"), drain(gone, "one-1-2", "leaving")]
     assert len(passed(gone, *asked)) == 2

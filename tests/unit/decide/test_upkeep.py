@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from unit.decide.worlds import application, running
+from unit.decide.worlds import application, leaving, running
 
 from volery.decide.upkeep import upkeep
 from volery.decide.world import World
@@ -67,8 +67,8 @@ def test_without_a_warm_group_nothing_comes_back() -> None:
 
 def test_a_service_that_leaves_has_nothing() -> None:
     world, service = after_a_canary(baseline=1)
-    gone = upkeep(world, replace(service, removing=True), 100.0)
-    assert set(counts(gone).values()) == {0}
+    world = leaving(replace(world, services={"catalog": service}))
+    assert set(counts(upkeep(world, world.services["catalog"], 100.0)).values()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,10 @@ def test_callers_leave_before_their_needs_and_a_circle_does_not_wait_for_itself(
             }
         )
     )
-    leaving = {name: replace(item, removing=True) for name, item in found.services.items()}
-    world = replace(found, services=leaving)
+    world = leaving(found)
     gone = [
         name
-        for name, item in leaving.items()
+        for name, item in world.services.items()
         if set(counts(upkeep(world, item, 0.0)).values()) == {0}
     ]
     assert sorted(gone) == first

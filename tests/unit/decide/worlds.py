@@ -7,7 +7,7 @@ from typing import Any
 
 from volery.decide.members import place
 from volery.decide.world import World
-from volery.model.application import Application
+from volery.model.application import Application, Gateway
 from volery.model.ports import Observation
 from volery.model.state import (
     EnvironmentState,
@@ -51,6 +51,15 @@ def running(app: Application, counts: dict[str, int] | None = None, version: str
             observed[item.id] = seen(item.id, 20000 + 100 * index + number)
     environment = EnvironmentState(app, "dev", "/src")
     return World(environment, services, instances, releases, {}, observed)
+
+
+def leaving(found: World) -> World:
+    """Every service has left the manifest."""
+    assert found.environment is not None
+    empty = found.environment.application.model_copy(update={"services": {}, "gateway": Gateway()})
+    services = {name: replace(item, removing=True) for name, item in found.services.items()}
+    environment = replace(found.environment, application=empty)
+    return replace(found, environment=environment, services=services)
 
 
 def instance(identity: str, service: str, release: str, slot: SlotName = "a") -> Instance:

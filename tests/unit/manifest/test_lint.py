@@ -267,8 +267,13 @@ def test_cut_connections_are_retried_at_every_layer() -> None:
     services = {name: {"needs": {need: {"retry": {"attempts": 3}}}} for name, need in ("ab", "bc")}
     assert warnings(**services, c={}) == []
     said = "no budget is written: retries may add 20% to the calls"
+    layers = (
+        "retries at two layers, a -> b -> c, do not multiply: only cut connections are tried again "
+        "here; with answers or timeouts in `on` they would"
+    )
     assert findings("note", services | {"c": {}}) == [
         f"services.a.needs.b.retry: {said}",
+        f"services.a.needs.b.retry: {layers}",
         f"services.b.needs.c.retry: {said}",
     ]
 
