@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -203,3 +205,27 @@ def test_every_command_explains_itself(project: Project, tmp_path: Path) -> None
         everything = project.ok(*first).out
         assert all(f" {name} " in everything for name in COMMANDS)
     assert not project.home.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("schema > /dev/full", 1, "cannot write the output: No space left on device"),
+        ("down --volumes <&-", 6, "needs --yes"),
+        ("secret set KEY <&-", 2, "no value for KEY"),
+        ("version >&-", 0, ""),
+        ("down --volumes 2>&-", 6, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full(project: Project, line: str, code: int, said: str) -> None:
+    (project.folder / "volery.yaml").write_text(GOOD)
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m volery {line}"],
+        cwd=project.folder,
+        env=project.environment(),
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr and "defect" not in done.stderr

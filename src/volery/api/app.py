@@ -279,7 +279,7 @@ def _heard_of(plane: Plane, service: str) -> str:
 
 
 async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
-    request = body.request()
+    request = _wanted(plane, body)
     steps = await plane.operations.plan(request)
     world = plane.operations.world
     gateway = gateway_changes(world, applied(world, request.application, request.only))
@@ -290,12 +290,26 @@ async def _plan(plane: Plane, _: Request, body: ApplyBody) -> Response:
 
 
 async def _apply(plane: Plane, _: Request, body: ApplyBody) -> Response:
-    request = body.request()
+    request = _wanted(plane, body)
     plane.operations.check(request)
     _check_gateway(plane, request)
     accepted = await plane.operations.apply(request)
     plan = [wire.step(item) for item in accepted.plan]
     return JSONResponse({"plan": plan, "rollouts": list(accepted.rollouts)}, 202)
+
+
+def _wanted(plane: Plane, body: ApplyBody) -> Wanted:
+    """Raises VoleryError INVALID: another environment's, or a manifest that contradicts itself."""
+    request, mine = body.request(), plane.operations.world.environment
+    name = (request.environment, request.application.app)
+    if mine is not None and name != (mine.name, mine.application.app):
+        raise VoleryError(
+            f"this is the control plane of {mine.name} of {mine.application.app}",
+            code=Code.INVALID,
+            hint="ask the one of the environment that is meant",
+            where="environment",
+        )
+    return request
 
 
 def _check_gateway(plane: Plane, wanted: Wanted) -> None:
@@ -403,7 +417,7 @@ async def _logs(plane: Plane, request: Request, _: None) -> Response:
     wanted = LogQuery(
         instance=query.get("instance"),
         since=_moment(query, "since"),
-        lines=_number(query, "lines", 0) or None,
+        lines=_count(query, "lines"),
         follow=query.get("follow") == "true",
         previous=query.get("previous") == "true",
     )
@@ -417,6 +431,20 @@ async def _log_lines(lines: AsyncIterator[LogLine]) -> AsyncIterator[wire.Json]:
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
     return _parsed(int, query, name) if name in query else default
+
+
+def _count(query: Mapping[str, str], name: str) -> int | None:
+    if name not in query:
+        return None
+    count = _parsed(int, query, name)
+    if count < 0:
+        raise VoleryError(
+            f"{name} must be 0 or more, got {count}",
+            code=Code.INVALID,
+            hint=f"{name}=10, for example",
+            where=name,
+        )
+    return count
 
 
 def _moment(query: Mapping[str, str], name: str) -> float | None:

@@ -8,11 +8,16 @@ from typing import Annotated
 from pydantic import Field
 
 from volery.control.operations import Request
+from volery.manifest.mistake import dotted
+from volery.manifest.references import problems
 from volery.model.application import Application
+from volery.model.errors import Code, VoleryError
 from volery.model.fields import Name
 from volery.model.form import Model
 
 Short = Annotated[str, Field(max_length=200)]
+Given = Annotated[str, Field(min_length=1, max_length=200)]
+"""A name to look for; "" would be the beginning of every one."""
 
 
 class ApplyBody(Model):
@@ -24,18 +29,34 @@ class ApplyBody(Model):
     """Folder of the manifest on this machine."""
     base_env: dict[str, Annotated[str, Field(max_length=65536)]] = Field(default_factory=dict)
     by: Short = ""
-    services: tuple[Name, ...] | None = None
+    services: tuple[Short, ...] | None = None
     """Only these (`deploy`); none for all (`up`)."""
     strategy: Annotated[str, Field(pattern="^(canary|blue-green|rolling|recreate)$")] | None = None
     skip_tests: bool = False
-    release: Short | None = None
+    release: Given | None = None
     force: bool = False
     """Also a release that was refused before."""
 
     def request(self) -> Request:
-        """The same as the control plane's own type."""
+        """The same as the control plane's own type.
+
+        Raises:
+            VoleryError: INVALID, the manifest contradicts itself or has no such environment.
+        """
+        application = self.application
+        for wrong in problems(application, application.services):
+            raise VoleryError(
+                wrong.message, code=Code.INVALID, hint="volery check", where=dotted(wrong.path)
+            )
+        if self.environment not in application.environments:
+            raise VoleryError(
+                f"no environment {self.environment!r} in the manifest",
+                code=Code.INVALID,
+                hint=f"known: {', '.join(application.environments)}",
+                where="environment",
+            )
         return Request(
-            application=self.application.in_environment(self.environment),
+            application=application.in_environment(self.environment),
             environment=self.environment,
             root=Path(self.root),
             base_env=self.base_env,
@@ -64,13 +85,13 @@ class PromoteBody(ByBody):
 class RollbackBody(ByBody):
     """Where to go back to; the previous release if not said."""
 
-    to: Short | None = None
+    to: Given | None = None
 
 
 class ScaleBody(ByBody):
     """How many instances."""
 
-    instances: Annotated[int, Field(ge=0, le=1000)]
+    instances: Annotated[int, Field(ge=0)]
     force: bool = False
     """Also fewer than its floor."""
 
@@ -78,4 +99,4 @@ class ScaleBody(ByBody):
 class SwitchoverBody(ByBody):
     """Which replica becomes the primary; the most advanced one if not said."""
 
-    to: Short | None = None
+    to: Given | None = None

@@ -84,7 +84,11 @@ class ControlPlane:
         self.engine = LocalEngine(home.path, self.wake)
         self.traffic = EnvoyTraffic(home.path / "traffic", self.wake)
         self.builder = LocalBuilder(
-            home.path, self.wake, base_env=self._base_env, hidden=self._secret_values
+            home.path,
+            self.wake,
+            base_env=self._base_env,
+            hidden=self._secret_values,
+            without=home.never_source,
         )
         calls = Calls(home.accounts, self._who_calls)
         self.outside = OutsideWorld(self.wake, calls, hidden=self._secret_values)

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from volery.api import wire_guard
 from volery.api.bodies import ByBody
 from volery.model.fields import Name
-from volery.model.guard import EVERYTHING
+from volery.model.guard import EVERYTHING, LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from volery.api.app import Plane
@@ -27,7 +27,7 @@ class ReleaseBody(ByBody):
 class StopBody(ReleaseBody):
     """Whose automation, and for how long."""
 
-    seconds: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS)] | None = None
     """After this time it goes on by itself; the environment's `guard.brake.hold` if not said."""
 
 

@@ -31,6 +31,12 @@ class Home:
         return self.path.parent.parent / ".accounts"
 
     @property
+    def never_source(self) -> tuple[Path, ...]:
+        """Folders that no artifact may hold, also where `$VOLERY_HOME` lies in a source, or is one:
+        what any environment keeps, above all its secrets and their key."""
+        return (self.path.parent.parent, self.path.parent, self.accounts)
+
+    @property
     def socket(self) -> Path:
         """Where the API listens."""
         return self.path / "api.sock"

@@ -62,19 +62,31 @@ def _needed(draft: Draft) -> set[str]:
 
 def _served_last(rollouts: Collection[Rollout]) -> Iterator[str]:
     """The last few that served, whenever they were made: the way back leads to them."""
+    for rollout in _ways_back(rollouts):
+        yield rollout.to_release
+        yield rollout.from_release or ""
+
+
+def _ways_back(rollouts: Collection[Rollout]) -> Iterator[Rollout]:
+    """What says where `rollback` leads: of each service the newest rollouts that brought what
+    serves and the last few releases before it, and those by which somebody went back from them. A
+    restart brings what serves already."""
     done = (rollout for rollout in rollouts if rollout.phase is Phase.DONE)
     ordered = sorted(done, key=lambda item: (item.service, -number_of(item.id)))
     for _, items in groupby(ordered, key=lambda item: item.service):
-        for rollout in islice(items, KEPT_WAYS_BACK):
-            yield rollout.to_release
-            yield rollout.from_release or ""
+        mine = list(items)
+        names = list(dict.fromkeys(item.to_release for item in mine))[: KEPT_WAYS_BACK + 1]
+        for name in names:
+            yield next(item for item in mine if item.to_release == name)
+            left = (item for item in mine if item.from_release == name)
+            yield from islice((item for item in left if item.cause in ("rollback", "heal")), 1)
 
 
 def _too_old(releases: Collection[Release], needed: set[str]) -> list[Release]:
     """What never served is counted by itself, or a bad week would push out what did."""
     found: list[Release] = []
-    ordered = sorted(releases, key=lambda item: (item.service, _is_bad(item), -item.created_at))
-    for _, items in groupby(ordered, key=lambda item: (item.service, _is_bad(item))):
+    ordered = sorted(releases, key=lambda item: (item.service, _served(item), -item.created_at))
+    for _, items in groupby(ordered, key=lambda item: (item.service, _served(item))):
         spare = [item for item in items if item.state != "gone" and item.id not in needed]
         found += spare[KEPT_RELEASES:]
     return found
@@ -86,13 +98,14 @@ def _forgotten(releases: Collection[Release], rollouts: Collection[Rollout]) -> 
     return [item.id for item in releases if item.state == "gone" and item.id not in told]
 
 
-def _is_bad(release: Release) -> bool:
-    return release.state in ("refused", "failed")
+def _served(release: Release) -> bool:
+    return release.state in ("live", "kept")
 
 
 def _ended_long_ago(rollouts: Collection[Rollout]) -> list[Rollout]:
     found = []
+    needed = {rollout.id for rollout in _ways_back(rollouts)}
     by_service = sorted(rollouts, key=lambda item: (item.service, -number_of(item.id)))
     for _, items in groupby(by_service, key=lambda item: item.service):
         found += [item for item in items if item.ended][KEPT_ROLLOUTS:]
-    return found
+    return [item for item in found if item.id not in needed]

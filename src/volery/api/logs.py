@@ -54,9 +54,11 @@ class Logs:
             yield line
         queue: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
         tasks: dict[Path, asyncio.Task[None]] = {}
+        lines = self.query.lines
         try:
             while not stopping.is_set():
-                self._pump(tasks, queue)
+                self._pump(tasks, queue, lines)
+                lines = None  # of an instance that is yet to come everything is new
                 try:
                     yield await asyncio.wait_for(queue.get(), RESCAN_SECONDS)
                 except TimeoutError:
@@ -66,16 +68,23 @@ class Logs:
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    def _pump(self, tasks: dict[Path, asyncio.Task[None]], queue: asyncio.Queue[LogLine]) -> None:
+    def _pump(
+        self,
+        tasks: dict[Path, asyncio.Task[None]],
+        queue: asyncio.Queue[LogLine],
+        lines: int | None,
+    ) -> None:
         """Follow every instance that is there, also one that has the name of one that is gone."""
         for place in self._there():
             task = tasks.get(place.folder)
             if task is None or task.done():
-                tasks[place.folder] = asyncio.create_task(self._read_on(place, queue))
+                tasks[place.folder] = asyncio.create_task(self._read_on(place, queue, lines))
 
-    async def _read_on(self, place: Place, queue: asyncio.Queue[LogLine]) -> None:
+    async def _read_on(
+        self, place: Place, queue: asyncio.Queue[LogLine], lines: int | None
+    ) -> None:
         mask = Masking(self.secrets())
-        async for line in follow(place.folder, self.query.since, self.query.lines):
+        async for line in follow(place.folder, self.query.since, lines):
             await queue.put(LogLine(line.at, place.instance, mask(line.text)))
 
     def _gone(self) -> list[Place]:

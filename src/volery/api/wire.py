@@ -9,7 +9,7 @@ from volery.api import wire_guard
 from volery.api.logs import LogLine
 from volery.decide import claims
 from volery.decide.comparison import Comparison
-from volery.decide.dependence import down, lacks, state_for_want
+from volery.decide.dependence import absent, down, lacks, state_for_want
 from volery.decide.explain import decisions, other_policy, policy_lines, summary
 from volery.decide.forecast import Forecast
 from volery.decide.plan import Step
@@ -286,7 +286,7 @@ def service(world: World, state: ServiceState) -> Json:
     """One service of `status`."""
     running = world.rollout_of(state.name)
     live = state.live
-    missing = lacks(state, down(world))
+    missing = lacks(state, down(world) | absent(world))
     return {
         "state": state_for_want(service_state(world, state), missing),
         "team": state.config.team,

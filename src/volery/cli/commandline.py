@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import BoundArguments
+from inspect import Parameter as PyParameter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -93,16 +95,39 @@ def _launcher(app: App) -> Any:
         yes: Annotated[bool, Parameter(negative=(), help=OPTIONS["yes"])] = False,
     ) -> int:
         """Parse what is common to all commands, then run one."""
+        if not tokens and output == "json":
+            raise VoleryError("which command?", code=Code.INVALID, hint="volery --help")
         if not tokens:
             print(overview())
             return 0
         session = Session(env, file, output, yes)
         command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
         extra = dict.fromkeys(ignored, session)
+        _tidy(bound)
         result = command(*bound.args, **bound.kwargs, **extra)
         return result if isinstance(result, int) else 0
 
     return launch
+
+
+def _tidy(bound: BoundArguments) -> None:
+    """Shells complete a service's name to that of its folder, with a slash at the end; a variable
+    of a script that is not set leaves an empty word.
+
+    Raises:
+        VoleryError: INVALID, a word is empty.
+    """
+    for name, given in bound.arguments.items():
+        words = given if isinstance(given, tuple) else (given,)
+        if "" in words:
+            option = bound.signature.parameters[name].kind is PyParameter.KEYWORD_ONLY
+            shown = f"--{name.rstrip('_')}" if option else name.upper()
+            raise VoleryError(
+                f"{shown} is empty", code=Code.INVALID, hint="is a variable not set that is used?"
+            )
+        if name in ("service", "services", "why"):
+            tidied = tuple(word.rstrip("/") if word else word for word in words)
+            bound.arguments[name] = tidied if isinstance(given, tuple) else tidied[0]
 
 
 def _misused(error: CycloptsError) -> VoleryError:

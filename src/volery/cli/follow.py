@@ -35,8 +35,8 @@ UNSEEN = ": nothing seen yet"
 def follow(
     client: Client, ids: Sequence[str], timeout: float | None = None, *, attended: bool = False
 ) -> list[Json]:
-    """Wait until the rollouts, and what belongs together with them, have ended; show how they go.
-    Approvals and gates that hold are waited for only where somebody attends.
+    """Wait until the rollouts, and those that can still turn them round, have ended; show how they
+    go. Approvals and gates that hold are waited for only where somebody attends.
 
     Raises:
         VoleryError: the time is over; the rollouts go on.
@@ -50,10 +50,11 @@ def follow(
             left = QUIET_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             wait = min(QUIET_SECONDS, left)
             news = client.get("/v1/rollouts", ids=",".join(ids), unless=version, wait=wait)
-            found, version = news["rollouts"], news["version"]
+            found, version = _concerning(news["rollouts"], ids), news["version"]
             story.show(found)
-            if is_over(found, attended=attended):
-                return list(found)
+            for those in (found, news["rollouts"]):  # it may wait for one that waits for a person
+                if is_over(those, attended=attended):
+                    return list(those)
             story.show_lacking(found)
             if deadline is not None and time.monotonic() > deadline:
                 raise VoleryError(
@@ -62,6 +63,15 @@ def follow(
                     hint="volery status",
                 )
             time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _concerning(rollouts: Sequence[Json], ids: Sequence[str]) -> list[Json]:
+    """Of a group, those asked for and what can still turn them round. Services that are deployed
+    together go back together; of those that one `up` brings each ends by itself."""
+    asked = [item for item in rollouts if item["id"] in ids]
+    services = {item["service"] for item in asked}
+    groups = {item["group"] for item in asked if item["cause"] == "deploy"}
+    return [item for item in rollouts if item["service"] in services or item["group"] in groups]
 
 
 def is_over(rollouts: Sequence[Json], *, attended: bool) -> bool:
@@ -136,7 +146,7 @@ class _Story:
             return
         services = self._client.get("/v1/status")["services"]
         for name in moving:
-            said = lacking(services[name])
+            said = lacking(services[name]) if name in services else ""  # removed meanwhile
             if said and said != self._lacking.get(name):
                 self._lacking[name] = said
                 self._beneath(f"waits: {said}", name)

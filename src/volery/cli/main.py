@@ -6,12 +6,15 @@ parses them in `cli.commandline`, and every command is one function in `cli.comm
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from itertools import pairwise
 
 from volery.cli.overview import overview
 from volery.model.errors import EXIT, VoleryError
 
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 ASKS_FOR_ALL: tuple[list[str], ...] = ([], ["--help"], ["-h"])
 
 
@@ -23,6 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit code."""
     json = _wants_json(arguments)
+    _open_closed_streams()
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -35,6 +39,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:
+        return _say(_unwritten(error) or _unexpected(error), json)
     except Exception as error:  # noqa: BLE001 - the last resort: one line, the story in a file
         return _say(_unexpected(error), json)
 
@@ -46,6 +52,24 @@ def _run(arguments: list[str]) -> int:
     from volery.cli.commandline import invoke
 
     return invoke(arguments)
+
+
+def _open_closed_streams() -> None:
+    """Some that run commands close what they do not use: nothing comes from there, and what goes
+    there is lost."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _unwritten(error: OSError) -> VoleryError | None:
+    """Where the output goes it cannot be written; None if the error is about something else."""
+    if error.filename is not None or error.errno not in NOT_WRITTEN:
+        return None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is not tried again at the end
+    return VoleryError(
+        f"cannot write the output: {error.strerror}", hint="write it to where there is room"
+    )
 
 
 def _wants_json(arguments: list[str]) -> bool:

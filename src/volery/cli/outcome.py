@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +50,13 @@ def of_up(
     """
     code = exit_code(rollouts)
     bad = {item["service"]: item for item in rollouts if item["phase"] in BAD}
-    status = _healthy(client, patience) if code == 0 else _back(client, bad, patience)
+    wanted = {step["service"] for step in plan if step["verb"] != "remove"}
+    status = _healthy(client, wanted, patience) if code == 0 else _back(client, bad, patience)
     services = status["services"]
-    lines = [_ended(client, item, services[name]) for name, item in bad.items()]
+    removed = [name for name in bad if name not in services]
+    lines = [f"{name} was removed meanwhile" for name in removed]
+    bad = {name: item for name, item in bad.items() if name in services}
+    lines += [_ended(client, item, services[name]) for name, item in bad.items()]
     refused = [step for step in plan if step["refused"] and step["service"] not in bad]
     for step in refused:
         lines.append(f"{step['because']}; {step['release']} serves")
@@ -60,9 +64,13 @@ def of_up(
     serves = all(_serves(services[name]) for name in bad)
     if code == 0 and refused:
         code = 3
-    elif code == 1 and serves and not any(item["superseded_by"] for item in bad.values()):
+    elif code == 1 and serves and not removed and not _gave_way(bad.values()):
         code = 3  # there was nothing to go back to while it was tried, and there is now
     return Outcome(code, status, tuple(lines), serves)
+
+
+def _gave_way(rollouts: Iterable[Json]) -> bool:
+    return any(item["superseded_by"] for item in rollouts)
 
 
 def what_became(client: Client, rollout: Json) -> str:
@@ -88,7 +96,8 @@ def _back(client: Client, bad: Collection[str], patience: float | None) -> Json:
     """The status when the older releases of these services, where they have one, serve again."""
 
     def waits(status: Json) -> list[str]:
-        found = {name: status["services"][name] for name in bad}
+        services = status["services"]
+        found = {name: services[name] for name in bad if name in services}
         return [
             name
             for name, service in found.items()
@@ -101,10 +110,11 @@ def _back(client: Client, bad: Collection[str], patience: float | None) -> Json:
     return _waited(client, waits, limit)[0]
 
 
-def _healthy(client: Client, patience: float | None) -> Json:
-    """The status when all is healthy: services that were there before, and the gateway."""
+def _healthy(client: Client, wanted: Collection[str], patience: float | None) -> Json:
+    """The status when all is healthy: services that were there before, and the gateway. What is
+    being removed takes its own time."""
     limit = HEALTHY_SECONDS if patience is None else patience
-    status, waiting = _waited(client, _unhealthy, limit)
+    status, waiting = _waited(client, lambda found: _unhealthy(found, wanted), limit)
     if not waiting:
         return status
     after = f"after {format_duration(limit)}" if patience is None else "in the time given"
@@ -112,13 +122,13 @@ def _healthy(client: Client, patience: float | None) -> Json:
     raise VoleryError(f"not healthy {after}: {'; '.join(waiting)}", code=code, hint="volery status")
 
 
-def _unhealthy(status: Json) -> list[str]:
-    """Each service that is not healthy, and why; the gateway, if it is not there."""
+def _unhealthy(status: Json, wanted: Collection[str]) -> list[str]:
+    """Each of these services that is not healthy, and why; the gateway, if it is not there."""
     from volery.cli.standing import lacking
 
     found = []
     for name, service in status["services"].items():
-        if service["state"] not in ("healthy", "deploying"):
+        if name in wanted and service["state"] not in ("healthy", "deploying"):
             why = lacking(service)
             found.append(f"{name}: {why}" if why else name)
     return found if status["gateway"]["state"] == "ready" else [*found, "gateway"]

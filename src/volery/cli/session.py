@@ -48,7 +48,17 @@ class Session:
         """The manifest."""
         from volery.manifest.load import find
 
-        return self.file if self.file is not None else find(Path.cwd())
+        if self.file is not None:
+            return self.file
+        try:
+            here = Path.cwd()
+        except FileNotFoundError:
+            raise VoleryError(
+                "the current folder is gone",
+                code=Code.INVALID,
+                hint="cd to the folder of the manifest, or say --file",
+            ) from None
+        return find(here)
 
     @cached_property
     def application(self) -> Application:

@@ -27,17 +27,18 @@ def until_stands(session: Session, service: str, instances: int, limit: float) -
     """Wait until so many instances are ready and no other one is left; the service as it is then.
 
     Raises:
-        VoleryError: FAILED, some do not come up; INCONCLUSIVE, the time is over.
+        VoleryError: FAILED, some do not come up; INCONCLUSIVE, the time is over; CONFLICT, somebody
+            removed it meanwhile.
     """
     deadline, shown, version, since = time.monotonic() + limit, "", "", time.monotonic()
     while True:
         wait = max(0.0, min(TROUBLE_SECONDS, deadline - time.monotonic()))
         news = session.client.get("/v1/status", unless=version, wait=wait)
-        found, version = news["services"][service], news["version"]
+        found, version = still_there(news, service), news["version"]
         there = [item for item in found["instances"] if item["track"] == "stable"]
         ready = sum(item["state"] == "ready" for item in there)
         if ready == len(there) == instances:
-            return dict(found)
+            return found
         said = f"{ready} of {instances} ready{_lacking(found, there)}"
         if said != shown:
             shown = said
@@ -55,6 +56,21 @@ def until_stands(session: Session, service: str, instances: int, limit: float) -
                 hint=f"volery status {service}",
             )
         time.sleep(LOOK_EVERY_SECONDS)
+
+
+def still_there(status: Json, service: str) -> Json:
+    """What `status` has of a service that somebody waits for.
+
+    Raises:
+        VoleryError: CONFLICT, somebody removed it meanwhile.
+    """
+    if service in status["services"]:
+        return dict(status["services"][service])
+    raise VoleryError(
+        f"{service} was removed meanwhile",
+        code=Code.CONFLICT,
+        hint=f"volery events --why {service}",
+    )
 
 
 def lacking(service: Json) -> str:

@@ -21,6 +21,7 @@ from volery.control.rollouts import record, supersede, turn_round
 from volery.control.volumes import Deed, note_deeds
 from volery.decide import submit
 from volery.decide.gateway import applied, awaited_by
+from volery.decide.order import ordering_needs
 from volery.decide.plan import Step, make_plan
 from volery.decide.reversal import reverse
 from volery.decide.stateful import by_hand
@@ -122,6 +123,7 @@ class Operations:
         force = request.force
         histories = self._controller.histories()
         world, application = self.world, request.application
+        _require_needs(world, request, releases)
         return make_plan(
             world, application, releases, request.only, force=force, histories=histories
         )
@@ -136,7 +138,7 @@ class Operations:
         async with self._submitting:
             chosen = chosen_of(request)
             self._require_secrets(request, chosen)
-            if request.release:
+            if request.release is not None:
                 releases = {chosen[0]: self._existing(chosen[0], request.release)}
             else:
                 releases = await self._releases(request, chosen, copy=True)
@@ -144,7 +146,9 @@ class Operations:
 
     def _submit(self, request: Request, releases: Mapping[str, Release]) -> Accepted:
         draft = self._controller.draft()
-        _require_running(draft.world, request)
+        if request.only is not None:
+            _require_running(draft.world, request.environment)
+        _require_needs(draft.world, request, releases)
         force = request.force
         plan = make_plan(draft.world, request.application, releases, request.only, force=force)
         cause = "up" if request.only is None else "deploy"
@@ -222,7 +226,7 @@ class Operations:
         A rollout under way is turned round; its id is returned, and if a still earlier release is
         wanted, that rollback follows in the same group.
         """
-        draft = self._controller.draft()
+        draft = self._changeable(service)
         order = Order("rollback", by, draft.now)
         running = draft.world.rollout_of(service)
         if running is None:
@@ -243,7 +247,7 @@ class Operations:
 
     def restart(self, service: str, by: str) -> str:
         """Begin replacing every instance by a fresh one; returns the rollout's id."""
-        draft = self._controller.draft()
+        draft = self._changeable(service)
         order = Order("restart", by, draft.now)
         return self._start(draft, submit.restart(draft.world, service, order))
 
@@ -256,8 +260,8 @@ class Operations:
         """Another number of instances, by hand; the next `up` brings back the manifest's. Fewer
         than its floor only with `force`.
         """
-        draft = self._controller.draft()
-        before = submit.known(draft.world, service).scale
+        draft = self._changeable(service)
+        before = draft.world.services[service].scale
         draft.put("service", service, submit.scale(draft.world, service, count, force=force))
         text = f"{service}: {before} -> {count} instances"
         draft.event("service.scaled", text, service=service, cause=f"asked for by {by}")
@@ -265,9 +269,8 @@ class Operations:
 
     def switchover(self, service: str, to: str | None, by: str) -> int:
         """Begin to make a replica the primary, by hand; returns the handover's number."""
-        draft = self._controller.draft()
-        state = submit.known(draft.world, service)
-        tenure = by_hand(draft.world, state, by, to, draft.now)
+        draft = self._changeable(service)
+        tenure = by_hand(draft.world, draft.world.services[service], by, to, draft.now)
         draft.put("tenure", service, tenure)
         wanted = f" to {to}" if to else ""
         draft.event(
@@ -337,6 +340,20 @@ class Operations:
         """Whether nothing runs any more after `down`."""
         return self._controller.gone
 
+    def _changeable(self, service: str) -> Draft:
+        """A draft in which something of a service is changed by hand. What is being taken down, or
+        was, would not come up for that.
+
+        Raises:
+            VoleryError: NOT_FOUND, it is unknown; CONFLICT, the environment is not up.
+        """
+        draft = self._controller.draft()
+        submit.known(draft.world, service)
+        environment = draft.world.environment
+        assert environment is not None
+        _require_running(draft.world, environment.name)
+        return draft
+
     def _commit(self, draft: Draft) -> None:
         draft.commit()
         self._wake()
@@ -360,7 +377,7 @@ def chosen_of(request: Request) -> list[str]:
     for name in request.only or ():
         if name not in names:
             raise submit.unknown_service(name, names)
-    if request.release and len(request.only or ()) != 1:
+    if request.release is not None and len(request.only or ()) != 1:
         raise VoleryError(
             "--release goes with exactly one service",
             code=Code.INVALID,
@@ -369,11 +386,26 @@ def chosen_of(request: Request) -> list[str]:
     return [name for name in names if request.only is None or name in request.only]
 
 
-def _require_running(world: World, request: Request) -> None:
-    if request.only is not None and (world.environment is None or not world.environment.running):
-        raise VoleryError(
-            f"environment {request.environment} is not up", code=Code.CONFLICT, hint="volery up"
-        )
+def _require_running(world: World, name: str) -> None:
+    if world.environment is None or not world.environment.running:
+        raise VoleryError(f"environment {name} is not up", code=Code.CONFLICT, hint="volery up")
+
+
+def _require_needs(world: World, request: Request, releases: Mapping[str, Release]) -> None:
+    """A service that cannot do without another one is not deployed before that is there."""
+    if request.only is None:
+        return
+    there = {name for name, state in world.services.items() if not state.removing} | {*request.only}
+    for name in request.only:
+        for need in ordering_needs(releases[name].spec):
+            if need not in there:
+                together = f"volery up, or together: volery deploy {' '.join(request.only)} {need}"
+                known = need in request.application.services
+                raise VoleryError(
+                    f"{name} needs {need}, which is not there",
+                    code=Code.CONFLICT,
+                    hint=together if known else f"add {need} to the manifest, then: volery up",
+                )
 
 
 def _put_environment(draft: Draft, request: Request) -> None:

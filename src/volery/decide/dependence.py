@@ -60,6 +60,13 @@ def down(world: World) -> frozenset[str]:
     return frozenset(found)
 
 
+def absent(world: World) -> frozenset[str]:
+    """Needs that the environment does not have: declared since the last `up`. Nothing is excused by
+    them, for they do not come back by themselves."""
+    needs = {need for service in world.services.values() for need in service.config.needs}
+    return frozenset(needs - world.services.keys())
+
+
 def _begins(world: World, name: str) -> bool:
     """Whether its very first release is only just coming up."""
     rollout = world.rollout_of(name)

@@ -73,11 +73,10 @@ def submit(
     for step in changing:
         behind = tuple(ids[name] for name in waiting[step.service])
         rollouts.append(_rollout(world, application, step, ids[step.service], group, behind, order))
-    new = [world.releases.get(step.release, releases[step.service]) for step in changing]
+    wanted = [_wanted(world, step.release, releases[step.service]) for step in changing]
     return Submission(
         services=tuple(_services(world, application, plan, resize=order.cause == "up")),
-        releases=tuple(item for item in new if item.id not in world.releases)
-        + tuple(_again(world, new)),
+        releases=tuple(item for item in wanted if world.releases.get(item.id) != item),
         rollouts=tuple(rollouts),
         superseded=tuple(
             (old, new)
@@ -99,14 +98,15 @@ def _refuse_refused(plan: Sequence[Step], order: Order) -> None:
             )
 
 
-def _again(world: World, releases: Sequence[Release]) -> list[Release]:
-    """A release that failed or was refused before is tried again when it is asked for again."""
-    return [
-        replace(world.releases[item.id], state="new", reason="")
-        for item in releases
-        if item.id in world.releases
-        and world.releases[item.id].state in ("failed", "refused", "gone")
-    ]
+def _wanted(world: World, identity: str, made: Release) -> Release:
+    """The release of a step: the one that was made now, or what is known of it. One that has still
+    to be built, or failed or was refused before, has the time limits of today: they are no part of
+    its name."""
+    known = world.releases.get(identity, made)
+    spec = made.spec if identity == made.id else known.spec
+    if known.state in ("failed", "refused", "gone"):
+        return replace(known, state="new", reason="", spec=spec)
+    return replace(known, spec=spec) if known.state == "new" else known
 
 
 def _services(
@@ -253,8 +253,11 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
         usable = [item for item in found if item.state in ("live", "kept", "built")]
         if len(usable) == 1:
             return usable[0]
-        problem = f"{to} is {found[0].state}" if found else f"no release {to} of {state.name}"
-        raise VoleryError(problem, code=Code.NOT_FOUND, hint=f"volery releases {state.name}")
+        raise VoleryError(
+            _unusable(state.name, to, usable or found),
+            code=Code.NOT_FOUND,
+            hint=f"volery releases {state.name}",
+        )
     ended = sorted(
         (r for r in world.rollouts.values() if r.service == state.name and r.phase is Phase.DONE),
         key=lambda item: number_of(item.id),
@@ -274,6 +277,16 @@ def earlier(world: World, state: ServiceState, to: str | None) -> Release:
         code=Code.CONFLICT,
         hint=f"volery releases {state.name}, then volery rollback {state.name} --to RELEASE",
     )
+
+
+def _unusable(service: str, to: str, found: Sequence[Release]) -> str:
+    """Why these releases, whose names begin as asked for, are not what can come back."""
+    if not found:
+        return f"no release {to} of {service}"
+    if len(found) > 1:
+        return f"{to} may be {' or '.join(item.id for item in found)}"
+    state = "was never built" if found[0].state == "new" else f"is {found[0].state}"
+    return f"{found[0].id} {state}"
 
 
 def scale(world: World, service: str, count: int, *, force: bool = False) -> ServiceState:

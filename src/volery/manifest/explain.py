@@ -64,6 +64,7 @@ _PHRASES: dict[str, Phrase] = {
     "model_type": lambda _: "must be a mapping",
     "model_attributes_type": lambda _: "must be a mapping",
     "too_short": lambda _: "must not be empty",
+    "string_too_short": lambda _: "must not be empty",
     "string_too_long": lambda ctx: f"must have at most {ctx['max_length']} characters",
     "string_pattern_mismatch": lambda ctx: f"must match {ctx['pattern']}",
     "missing": lambda _: "is missing",

@@ -39,11 +39,23 @@ _EXAMPLE = """\
 
 
 def detect(folder: Path) -> Draft:
-    """What the folder seems to hold."""
+    """What the folder seems to hold.
+
+    Raises:
+        VoleryError: INVALID, it is none that can be read.
+    """
+    try:
+        below = list(_below(folder))
+    except OSError as error:
+        raise VoleryError(
+            f"cannot look into {folder}: {error.strerror}",
+            code=Code.INVALID,
+            hint="volery init FOLDER, with one that is there and may be read",
+        ) from None
     draft = Draft(service_name(folder.resolve().name))
     if not compose_draft(folder, draft) or not draft.services:
         _folder(folder, ".", draft)
-        for name in _below(folder):
+        for name in below:
             _folder(folder / name, name, draft)
     else:
         _left_out(folder, draft)
@@ -246,19 +258,24 @@ def write(manifest: Path, draft: Draft) -> Path:
     """Writes the manifest and, for editors, its schema beside it, whose path is returned.
 
     Raises:
-        VoleryError: a manifest is there already.
+        VoleryError: a manifest is there already, or the folder cannot be written.
     """
-    schema = manifest.parent / SCHEMA_FILE
-    try:
-        with manifest.open("x", encoding="utf-8") as file:
-            file.write(render(draft))
-    except FileExistsError:
+    if os.path.lexists(manifest):
         raise VoleryError(
             f"{manifest} is there already, nothing was written",
             code=Code.CONFLICT,
             hint="volery check",
             where=str(manifest),
+        )
+    schema = manifest.parent / SCHEMA_FILE
+    try:
+        schema.parent.mkdir(exist_ok=True)
+        schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+        with manifest.open("x", encoding="utf-8") as file:
+            file.write(render(draft))
+    except OSError as error:
+        raise VoleryError(
+            f"cannot write {error.filename or manifest}: {error.strerror}",
+            hint="volery init --dry-run prints what would be written",
         ) from None
-    schema.parent.mkdir(exist_ok=True)
-    schema.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
     return schema

@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from volery.manifest.explain import nearest
 from volery.manifest.mistake import Path, quoted
-from volery.model.application import Application, Gateway, Route, Service
+from volery.model.application import Application, Gateway, Route, Scale, Service
 from volery.model.deploy import Deploy
 
 CYCLES_MAX = 20
@@ -33,6 +33,8 @@ def problems(application: Application, declared: Collection[str]) -> Iterator[Pr
     yield from _routes(application, declared)
     for name, service in application.services.items():
         yield from _needs(name, service, declared)
+        yield from _replicas(name, service, application.services)
+        yield from _size(("services", name), service.scale)
         yield from _environment(name, service)
         yield from _stateful(("services", name), service, service.deploy)
     yield from _cycles(application.services)
@@ -52,7 +54,7 @@ def _routes(application: Application, declared: Collection[str]) -> Iterator[Pro
         if route.service not in declared:
             yield _unknown((*at, "service"), route.service, declared)
         yield from _route(at, route, application.services.get(route.service))
-        key = ((route.host or "").lower(), route.path.rstrip("/"))
+        key = ((route.host or "*").lower(), route.path.rstrip("/"))
         if key in first:
             other = gateway.routes[first[key]]
             said = f"collides with routes[{first[key]}] (to {other.service}): same path and host"
@@ -79,13 +81,32 @@ def _needs(name: str, service: Service, declared: Collection[str]) -> Iterator[P
             yield _unknown(at, need, declared, at_key=True)
 
 
+def _replicas(name: str, service: Service, services: Mapping[str, Service]) -> Iterator[Problem]:
+    """One variable cannot hold two addresses."""
+    for need in service.needs:
+        state = services[need].state if need in services else None
+        if state is not None and state.role is not None and f"{need}-replicas" in service.needs:
+            taken = f"{_stem(need)}_REPLICAS_URL is the address of the replicas of {need}"
+            at: Path = ("services", name, "needs", f"{need}-replicas")
+            yield Problem(at, f"{taken} already; give the service another name", at_key=True)
+
+
+def _size(at: Path, scale: Scale) -> Iterator[Problem]:
+    if scale.min < 1:
+        said = f"must be at least 1, got {scale.min}: scaling to nothing is not active yet"
+        yield Problem((*at, "scale", "min"), said)
+
+
+def _stem(need: str) -> str:
+    return need.upper().replace("-", "_")
+
+
 def set_by_volery(service: Service) -> dict[str, str]:
     """Names of variables that a service is given anyway, and what they are for."""
     urls = {}
     for need in service.needs:
-        stem = need.upper().replace("-", "_")
-        urls[f"{stem}_URL"] = f"the address of {need}"
-        urls[f"{stem}_REPLICAS_URL"] = f"the address of the replicas of {need}"
+        urls[f"{_stem(need)}_URL"] = f"the address of {need}"
+        urls[f"{_stem(need)}_REPLICAS_URL"] = f"the address of the replicas of {need}"
     return {"PORT": "where to listen", "HOST": "where to listen"} | urls
 
 
@@ -172,6 +193,8 @@ def _overrides(application: Application, declared: Collection[str]) -> Iterator[
                     yield Problem((*at, "env", variable), said, at_key=True)
             if override.deploy is not None:
                 yield from _stateful(at, service, override.deploy)
+            if override.scale is not None:
+                yield from _size(at, override.scale)
 
 
 def _accounts(application: Application) -> Iterator[Problem]:

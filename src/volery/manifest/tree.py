@@ -9,6 +9,7 @@ from __future__ import annotations
 from volery.manifest.mistake import Mark, Path, quoted
 from volery.manifest.yaml12 import Entry, Mapping, Node, Scalar, Sequence
 
+DEPLOYED = (("services", "*"), ("environments", "*", "overrides", "*"))
 TEXT_PLACES: tuple[tuple[str, ...], ...] = (
     ("services", "*", "env", "*"),
     ("environments", "*", "overrides", "*", "env", "*"),
@@ -22,6 +23,8 @@ TEXT_PLACES: tuple[tuple[str, ...], ...] = (
     ("services", "*", "state", "switchover", "*"),
     ("services", "*", "state", "demote", "*"),
     ("services", "*", "state", "backup", "*"),
+    *((*at, "deploy", "gates", "*", "command", "*") for at in DEPLOYED),
+    *((*at, "deploy", "metrics", "*", "command", "*") for at in DEPLOYED),
 )
 
 

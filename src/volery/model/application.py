@@ -121,14 +121,17 @@ class Scale(Model):
     min: Annotated[Whole, Field(ge=0, le=1000)] = 1
     """Never fewer."""
     max: Annotated[Whole, Field(ge=1, le=1000)] = 1
-    """Never more."""
+    """Never more; as many as `min` if not said."""
     target: ScaleTarget | None = None
     """What decides between the two."""
 
     @model_validator(mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
-        if isinstance(value, dict | cls):
+        if isinstance(value, dict):
+            least = value.get("min")
+            return {"max": least} | value if isinstance(least, int) and least > 1 else value
+        if isinstance(value, cls):
             return value
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError("must be a number of instances or {min, max, target}")

@@ -18,6 +18,8 @@ Cause = Literal["rollout", "heal", "scale", "chaos", "person", "leaving"]
 service goes for good (`down`, removed from the manifest)."""
 EVERYTHING = "*"
 """The scope of a brake that stops the automation of the whole environment."""
+LONGEST_SECONDS = 30 * 86400.0
+"""Nobody stops automation for longer at once."""
 
 
 @dataclass(frozen=True)

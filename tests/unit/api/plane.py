@@ -82,6 +82,7 @@ class SimPlane:
             self.controller, self.sources, FakeSecrets(), release_id, lambda: None
         )
         self.stopping = asyncio.Event()
+        self.asked_of_logs: LogQuery | None = None
         self._beat()
 
     def _beat(self) -> None:
@@ -111,6 +112,7 @@ class SimPlane:
         self.stopping.set()
 
     async def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
+        self.asked_of_logs = query
         yield LogLine(0.0, f"{service}-1", "hello")
 
 

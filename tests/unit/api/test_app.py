@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -131,6 +132,13 @@ def test_the_past_of_a_service_that_left_is_told(plane: SimPlane, api: TestClien
     assert refused["message"] == "no service 'shop'"
 
 
+def test_no_lines_of_the_past_are_not_all_of_them(plane: SimPlane, api: TestClient) -> None:
+    api.post("/v1/apply", json=body())
+    for query, lines in (("", None), ("?lines=0", 0), ("?lines=5", 5)):
+        api.get(f"/v1/services/shop/logs{query}")
+        assert plane.asked_of_logs is not None and plane.asked_of_logs.lines == lines
+
+
 REFUSALS = [
     ("POST", "/v1/apply", b"{", 422),
     ("POST", "/v1/apply", b'{"application": 3}', 422),
@@ -145,6 +153,7 @@ REFUSALS = [
     ("GET", "/v1/events?since=yesterday", None, 422),
     ("GET", "/v1/services/catalog/logs?since=x", None, 422),
     ("GET", "/v1/services/catalog/logs?lines=many", None, 422),
+    ("GET", "/v1/services/catalog/logs?lines=-5", None, 422),
 ]
 
 
@@ -167,6 +176,7 @@ WORDS = [
     ("scale", b"{}", "instances", "is missing"),
     ("scale", b'{"instances": 1, "count": 2}', "count", "is not known here"),
     ("scale", b'{"instances": 1', "", "the body is no JSON: EOF while parsing an object at"),
+    ("rollback", b'{"to": ""}', "to", "must not be empty"),
     ("restart", b"[]", "", "must be a mapping"),
     ("restart", b'{"by": 3}', "by", "must be text"),
     ("restart", b'{"by": "' + b"x" * 201 + b'"}', "by", "must have at most 200 characters"),
@@ -182,6 +192,54 @@ def test_what_is_wrong_with_a_body_is_said_in_our_words(
     assert answer.status_code == 422 and error["where"] == where and error["hint"]
     assert error["message"].startswith(message), error
     assert "nput" not in error["message"] and "tring" not in error["message"]
+
+
+CONTRADICTIONS = [
+    ({"environment": "prod"}, "environment", "no environment 'prod' in the manifest"),
+    ({"release": ""}, "release", "must not be empty"),
+    ({"services": ["Shop"]}, "", "no service 'Shop'"),
+    (
+        {"environments": {"dev": {"overrides": {"x": {}}}}},
+        "environments.dev.overrides.x",
+        "unknown",
+    ),
+    (
+        {"services.catalog.needs": {"shop": {}}},
+        "services.shop.needs.catalog",
+        "needs go in a circle",
+    ),
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/plan", "/v1/apply"])
+@pytest.mark.parametrize(("change", "where", "message"), CONTRADICTIONS)
+def test_a_manifest_that_contradicts_itself_is_refused(
+    api: TestClient, path: str, change: dict[str, Any], where: str, message: str
+) -> None:
+    sent = body()
+    for key, value in change.items():
+        if key == "environments":
+            sent["application"][key] = value
+        elif key == "services.catalog.needs":
+            sent["application"]["services"]["catalog"]["needs"] = value
+        else:
+            sent[key] = value
+    answer = api.post(path, json=sent)
+    error = answer.json()["error"]
+    assert answer.status_code in (404, 422) and error["where"] == where, error
+    assert error["message"].startswith(message)
+
+
+def test_another_environment_has_a_control_plane_of_its_own(
+    plane: SimPlane, api: TestClient
+) -> None:
+    api.post("/v1/apply", json=body())
+    other = body(environment="staging")
+    other["application"]["environments"] = {"dev": {}, "staging": {}}
+    for path in ("/v1/plan", "/v1/apply"):
+        error = api.post(path, json=other).json()["error"]
+        assert error["message"] == "this is the control plane of dev of birds"
+        assert (error["code"], error["where"]) == ("invalid", "environment")
 
 
 def test_refused_before_anything_changes(plane: SimPlane, api: TestClient) -> None:

@@ -29,6 +29,18 @@ class Room:
         self.plane.run()
         housekeeping(self.plane.controller, NoArtifacts())
 
+    def restart(self) -> None:
+        self.api.post("/v1/services/catalog/restart", json={})
+        self.plane.run()
+        housekeeping(self.plane.controller, NoArtifacts())
+
+    def abort(self, version: str) -> None:
+        self.plane.sources.version = version
+        self.api.post("/v1/apply", json=body(services=["catalog"]))
+        self.api.post("/v1/services/catalog/abort", json={})
+        self.plane.run()
+        housekeeping(self.plane.controller, NoArtifacts())
+
     def rollback(self, to: str | None = None) -> str:
         answer = self.api.post("/v1/services/catalog/rollback", json={"to": to}).json()
         self.plane.run()
@@ -73,6 +85,23 @@ def test_the_newest_is_kept_and_shown_though_the_clock_was_set_back(
     assert mine == ["catalog-r7", "catalog-r8", "catalog-r9"]
     known = {key for key in room.plane.operations.world.releases if key.startswith("catalog@w")}
     assert known == {"catalog@w2", "catalog@w3", "catalog@w4"}, "the way back"
+
+
+def test_neither_restarts_nor_what_was_aborted_push_out_the_way_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("volery.api.housekeeping.KEPT_ROLLOUTS", 5)
+    room = Room()
+    room.deploy("bad")
+    assert room.rollback() == "catalog@good"
+    room.deploy("better")
+    for _ in range(6):
+        room.restart()
+    for number in range(KEPT_RELEASES + 1):
+        room.abort(f"aborted-{number}")
+    live = room.api.get("/v1/services/catalog/rollout", params={"live": "true"}).json()
+    assert (live["to"], live["phase"]) == ("catalog@better", "done")
+    assert room.rollback() == "catalog@good", "and not what somebody went back from"
 
 
 def test_what_no_rollout_tells_of_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

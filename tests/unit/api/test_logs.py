@@ -118,6 +118,29 @@ def test_following_goes_on_with_a_new_instance_of_the_same_name(room: Room) -> N
     assert seen == ["b2 serves", "b2 is back"]
 
 
+def test_following_without_the_past_shows_all_that_comes(room: Room) -> None:
+    place = room.home / "instances" / "web-bbbbbbbb-2"
+
+    async def scenario() -> set[str]:
+        lines = Logs(room.home, "web", LogQuery(follow=True, lines=0), tuple).follow(
+            asyncio.Event()
+        )
+        first = asyncio.ensure_future(anext(lines))
+        while not first.done():
+            with (place / "log").open("a") as log:
+                log.write("it goes on\n")
+            await asyncio.sleep(0.1)
+        seen = {(await first).text}
+        room.wrote("instances/web-cccccccc-1", "a new one", NEW + 4)
+        while "a new one" not in seen:
+            seen.add((await anext(lines)).text)
+        await lines.aclose()  # type: ignore[attr-defined]
+        return seen
+
+    seen = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert seen == {"it goes on", "a new one"}
+
+
 def test_instances_of_a_service_with_state_and_of_one_whose_name_begins_the_same(
     tmp_path: Path,
 ) -> None:

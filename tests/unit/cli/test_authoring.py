@@ -8,6 +8,7 @@ import pytest
 
 from volery.cli.commands.authoring import init
 from volery.cli.session import Session
+from volery.model.errors import Code, VoleryError
 
 
 def test_a_dry_run_says_all_that_the_real_one_says(
@@ -22,3 +23,40 @@ def test_a_dry_run_says_all_that_the_real_one_says(
     assert (tmp_path / "volery.yaml").read_text() == shown.out
     assert capsys.readouterr().err == shown.err
     assert "worker gets no port" in shown.err and "release command is not run" in shown.err
+
+
+@pytest.fixture
+def session() -> Session:
+    return Session(None, None, "json", yes=False)
+
+
+@pytest.mark.parametrize("name", ["absent", "a-file"])
+def test_what_is_no_folder(tmp_path: Path, session: Session, name: str) -> None:
+    (tmp_path / "a-file").touch()
+    with pytest.raises(VoleryError, match=rf"cannot look into .*{name}: No") as wrong:
+        init(tmp_path / name, session=session)
+    assert wrong.value.code is Code.INVALID
+
+
+def test_what_cannot_be_written_is_not_written_by_half(
+    tmp_path: Path, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".volery").touch()
+    with pytest.raises(VoleryError, match=r"cannot write .*/.volery: File exists"):
+        init(tmp_path, session=session)
+    assert not (tmp_path / "volery.yaml").exists()
+    (tmp_path / ".volery").unlink()
+    (tmp_path / "volery.yaml").write_text("mine")
+    with pytest.raises(VoleryError, match="is there already"):
+        init(tmp_path, session=session)
+    assert (tmp_path / "volery.yaml").read_text() == "mine"
+    assert capsys.readouterr().out == "", "no document of what failed"
+
+
+def test_a_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "gone"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    with pytest.raises(VoleryError, match="the current folder is gone"):
+        _ = Session(None, None, "text", yes=False).path

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from typing import Any
+
 import pytest
+from rich.console import Console
 from unit.cli.desk import Desk
 
-from volery.cli.commands.looking import status
+from volery.cli.commands.looking import logs, status
 from volery.cli.commands.shipping import deploy
+from volery.cli.show import console, table, tables
 from volery.model.errors import Code, VoleryError
 
 
@@ -44,3 +50,93 @@ def test_the_releases_of_a_service_that_left_the_manifest(desk: Desk) -> None:
     assert "catalog" not in desk.client.get("/v1/status")["services"]
     found = desk.client.get("/v1/services/catalog/releases")["releases"]
     assert {item["release"]: item["state"] for item in found} == {"catalog@aaaaaaaa": "kept"}
+
+
+def test_fewer_lines_than_none_are_refused(desk: Desk) -> None:
+    with pytest.raises(VoleryError, match="--lines must be 0 or more, got -5") as refused:
+        logs("shop", lines=-5, session=desk.session())
+    assert refused.value.code is Code.INVALID
+
+
+class Screen(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+NAMES = ["storefront@3f2a91c0", "catalog@5b21ffe0", "storefront-3f2a91c0-1"]
+KEPT = {"created_at": "2026-01-01T00:00:00Z", "by": "maintainer", "reason": ""}
+WHY = "the new release fails its requests: " + "35 % of 77, " * 20
+RELEASES = {
+    "releases": [
+        KEPT | {"release": NAMES[0], "state": "live"},
+        KEPT | {"release": NAMES[1], "state": "refused", "reason": WHY},
+    ]
+}
+SERVICE = {
+    "state": "degraded",
+    "release": NAMES[0],
+    "desired": 2,
+    "restarts": 1203,
+    "url": "http://127.0.0.1:8080/api/storefront/with/a/long/path",
+    "trouble": None,
+    "primary": None,
+    "rollout": None,
+    "waiting": [],
+    "instances": [
+        {
+            "id": NAMES[2],
+            "release": NAMES[0],
+            "track": "baseline",
+            "state": "stopping",
+            "pid": 4194304,
+            "address": "127.0.0.1:20011",
+            "restarts": 12,
+            "role": None,
+            "weight": 50,
+            "warm_until": None,
+            "started_at": "2026-01-01T00:00:00Z",
+            "detail": "",
+            "limits": {"cpu": "enforced by the kernel", "memory": "enforced by the kernel"},
+        }
+    ],
+}
+STATUS = {
+    "app": "birdhouse",
+    "environment": "production",
+    "engine": "local",
+    "gateway": {"url": "http://127.0.0.1:8080", "state": "ready"},
+    "guard": {"brakes": []},
+    "services": {"storefront": SERVICE},
+}
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120, None])
+@pytest.mark.parametrize(
+    ("show", "given", "whole"),
+    [
+        (tables.show_releases, (RELEASES,), [*NAMES[:2], "live", "refused"]),
+        (tables.show_status, (STATUS,), [NAMES[0], "degraded", "0/2", "1203"]),
+        (tables.show_service, ("storefront", SERVICE), [NAMES[2], "stopping", "20011", "4194304"]),
+    ],
+)
+def test_no_name_is_cut_off(
+    show: Any,
+    given: Any,
+    whole: list[str],
+    columns: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever reads it wants to copy it; `columns` None is a pipe."""
+    screen = Screen() if columns else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", screen)
+    made = Console(file=screen, width=columns or 200, soft_wrap=True, no_color=True)
+    for module in (console, table, tables):
+        monkeypatch.setattr(module, "out", lambda: made)
+    show(*given)
+    said = screen.getvalue()
+    assert [name for name in whole if name not in said] == []
+    assert not any(line.endswith(" ") for line in said.splitlines())
+    if columns is None:
+        assert len(said.splitlines()) <= 3, "whoever searches it finds a row whole"

@@ -15,6 +15,7 @@ from volery.cli.commands.authoring import check
 from volery.cli.commands.looking import events, releases
 from volery.cli.commands.secrets import rm_, set_
 from volery.cli.commands.shipping import plan
+from volery.cli.main import run
 from volery.cli.session import Session
 from volery.model.errors import Code, VoleryError
 from volery.model.ports import Change
@@ -166,3 +167,60 @@ def test_a_plan_of_a_service_that_nobody_knows(session: Callable[..., Session]) 
     with pytest.raises(VoleryError, match="no service 'shp'") as unknown:
         plan("shp", session=session())
     assert unknown.value.code is Code.NOT_FOUND
+
+
+def test_what_volery_keeps_in_the_checkout_is_no_source(
+    session: Callable[..., Session],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of all environments: one's secrets would be in the artifacts of the other."""
+
+    def planned() -> list[str]:
+        assert plan(session=session("json")) == 0
+        return [step["release"] for step in json.loads(capsys.readouterr().out)["steps"]]
+
+    for home in (Path.cwd() / ".state", Path.cwd()):
+        monkeypatch.setenv("VOLERY_HOME", str(home))
+        home.mkdir(exist_ok=True)
+        before = planned()
+        for kept in ("birds/staging/secrets/key", "birds/local/ledger.db", ".accounts/a"):
+            (home / kept).parent.mkdir(parents=True, exist_ok=True)
+            (home / kept).write_text("kept")
+        assert planned() == before
+
+
+def test_the_name_of_a_service_as_a_shell_completes_that_of_its_folder(
+    session: Callable[..., Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--output", "json", "plan", "catalog/"]) == 0
+    (step,) = json.loads(capsys.readouterr().out)["steps"]
+    assert step["service"] == "catalog"
+    assert run(["plan", "Catalog"]) == 2
+    assert capsys.readouterr().err == "error: no service 'Catalog'\nhint: did you mean catalog?\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["rollback", "shop", "--to", ""], "--to is empty"),
+        (["deploy", "shop", "--release", ""], "--release is empty"),
+        (["deploy", "shop", ""], "SERVICES is empty"),
+        (["restart", ""], "SERVICE is empty"),
+        (["guard", "stop", "shop", "--for", "0s"], "--for must be more than 0"),
+    ],
+)
+def test_an_empty_word_is_wrong_usage(
+    session: Callable[..., Session], line: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script took a variable that was not set: `--to` would have been any release."""
+    assert run(line) == 2
+    told = capsys.readouterr().err
+    assert said in told and "openapi" not in told
+
+
+def test_one_document_is_all_that_a_script_gets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--output", "json", "completion", "bash"]) == 0
+    assert "volery" in json.loads(capsys.readouterr().out)["script"]
+    assert run(["--output", "json"]) == 2
+    assert json.loads(capsys.readouterr().err)["error"]["message"] == "which command?"

@@ -137,3 +137,18 @@ def test_a_service_with_a_host_alone_has_an_address(desk: Desk) -> None:
     found = desk.client.get("/v1/status")["services"]
     assert found["catalog"]["url"] == "http://api.example.org:8080/v1"
     assert found["shop"]["url"] is None
+
+
+def test_too_many_are_refused_in_the_words_of_a_person(desk: Desk) -> None:
+    with pytest.raises(VoleryError, match="scale must be 0 to 1000, got 5000") as refused:
+        scale("shop", 5000, session=desk.session())
+    assert refused.value.hint == "volery scale shop 1000"
+
+
+@pytest.mark.parametrize("verb", ["scale", "restart", "rollback", "switchover"])
+def test_what_is_being_taken_down_is_not_changed(desk: Desk, verb: str) -> None:
+    desk.client.post("/v1/down", {"by": "ann"})
+    body = {"instances": 2} if verb == "scale" else {}
+    with pytest.raises(VoleryError, match="environment dev is not up") as refused:
+        desk.client.post(f"/v1/services/catalog/{verb}", body)
+    assert (refused.value.code, refused.value.hint) == (Code.CONFLICT, "volery up")

@@ -41,6 +41,52 @@ def test_several_are_a_list_of_them(desk: Desk, capsys: pytest.CaptureFixture[st
     assert [item["id"] for item in found["rollouts"]] == ["catalog-r2", "shop-r2"]
 
 
+def test_one_that_an_up_began_is_not_judged_by_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    desk = Desk()
+    desk.plane.bad["shop@aaaaaaaa"] = "tests"
+    desk.client.post("/v1/apply", desk.session().apply_body())
+    assert deploy("catalog", session=desk.session("json")) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == "catalog-r1"
+
+
+def test_one_that_another_group_began_goes_back_with_it(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.plane.sources.version = "bbbbbbbb"
+    desk.plane.bad["shop@bbbbbbbb"] = "tests"
+    detached(desk, capsys, "catalog", "shop")
+    assert deploy("catalog", session=desk.session("json")) == 3
+    assert json.loads(capsys.readouterr().out)["id"] == "catalog-r2"
+
+
+def test_one_that_somebody_goes_back_from_is_still_one_rollout(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("bbbbbbbb", "cccccccc"):
+        desk.plane.sources.version = version
+        capsys.readouterr()
+        if version == "cccccccc":
+            go_back_meanwhile(desk, monkeypatch, to="catalog@aaaaaaaa")
+        deploy("catalog", session=desk.session("json"))
+    found = json.loads(capsys.readouterr().out)
+    assert (found["id"], found["to"]) == ("catalog-r3", "catalog@cccccccc")
+
+
+def go_back_meanwhile(desk: Desk, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+    """Somebody else says `rollback` when the rollout is looked at first."""
+    get, asked = desk.client.get, list[str]()
+
+    def also(path: str, **query: object) -> Any:
+        if path == "/v1/rollouts" and not asked:
+            asked.append(path)
+            desk.client.post("/v1/services/catalog/rollback", {"by": "bob", "to": to})
+        return get(path, **query)
+
+    monkeypatch.setattr(desk.client, "get", also)
+
+
 def test_an_unchanged_one_is_its_last_rollout(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,3 +164,26 @@ def test_abort_tells_of_the_service_that_was_named(
     capsys.readouterr()
     abort("shop", session=desk.session("json"))
     assert json.loads(capsys.readouterr().out)["service"] == "shop"
+
+
+def test_what_it_cannot_do_without_must_be_there(desk: Desk) -> None:
+    services = desk.manifest["services"]
+    shop = services["shop"] | {"needs": ["catalog", "api"]}
+    desk.manifest = desk.manifest | {"services": services | {"shop": shop, "api": {"run": "serve"}}}
+    desk.plane.sources.version = "bbbbbbbb"
+    with pytest.raises(VoleryError, match="shop needs api, which is not there") as refused:
+        deploy("shop", session=desk.session())
+    assert refused.value.hint.endswith("volery deploy shop api")
+    with pytest.raises(VoleryError, match="which is not there"):
+        desk.client.post("/v1/plan", desk.session().apply_body(("shop",)))
+    assert deploy("shop", "api", session=desk.session()) == 0
+
+
+def test_what_it_can_do_without_is_told_where_it_is_not_there(desk: Desk) -> None:
+    services = desk.manifest["services"]
+    shop = services["shop"] | {"needs": {"api": {"importance": "degradable"}}}
+    desk.manifest = desk.manifest | {"services": services | {"shop": shop, "api": {"run": "serve"}}}
+    desk.plane.sources.version = "bbbbbbbb"
+    assert deploy("shop", session=desk.session()) == 0
+    found = desk.client.get("/v1/status")["services"]["shop"]
+    assert (found["state"], found["needs_down"][0]["need"]) == ("degraded", "api")

@@ -20,3 +20,19 @@ def test_it_waits_no_longer_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         up(timeout="200ms", session=desk.session())
     assert late.value.message == "not healthy in the time given: gateway"
     assert late.value.code is Code.INCONCLUSIVE
+
+
+def test_it_does_not_wait_for_what_it_removes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open connections may drain for long."""
+    monkeypatch.setattr("volery.api.launch.ensure_control_plane", lambda home: False)
+    desk = Desk()
+    desk.manifest = desk.manifest | {"environments": {"dev": {}}}
+    catalog = desk.manifest["services"]["catalog"]
+    shop = {"run": "serve", "stop": {"drain": "1h"}}
+    desk.manifest = desk.manifest | {"services": {"catalog": catalog, "shop": shop}}
+    desk.up()
+    for identity in desk.plane.operations.world.instances:
+        desk.plane.traffic.in_flight[identity] = 1
+    desk.manifest = desk.manifest | {"services": {"catalog": catalog}, "gateway": {"routes": []}}
+    assert up(timeout="200ms", session=desk.session()) == 0
+    assert "shop" in desk.client.get("/v1/status")["services"]

@@ -12,6 +12,7 @@ from volery.decide.plan import make_plan
 from volery.decide.submit import Order, rollback, submit
 from volery.decide.world import World
 from volery.model.deploy import Deploy
+from volery.model.errors import VoleryError
 from volery.model.state import Phase, ServiceState, Slot, SlotName
 
 Slots = dict[SlotName, Slot | None]
@@ -126,6 +127,42 @@ def test_what_has_state_never_runs_twice_whatever_is_asked_for(
     order = Order("deploy", "ann", 1.0, strategy=asked)
     (rollout,) = submit(world, app, plan, {"store": made}, order).rollouts
     assert rollout.strategy == begun
+
+
+@pytest.mark.parametrize("state", ["failed", "refused", "gone", "new"])
+def test_what_is_built_again_has_the_time_limits_of_today(state: Any) -> None:
+    world = running(application(catalog={}))
+    before = replace(world.releases["catalog@1"], id="catalog@2", state=state, reason="timed out")
+    world = replace(world, releases=dict(world.releases) | {before.id: before})
+    app = application(catalog={"build_timeout": "20m", "test_timeout": "30m"})
+    made = replace(before, spec=app.services["catalog"], state="new", reason="")
+    plan = make_plan(world, app, {"catalog": made}, {"catalog"}, force=True)
+    order = Order("deploy", "ann", 1.0, force=True)
+    (found,) = submit(world, app, plan, {"catalog": made}, order).releases
+    assert (found.spec.build_timeout, found.spec.test_timeout) == (1200.0, 1800.0)
+    assert found.state == "new" and found.created_at == before.created_at
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("3", "3 may be catalog@3a or catalog@3b"),
+        ("4", "catalog@4 was never built"),
+        ("5", "catalog@5 is refused"),
+        ("6", "no release 6 of catalog"),
+    ],
+)
+def test_why_a_release_cannot_come_back(to: str, said: str) -> None:
+    world = running(application(catalog={}))
+    states = {"3a": "kept", "3b": "kept", "4": "new", "5": "refused"}
+    more = [
+        replace(world.releases["catalog@1"], id=f"catalog@{name}", state=state)  # type: ignore[arg-type]
+        for name, state in states.items()
+    ]
+    world = replace(world, releases=dict(world.releases) | {item.id: item for item in more})
+    with pytest.raises(VoleryError) as refused:
+        rollback(world, "catalog", to, Order("rollback", "ann", 1.0))
+    assert refused.value.message == said
 
 
 @pytest.mark.parametrize(

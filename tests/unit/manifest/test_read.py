@@ -30,6 +30,8 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
                               "{min, max, target}, got '2'"]),
         ("    scale: {min: 5, max: 2}\n", ["5:5: services.a.scale: max must be at least min, "
                                            "got 5 and 2"]),
+        ("    scale: {min: 0, max: 3}\n", ["5:18: services.a.scale.min: must be at least 1, got 0: "
+                                           "scaling to nothing is not active yet"]),
         ("    scael: 3\n", ["5:5: services.a.scael: unknown key 'scael'; did you mean 'scale'?"]),
         ("    depends_on: [b]\n", ["5:5: services.a.depends_on: unknown key 'depends_on'; did you "
                                    "mean 'needs'?"]),
@@ -115,6 +117,8 @@ def test_values(mistakes: Mistakes, more: str, lines: list[str]) -> None:
                        "'catalog'?"]),
         ("{zzz: }", ["5:13: services.a.needs.zzz: unknown service 'zzz'"]),
         ("[a]", ["5:13: services.a.needs.a: a service cannot need itself"]),
+        ("[db, db-replicas]", ["5:17: services.a.needs.db-replicas: DB_REPLICAS_URL is the address "
+                               "of the replicas of db already; give the service another name"]),
         ("{catalog: {retry: {attempts: 20, backoff: fast, on: [5x], budget: 20}}}", [
             "5:41: services.a.needs.catalog.retry.attempts: must be at most 10, got 20",
             "5:54: services.a.needs.catalog.retry.backoff: must be a duration such as 300ms, 2s, "
@@ -126,7 +130,9 @@ def test_values(mistakes: Mistakes, more: str, lines: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
-    assert mistakes(f"{HEAD}    needs: {needs}\n  catalog: {{run: sh}}\n") == lines
+    rest = "  catalog: {run: sh}\n  db-replicas: {run: sh}\n"
+    rest += "  db: {run: sh, protocol: tcp, state: {volume: d, role: sh}}\n"
+    assert mistakes(f"{HEAD}    needs: {needs}\n{rest}") == lines
 
 
 @pytest.mark.parametrize(
@@ -163,14 +169,16 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
          "gateway:\n  routes:\n    - {path: /, service: b}\n    - {path: /x/, service: a}\n"
          "    - {path: /x, service: a, strip: /y}\n    - {path: /t, service: t}\n"
          "    - {path: /x, host: h, service: a, strip: /x}\n"
-         "    - {path: /x/, host: H, service: a}\n",
+         "    - {path: /x/, host: H, service: a}\n"
+         "    - {path: /z, service: a}\n    - {path: /z, host: '*', service: a}\n",
          ["7:26: gateway.routes[0].service: unknown service 'b'",
           "9:14: gateway.routes[2].path: collides with routes[1] (to a): same path and host",
           "9:37: gateway.routes[2].strip: must be a prefix of path '/x' on whole segments, got "
           "'/y'",
           "10:27: gateway.routes[3].service: must be a service that speaks HTTP; 't' has protocol "
           "tcp",
-          "12:14: gateway.routes[5].path: collides with routes[4] (to a): same path and host"]),
+          "12:14: gateway.routes[5].path: collides with routes[4] (to a): same path and host",
+          "14:14: gateway.routes[7].path: collides with routes[6] (to a): same path and host"]),
         ("  a: {run: sh, scale: 0, source: nowhere, needs: [x]}\n  b: {needs: [a, y]}\n",
          ["3:23: services.a.scale: must be at least 1, got 0",
           "3:34: services.a.source: no such folder: 'nowhere'",
@@ -268,7 +276,14 @@ def test_environment_values_keep_their_spelling(application: Read) -> None:
 
 
 def test_words_of_commands_keep_their_spelling(application: Read) -> None:
-    read = application("app: shop\nservices: {a: {run: [sh, 1.10, no], build: [[sh, 010]]}}\n")
+    asked = "{gates: [{command: [sh, 1.10]}], metrics: {m: {command: [sh, no], limit: < 1}}}"
+    a = f"{{run: [sh, 1.10, no], build: [[sh, 010]], deploy: {asked}}}"
+    over = f"{{dev: {{overrides: {{a: {{deploy: {asked}}}}}}}}}"
+    read = application(f"app: shop\nservices: {{a: {a}}}\nenvironments: {over}\n")
+    for found in (read, read.in_environment("dev")):
+        deploy = found.services["a"].deploy
+        assert deploy.gates[0].command == ("sh", "1.10")
+        assert deploy.metrics["m"].command == ("sh", "no")
     assert read.services["a"].run == ("sh", "1.10", "no")
     assert read.services["a"].build == (("sh", "010"),)
 

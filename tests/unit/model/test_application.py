@@ -38,6 +38,7 @@ def test_shell_syntax_inside_quotes_is_only_text() -> None:
 
 def test_scale_short_and_long() -> None:
     assert (service(scale=3).scale.min, service(scale=3).scale.max) == (3, 3)
+    assert service(scale={"min": 2}).scale.max == 2
     long = service(scale={"min": 2, "max": 10, "target": {"concurrency": 8}}).scale
     assert long.target is not None
     assert long.target.concurrency == 8

@@ -29,13 +29,13 @@ def init(
 
     target = session.file or folder / "volery.yaml"
     draft = detect(folder)
+    if not dry_run:
+        write(target, draft)
     if session.json:
         said = {"found": draft.found, "guessed": draft.guessed, "notes": draft.notes}
         session.emit({"manifest": render(draft)} | said)
     elif dry_run:
         print(render(draft), end="")
-    if not dry_run:
-        write(target, draft)
     for line in (*draft.found, *draft.guessed, *draft.notes):
         print(line, file=sys.stderr)
     if not (session.json or dry_run):

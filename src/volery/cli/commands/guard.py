@@ -8,6 +8,8 @@ from cyclopts import Parameter
 
 from volery.cli.session import Given, Session, seconds
 from volery.model.errors import Code, VoleryError
+from volery.model.guard import LONGEST_SECONDS
+from volery.model.units import format_duration
 
 All = Annotated[bool, Parameter(name="--all", negative=())]
 
@@ -41,7 +43,14 @@ def stop_(
         everything: Of every service.
         for_: For how long, such as 30m; by default as the environment's guard says.
     """
-    body = _body(session, service, everything, "stop") | {"seconds": seconds("--for", for_)}
+    limit = seconds("--for", for_)
+    if limit is not None and not 0 < limit <= LONGEST_SECONDS:
+        raise VoleryError(
+            f"--for must be more than 0 and at most {format_duration(LONGEST_SECONDS)}, got {for_}",
+            code=Code.INVALID,
+            hint="--for 30m",
+        )
+    body = _body(session, service, everything, "stop") | {"seconds": limit}
     found = session.client.post("/v1/guard/stop", body)
     if session.json:
         session.emit(found)

@@ -290,12 +290,16 @@ def logs(
         follow: Go on with what is written from now on.
         since: Only this far back: 10m, 1h; also of instances that are gone by now.
         previous: Only of instances that are gone, as long as their logs are kept.
-        lines: Only the last so many of each instance.
+        lines: Only the last so many of each instance; with --follow 0 shows only what comes now.
         instance: Only this one.
         timestamps: When each line was noticed, exact to a quarter of a second.
     """
     from volery.api.places import LogQuery
 
+    if lines is not None and lines < 0:
+        raise VoleryError(
+            f"--lines must be 0 or more, got {lines}", code=Code.INVALID, hint="--lines 10"
+        )
     query = LogQuery(instance, _moment(since), lines, follow and not previous, previous)
     show = partial(_show_line, session, timestamps)
     try:

@@ -200,10 +200,20 @@ def deploy(
         if step["service"] not in changing
     }
     if session.json:
-        _emit_deploy(session, rollouts, list(unchanged))
+        _emit_deploy(session, _asked_for(rollouts, accepted), list(unchanged))
     else:
         _show_deploy(session, rollouts, unchanged, detach)
     return 0 if detach else _code(rollouts)
+
+
+def _asked_for(rollouts: list[Any], accepted: dict[str, Any]) -> list[Any]:
+    """Of one service the rollout that was begun or joined; of several also their ways back."""
+    services = {step["service"] for step in accepted["plan"]}
+    return [
+        item
+        for item in rollouts
+        if item["id"] in accepted["rollouts"] or (item["service"] in services and len(services) > 1)
+    ]
 
 
 def _emit_deploy(session: Session, rollouts: list[Any], unchanged: list[str]) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from volery.cli.session import Given, Session, seconds
+from volery.cli.standing import still_there
 from volery.model.errors import Code, VoleryError
 from volery.model.units import format_duration
 
@@ -47,7 +48,13 @@ def _ended(session: Session, service: str, number: int, limit: float) -> Json:
     while True:
         wait = max(0.0, min(3.0, deadline - time.monotonic()))
         news = session.client.get("/v1/status", unless=version, wait=wait)
-        found, version = news["services"][service]["primary"], news["version"]
+        found, version = still_there(news, service)["primary"], news["version"]
+        if found is None:
+            raise VoleryError(
+                f"{service} has no roles any more",
+                code=Code.CONFLICT,
+                hint=f"volery events --why {service}",
+            )
         handover = found["handover"]
         if handover["number"] != number or not found["changing"]:
             return dict(found)

@@ -123,7 +123,7 @@ def probe(
     return 1 if report.lost else 0
 
 
-def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+def completion(shell: Literal["bash", "zsh", "fish"], /, *, session: Given) -> int:
     """Print a completion script: `eval "$(volery completion bash)"`.
 
     Args:
@@ -132,7 +132,8 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     from volery.cli.commandline import build_app
 
     try:
-        print(build_app().generate_completion(shell=shell))
+        script = build_app().generate_completion(shell=shell)
     except ValueError as error:
         raise VoleryError(str(error), code=Code.INVALID, hint="bash, zsh or fish") from None
+    session.emit({"script": script}) if session.json else print(script)
     return 0

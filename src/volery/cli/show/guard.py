@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from volery.cli.show.console import out
-from volery.cli.show.table import age, table
+from volery.cli.show.table import age, print_table, table
 
 Json = dict[str, Any]
 
@@ -23,7 +23,7 @@ def show_guard(found: Json) -> None:
     shown = table("SERVICE", "READY", "NEEDED", "FLOOR")
     for name, item in found["services"].items():
         shown.add_row(name, str(item["ready"]), str(item["needed"]), str(item["floor"]))
-    out().print(shown)
+    print_table(shown)
     for item in found["disturbed"]:
         line = f"{item['instance']} is disturbed ({item['cause']}) since {age(item['since'])}"
         out().print(line, markup=False)
@@ -62,4 +62,4 @@ def show_volumes(volumes: list[Json]) -> None:
     shown = table("VOLUME", "STATE", "BYTES", "CAN BE RESTORED UNTIL")
     for item in volumes:
         shown.add_row(item["name"], item["state"], str(item["bytes"]), item["expires_at"] or "-")
-    out().print(shown)
+    print_table(shown)

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from volery.cli.show.console import out, styled
 from volery.cli.show.guard import show_brakes, show_waiting
-from volery.cli.show.table import age, table
+from volery.cli.show.table import age, print_table, table
 
 Json = dict[str, Any]
 WORST_FIRST = ("down", "degraded", "deploying", "healthy")
@@ -22,7 +22,7 @@ def show_status(status: Json) -> None:
         f"[bold]{status['app']}[/] {status['environment']} ({status['engine']})"
         f"  gateway {gateway['url']} {styled(gateway['state'])}"
     )
-    shown = table("SERVICE", "STATE", "RELEASE", "READY", "RESTARTS", "URL")
+    shown = table("SERVICE", "STATE", "RELEASE", "READY", "RESTARTS", "URL", fold=["URL"])
     services = status["services"].items()
     for name, service in sorted(
         services, key=lambda item: (WORST_FIRST.index(item[1]["state"]), item[0])
@@ -37,7 +37,7 @@ def show_status(status: Json) -> None:
             str(service["restarts"]),
             service["url"] or "",
         )
-    console.print(shown)
+    print_table(shown)
     for name, service in services:
         _show_trouble(name, service)
     show_waiting([item for _, service in services for item in service["waiting"]])
@@ -89,6 +89,7 @@ def show_service(name: str, service: Json) -> None:
         "RESTARTS",
         "AGE",
         "LIMITS",
+        fold=["LIMITS"],
     )
     for item in service["instances"]:
         limits = ", ".join(f"{key}: {value}" for key, value in sorted(item["limits"].items()))
@@ -102,7 +103,7 @@ def show_service(name: str, service: Json) -> None:
             age(item["started_at"]),
             limits,
         )
-    console.print(shown)
+    print_table(shown)
     if roles:
         console.print(escape(_primary(service["primary"])))
     _show_trouble(name, service)
@@ -129,7 +130,7 @@ def rollout_line(rollout: Json) -> str:
 
 def show_releases(document: Json) -> None:
     """Releases, newest first."""
-    shown = table("RELEASE", "STATE", "AGE", "BY", "REASON")
+    shown = table("RELEASE", "STATE", "AGE", "BY", "REASON", fold=["REASON"])
     for item in document["releases"]:
         shown.add_row(
             item["release"],
@@ -138,7 +139,7 @@ def show_releases(document: Json) -> None:
             item["by"],
             escape(item["reason"]),
         )
-    out().print(shown)
+    print_table(shown)
 
 
 def show_plan(plan: Json) -> None:
