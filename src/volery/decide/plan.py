@@ -15,6 +15,7 @@ from volery.decide.order import start_order
 from volery.decide.stages import STAGED
 from volery.decide.world import World
 from volery.model.application import RUN_FIELDS, Application, Service
+from volery.model.errors import Code, VoleryError
 from volery.model.state import Phase, Release, Rollout
 
 Verb = Literal["start", "replace", "scale", "configure", "remove", "keep", "refuse"]
@@ -59,6 +60,9 @@ def make_plan(
     that was refused before is left alone unless `force`: the last good one serves on, or is started
     in its place; an environment that is down and has none is refused.
     `histories` is what is known of the services' traffic: canaries are forecast by it.
+
+    Raises:
+        VoleryError: a service that runs would speak tcp instead of HTTP, or the other way round.
     """
     steps: list[Step] = [
         _step(world, wave, name, application, releases[name], only, force)
@@ -97,6 +101,9 @@ def _step(
     before = world.releases.get(release)
     healed = running is not None and running.cause == "heal" and running.from_release == release
     refused = before if before and (before.state == "refused" or healed) and not force else None
+    first = running is not None and running.from_release is None
+    if live is not None and world.instances_of(name) and not first:
+        refuse_other_traffic(world.releases.get(live.release), service)
     if state is None or live is None or live.count == 0:
         return _start(world, wave, made, refused)
     resized = only is None and state.scale != service.scale.min
@@ -122,6 +129,22 @@ def _step(
     if policy:
         return Step(wave, "configure", name, policy, release)
     return Step(wave, "keep", name, "nothing changed", release)
+
+
+def refuse_other_traffic(serving: Release | None, wanted: Service) -> None:
+    """What listens for a service forwards either bytes or requests, to all that runs of it.
+
+    Raises:
+        VoleryError: INVALID, the two releases cannot serve beside each other.
+    """
+    if serving is None or (serving.spec.protocol == "tcp") == (wanted.protocol == "tcp"):
+        return
+    raise VoleryError(
+        f"{serving.service} speaks {serving.spec.protocol} while it runs, not {wanted.protocol}",
+        code=Code.INVALID,
+        hint="give what speaks otherwise another name, or take it down first: volery down",
+        where=f"services.{serving.service}.protocol",
+    )
 
 
 def _is_called_off(running: Rollout) -> bool:

@@ -9,9 +9,10 @@ import pytest
 from unit.decide.worlds import application, canary_world, running
 
 from volery.decide.plan import make_plan
-from volery.decide.submit import Order, submit
+from volery.decide.submit import Order, rollback, submit
 from volery.decide.world import World
 from volery.model.deploy import Deploy
+from volery.model.errors import Code, VoleryError
 from volery.model.state import Phase, ServiceState
 
 BEGAN_WITH = {"steps": (0.1, 0.5), "mirror": 0.0, "baseline": False}
@@ -51,6 +52,16 @@ def test_a_canary_goes_on_by_the_stages_it_began_with(
 def test_one_that_has_not_begun_or_is_over_is_no_reason(edit: dict[str, Any], phase: Phase) -> None:
     after = edited(canary_world(phase), "deploy", **edit)
     assert stages_of(after.config.deploy) == BEGAN_WITH | edit
+
+
+def test_nothing_goes_back_to_what_spoke_bytes() -> None:
+    world = running(application(web={}))
+    before = application(web={"protocol": "tcp"}).services["web"]
+    old = replace(world.releases["web@1"], id="web@0", spec=before, state="kept")
+    world = replace(world, releases={**world.releases, old.id: old})
+    with pytest.raises(VoleryError, match=r"web speaks http .* tcp") as refused:
+        rollback(world, "web", "web@0", Order("rollback", "ann", 1.0))
+    assert refused.value.code is Code.INVALID
 
 
 @pytest.mark.parametrize(

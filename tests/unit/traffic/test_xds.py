@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as upstream_pb2
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ from volery.model.ports import (
 )
 from volery.model.state import SLOTS, SlotName
 from volery.traffic import bootstrap, xds
-from volery.traffic.clusters import TCP_WEIGHT_SCALE
+from volery.traffic.clusters import HTTP_OPTIONS, TCP_WEIGHT_SCALE
 from volery.traffic.split import WHOLE
 from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, snapshot, stages
 
@@ -50,6 +51,17 @@ def test_a_service_has_two_clusters_and_a_tcp_service_one() -> None:
     state = snapshot(config(web=service(), db=service(protocol="tcp")))
     assert sorted(state.types[CLUSTERS]) == ["db~tcp", "web~a", "web~b"]
     assert sorted(state.types[ENDPOINTS]) == ["db~tcp", "web~a", "web~b"]
+
+
+def test_each_slot_is_spoken_to_in_its_own_protocol() -> None:
+    new = replace(group(10, "web-2"), protocol="grpc")
+    state = snapshot(config(web=service(group(90, "web-1"), new)))
+    spoken = {}
+    for name, cluster in state.types[CLUSTERS].items():
+        options = upstream_pb2.HttpProtocolOptions()
+        cluster.typed_extension_protocol_options[HTTP_OPTIONS].Unpack(options)
+        spoken[name] = options.explicit_http_config.WhichOneof("protocol_config")
+    assert spoken == {"web~a": "http_protocol_options", "web~b": "http2_protocol_options"}
 
 
 def test_a_draining_endpoint_stays_listed() -> None:
