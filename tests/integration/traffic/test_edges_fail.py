@@ -58,6 +58,26 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 """
 
+WORKING_SERVER = """
+import asyncio
+async def serve_one(reader, writer):
+    try:
+        while await reader.readuntil(b"\\r\\n\\r\\n"):
+            async with free:
+                await asyncio.sleep({work})
+            writer.write(b"HTTP/1.1 200 X\\r\\ncontent-length: 2\\r\\n\\r\\nok")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    writer.close()
+async def main():
+    global free
+    free = asyncio.Semaphore({workers})
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
 
 @contextlib.contextmanager
 def processes(count: int) -> Iterator[dict[str, subprocess.Popen[str]]]:
@@ -318,6 +338,87 @@ def test_without_a_control_plane_every_breaker_is_there(tmp_path: Path) -> None:
             web.mode = "503"
             async with client(users) as http:
                 await eventually(partial(refused, http), "the breaker opens")
+
+    run(test())
+
+
+@contextlib.contextmanager
+def working(workers: int, work: float) -> Iterator[str]:
+    """A server with a few workers and a queue without end, which works on what nobody waits for any
+    more, too; a process, so that who calls it does not slow it down."""
+    script = WORKING_SERVER.format(workers=workers, work=work)
+    server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield f"127.0.0.1:{server.stdout.readline().strip()}"
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@contextlib.asynccontextmanager
+async def called(port: int, callers: int) -> AsyncIterator[Counter[str]]:
+    """So many callers, each of which calls again once it was answered: what they got."""
+    found: Counter[str] = Counter()
+
+    async def call() -> None:
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                status, *headers = (await reader.read()).decode().split("\r\n")
+            finally:
+                writer.close()
+            told = [line for line in headers if line.startswith(f"{REASON}: ")]
+            found[told[0].partition(": ")[2] if told else status.split(" ")[1]] += 1
+            await asyncio.sleep(0.25 if told else 0)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(call()) for _ in range(callers)]
+        yield found
+        for task in tasks:
+            task.cancel()
+
+
+def test_who_answers_in_less_than_a_third_of_the_time_is_not_asked_for_too_much(
+    tmp_path: Path,
+) -> None:
+    async def test() -> None:
+        with working(1000, 0.55) as address:
+            async with opened(tmp_path) as traffic:
+                inside = edge(traffic, "front", "web", Need(timeout=2.0))
+                await apply(traffic, TrafficConfig(None, {"web": group(address)}, (inside,)))
+                async with called(inside.port, 40) as answers:
+
+                    async def has_room() -> bool:
+                        limits = await numbers(tmp_path, "gradient_controller.concurrency_limit")
+                        return limits["concurrency_limit"] > 300
+
+                    await eventually(has_room, "many more may be under way")
+                    assert set(answers) == {"200"}
+
+    run(test())
+
+
+def test_of_too_many_calls_most_that_are_let_through_are_answered(tmp_path: Path) -> None:
+    """80 callers of one that does four at a time in 40 ms: if all went, all were too late."""
+
+    async def test() -> None:
+        with working(4, 0.04) as address:
+            async with opened(tmp_path) as traffic:
+                inside = edge(traffic, "front", "web", Need(timeout=0.5))
+                await apply(traffic, TrafficConfig(None, {"web": group(address)}, (inside,)))
+                async with called(inside.port, 80) as answers:
+
+                    def mostly_answered() -> bool:
+                        good, late = answers["200"], answers["web did not answer in time"]
+                        if good + late < 100:
+                            return False
+                        refused = answers["web is asked for more than it can answer in time"]
+                        answers.clear()
+                        return refused > 0 and good > late
+
+                    await eventually(mostly_answered, "most are answered in time")
 
     run(test())
 
