@@ -32,10 +32,13 @@ from integration.traffic.bench import (
     told,
 )
 from integration.traffic.stage import refusing
-from integration.traffic.upstreams import Web, reset, tcp_echo
+from integration.traffic.upstreams import Web, reset, tcp_echo, websocket_echo
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from volery.model.needs import Need, Retry
 from volery.model.ports import Endpoint, GroupTraffic, ServiceTraffic, TrafficConfig
+from volery.traffic import routes
 from volery.traffic.envoy import EnvoyTraffic
 from volery.traffic.proxy import known
 
@@ -470,6 +473,30 @@ def test_keep_trying_ends_with_its_time(tmp_path: Path) -> None:
                 504,
                 "web did not answer in time",
             )
+
+    run(test())
+
+
+def test_a_websocket_waits_no_longer_than_a_call_and_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "KEEP_TRYING_SECONDS", 0.5)
+
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying")
+        async with websocket_echo() as address, opened(tmp_path) as traffic:
+            patient = edge(traffic, "patient", "web", waits)
+            url = f"ws://127.0.0.1:{patient.port}/"
+            await apply(traffic, TrafficConfig(None, {"web": service()}, (patient,)))
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(url, open_timeout=30, proxy=None)
+            assert refused.value.response.status_code == 504
+            here = TrafficConfig(None, {"web": service(a=(100, address))}, (patient,))
+            await apply(traffic, here)
+            async with connect(url, proxy=None) as socket:
+                await asyncio.sleep(1.0)
+                await socket.send("still there")
+                assert await socket.recv() == "still there"
 
     run(test())
 
