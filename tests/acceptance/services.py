@@ -69,6 +69,43 @@ print("listening", VERSION, flush=True)
 server.serve_forever()
 '''
 
+HTTP2 = '''
+"""HTTP/2 by prior knowledge and nothing else: answers every request with its version."""
+import asyncio, os, signal
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import StreamEnded
+from h2.exceptions import ProtocolError
+
+VERSION = b"{version}"
+
+
+async def talk(reader, writer):
+    mine = H2Connection(H2Configuration(client_side=False))
+    mine.initiate_connection()
+    writer.write(mine.data_to_send())
+    try:
+        while data := await reader.read(65536):
+            for event in mine.receive_data(data):
+                if isinstance(event, StreamEnded):
+                    mine.send_headers(event.stream_id, [(":status", "200")])
+                    mine.send_data(event.stream_id, VERSION, end_stream=True)
+            writer.write(mine.data_to_send())
+    except (ProtocolError, ConnectionError):
+        pass
+    writer.close()
+
+
+async def main():
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    await asyncio.start_server(talk, os.environ["HOST"], int(os.environ["PORT"]))
+    await told.wait()
+
+
+asyncio.run(main())
+'''
+
 WEBSOCKET = '''
 """WebSocket echo. Told to leave, it answers once more on each connection and then closes it."""
 import asyncio, os, signal

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from acceptance.project import Project, until
-from acceptance.services import GRPC, HTTP, TCP, WEBSOCKET, environment_of, install, route
+from acceptance.services import GRPC, HTTP, HTTP2, TCP, WEBSOCKET, environment_of, install, route
 from volery.prober import Kind, ProbePlan, Running, Stream, probing
 
 SECONDS = 300.0
@@ -87,6 +87,27 @@ def test_rolling_deploys_of_grpc_websocket_and_tcp(project: Project) -> None:
                 install(project, name, source, version=version)
             project.ok("deploy", "echo", "rates", "ledger")
     assert all(stream.ok > 0 for stream in running.report.streams)
+
+
+def test_a_release_that_speaks_another_http(project: Project) -> None:
+    web(project)
+    project.ok("up")
+    url = f"http://127.0.0.1:{project.port}"
+    streams = Stream(Kind.HTTP1, f"{url}/a", 20.0), Stream(Kind.HTTP2, f"{url}/b", 20.0)
+    with nothing_lost(*streams):
+        project.manifest["services"]["web"]["protocol"] = "http2"
+        install(project, "web", HTTP2)
+        project.write()
+        assert project.ok("--output", "json", "deploy", "web").json["phase"] == "done"
+        project.ok("rollback", "web")
+    project.manifest["services"]["web"]["protocol"] = "tcp"
+    project.manifest["gateway"]["routes"].clear()
+    project.write()
+    for word in ("plan", "deploy"):
+        refused = project.volery(word, *(["web"] if word == "deploy" else []))
+        assert refused.code == 2
+        assert "web speaks http while it runs, not tcp" in refused.err
+        assert "services.web.protocol" in refused.err and "another name" in refused.err
 
 
 def edge_of(project: Project, caller: str, variable: str) -> str:

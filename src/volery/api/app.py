@@ -374,8 +374,10 @@ async def _down(plane: Plane, _: Request, body: ByBody) -> Response:
 
 
 async def _gone(plane: Plane, _: Request, __: None) -> Response:
-    left = sorted(plane.operations.world.instances)
-    return JSONResponse({"gone": plane.operations.gone, "instances": left})
+    world = plane.operations.world
+    up = world.environment is not None and world.environment.running
+    left = sorted(world.instances)
+    return JSONResponse({"gone": plane.operations.gone, "up": up, "instances": left})
 
 
 # --- streams --------------------------------------------------------------------------------------

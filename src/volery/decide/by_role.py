@@ -59,8 +59,10 @@ def _narrowed(
     }
     total = sum(map(_active, slots.values()))
     groups: dict[SlotName, GroupTraffic] = {
-        name: GroupTraffic(
-            100 * _active(endpoints) / total if total else whole.slots[name].weight, endpoints
+        name: replace(
+            whole.slots[name],
+            weight=100 * _active(endpoints) / total if total else whole.slots[name].weight,
+            endpoints=endpoints,
         )
         for name, endpoints in slots.items()
     }

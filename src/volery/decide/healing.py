@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 from volery.decide import backoff
 from volery.decide.dependence import serves
 from volery.decide.outliers import warm_after
+from volery.decide.stages import STAGED
 from volery.decide.upkeep import is_leaving
 from volery.decide.world import World, number_of
 from volery.model.healing import IN_WORDS, Ailment, Heal, Kind, Verdict
-from volery.model.state import Instance, ServiceState
+from volery.model.state import Instance, Phase, ServiceState
 from volery.model.units import format_duration
 
 WATCH_SECONDS = 30.0
@@ -36,8 +37,10 @@ KEPT = 20
 """Ended heals of a service that are remembered."""
 WITHHELD: frozenset[Kind] = frozenset({"hung", "not_alive", "errors", "slow", "orphaned"})
 """What users would feel: such an instance gets no more requests."""
-HARD: frozenset[Kind] = frozenset({"orphaned", "hung", "not_alive", "unready", "leaking"})
-"""What does not wait for a rollout of the service to end."""
+COMPARED: frozenset[Kind] = frozenset({"errors", "slow"})
+"""What is seen against siblings: it waits while a rollout replaces them all anyway."""
+MOVING = (Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK)
+"""The phases in which a rollout that is not in stages replaces the instances that serve."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +70,40 @@ def choose(world: World, service: ServiceState, found: Sequence[Ailment], now: f
     serving = serves(world, service)
     if acting and serving:
         return Choice()
+    waits = ""
     for ailment in found:
         if not _may_now(world, service, ailment.kind):
+            if ailment.kind in COMPARED:
+                waits = f"{_moving(world, service)} replaces its instances"
             continue
         failed = _wait_for(heals, ailment.kind, now, serving)
         if failed is not None:
             said = f"{failed.instance} ({IN_WORDS[failed.kind]}): the next attempt waits"
             return Choice(waits=f"{failed.id} did not help {said}")
         return Choice(ailment)
-    return Choice()
+    return Choice(waits=waits)
 
 
 def _may_now(world: World, service: ServiceState, kind: Kind) -> bool:
-    if kind not in HARD and world.rollout_of(service.name) is not None:
-        return False
+    if kind in COMPARED:
+        return not _moving(world, service)
     if kind != "old":
         return True
+    if world.rollout_of(service.name) is not None:
+        return False
     calm = all(heal.ended for heal in world.heals.values())
     there = world.instances_of(service.name, service.active)
     ready = sum(item.intent == "run" and world.ready(item) for item in there)
     return calm and ready >= service.scale
+
+
+def _moving(world: World, service: ServiceState) -> str:
+    """The rollout that replaces the instances that serve just now, if there is one. One in stages
+    leaves them alone until it is over, and what is paused may be so for days."""
+    rollout = world.rollout_of(service.name)
+    if rollout is None or rollout.strategy in STAGED or rollout.phase not in MOVING:
+        return ""
+    return rollout.id
 
 
 def _wait_for(heals: Sequence[Heal], kind: Kind, now: float, serving: bool) -> Heal | None:

@@ -16,6 +16,7 @@ from volery.decide.phases import has_begun
 from volery.decide.stages import STAGED
 from volery.decide.world import World
 from volery.model.application import RUN_FIELDS, Application, Service
+from volery.model.errors import Code, VoleryError
 from volery.model.state import Phase, Release, Rollout, Slot
 
 Verb = Literal["start", "replace", "scale", "configure", "remove", "keep", "refuse"]
@@ -60,6 +61,9 @@ def make_plan(
     that was refused before is left alone unless `force`: the last good one serves on, or is started
     in its place; an environment that is down and has none is refused.
     `histories` is what is known of the services' traffic: canaries are forecast by it.
+
+    Raises:
+        VoleryError: a service that runs would speak tcp instead of HTTP, or the other way round.
     """
     steps: list[Step] = [
         _step(world, wave, name, application, releases[name], only, force)
@@ -98,6 +102,9 @@ def _step(
     before = world.releases.get(release)
     healed = running is not None and running.cause == "heal" and running.from_release == release
     refused = before and _refused(before, running, healed=healed) if not force else None
+    first = running is not None and running.from_release is None
+    if live is not None and world.instances_of(name) and not first:
+        refuse_other_traffic(world.releases.get(live.release), service)
     if state is None or live is None or _is_idle(world, name, live):
         return _start(world, wave, made, refused)
     resized = only is None and state.scale != service.scale.min
@@ -140,6 +147,22 @@ def _refused(wanted: Release, running: Rollout | None, *, healed: bool) -> Relea
     if running and goes_back and running.verdict == "abort" and wanted.state in ("new", "built"):
         return replace(wanted, reason=running.reason)
     return wanted if wanted.state == "refused" or healed else None
+
+
+def refuse_other_traffic(serving: Release | None, wanted: Service) -> None:
+    """What listens for a service forwards either bytes or requests, to all that runs of it.
+
+    Raises:
+        VoleryError: INVALID, the two releases cannot serve beside each other.
+    """
+    if serving is None or (serving.spec.protocol == "tcp") == (wanted.protocol == "tcp"):
+        return
+    raise VoleryError(
+        f"{serving.service} speaks {serving.spec.protocol} while it runs, not {wanted.protocol}",
+        code=Code.INVALID,
+        hint="give what speaks otherwise another name, or take it down first: volery down",
+        where=f"services.{serving.service}.protocol",
+    )
 
 
 def _start(world: World, wave: int, made: Release, refused: Release | None) -> Step:

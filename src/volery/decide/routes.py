@@ -9,6 +9,7 @@ while the other group has one, whatever its weight says.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from volery.decide.by_role import by_role, has_roles, replicas_of
 from volery.decide.world import World
@@ -146,7 +147,11 @@ def _group(world: World, service: ServiceState, slot: SlotName) -> GroupTraffic:
     resting = rested(world, there)
     found = (_endpoint(world, item, resting) for item in there)
     endpoints = tuple(sorted(endpoint for endpoint in found if endpoint))
-    return GroupTraffic(group.weight if group else 0, endpoints)
+    if group is None:
+        return GroupTraffic(0, endpoints)
+    mine = world.spec(service, slot).protocol
+    differs = mine != world.spec(service, service.active).protocol
+    return GroupTraffic(group.weight, endpoints, mine if differs else None)
 
 
 def rested(world: World, group: Sequence[Instance]) -> frozenset[str]:
@@ -189,14 +194,11 @@ def _without_dead_weight(
     weighted = [slot for slot, group in groups.items() if group.weight > 0]
     if not any(serving.values()) or any(serving[slot] for slot in weighted):
         return {
-            slot: GroupTraffic(
-                group.weight if serving[slot] or not any(serving.values()) else 0, group.endpoints
-            )
+            slot: group if serving[slot] or not any(serving.values()) else replace(group, weight=0)
             for slot, group in groups.items()
         }
     return {
-        slot: GroupTraffic(100 if serving[slot] else 0, group.endpoints)
-        for slot, group in groups.items()
+        slot: replace(group, weight=100 if serving[slot] else 0) for slot, group in groups.items()
     }
 
 

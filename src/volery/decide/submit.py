@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from volery.decide.group import started_anew
 from volery.decide.order import waits_for
 from volery.decide.phases import has_begun
-from volery.decide.plan import Step, effective_strategy
+from volery.decide.plan import Step, effective_strategy, refuse_other_traffic
 from volery.decide.stages import by_stages, with_stages_of
 from volery.decide.world import World, number_of
 from volery.model.application import Application
@@ -178,13 +178,15 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     """The rollout that brings an earlier release back: to the one asked for, or the previous one.
 
     Raises:
-        VoleryError: NOT_FOUND without such a release; CONFLICT during another rollout.
+        VoleryError: NOT_FOUND without such a release; CONFLICT during another rollout; INVALID if
+            it cannot serve beside what runs.
     """
     state = known(world, service)
     _refuse_second_rollout(world, service)
     if state.live is None:
         raise VoleryError(f"{service} does not run", code=Code.CONFLICT, hint="volery up")
     release = earlier(world, state, to)
+    refuse_other_traffic(world.releases.get(state.live.release), release.spec)
     warm = state.slots[other(state.active)]
     quick = warm is not None and warm.release == release.id and state.warm_until is not None
     strategy = "blue-green" if quick else effective_strategy(release.spec)

@@ -109,12 +109,20 @@ def _deploy(name: str, service: Service) -> Iterator[Finding]:
         said = "stops the old instances before new ones serve, so every deploy is an outage"
         one = "; with one instance, too, rolling serves on" if service.scale.max == 1 else ""
         yield warning((*at, "strategy"), said + (one or "; rolling serves on"))
-    if deploy.strategy == "rolling" and deploy.unavailable >= max(service.scale.min, 1):
+    gap = deploy.strategy == "rolling" and deploy.unavailable >= max(service.scale.min, 1)
+    if gap and not _has_floor(service):
         said = (
             f"{deploy.unavailable} of {service.scale.min} instances may be away at once: "
             "nothing may serve during a deploy"
         )
         yield warning((*at, "unavailable"), said)
+
+
+def _has_floor(service: Service) -> bool:
+    """Whether one instance at least stays ready, whatever `unavailable` says."""
+    wished = 1 if service.floor is None else service.floor
+    adds_first = service.deploy.surge > 0 and service.state is None
+    return wished > 0 and (adds_first or service.scale.min > 1)
 
 
 def _state(name: str, service: Service) -> Iterator[Finding]:

@@ -196,10 +196,14 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class GroupTraffic:
-    """One slot of a service: its percentage of requests and where they may go."""
+    """One slot of a service: its percentage of requests and where they may go.
+
+    `protocol` is what its release speaks, where that is not the protocol of its service.
+    """
 
     weight: float = 0
     endpoints: tuple[Endpoint, ...] = ()
+    protocol: Literal["http", "http2", "grpc", "tcp"] | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,11 @@ class Split:
 
 @dataclass(frozen=True)
 class ServiceTraffic:
-    """One service as the data plane sees it: slots `a` and `b` always, `c` while it is used."""
+    """One service as the data plane sees it: slots `a` and `b` always, `c` while it is used.
+
+    `protocol` is what its callers speak. Groups may differ from it, but for tcp: a listener
+    forwards either bytes or requests.
+    """
 
     protocol: Literal["http", "http2", "grpc", "tcp"]
     slots: Mapping[SlotName, GroupTraffic]

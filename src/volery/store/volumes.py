@@ -182,11 +182,15 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _destroy(folder: Path) -> None:
+    """For good. Where somebody put a link to a bigger disk, only the link is ours."""
     try:
-        shutil.rmtree(folder)
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
     except OSError as error:
         raise VoleryError(
-            f"cannot delete {folder}: {error.strerror}",
+            f"cannot delete {folder}: {error.strerror or error}",
             hint=f"rm -r {folder}, as the user who owns what is in it",
         ) from None
 

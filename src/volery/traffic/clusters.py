@@ -66,9 +66,9 @@ def clusters(services: Mapping[str, ServiceTraffic], edges: Iterable[Edge]) -> l
     """Every cluster, without its endpoints."""
     budgets = limits.budgets(edges)
     return [
-        _cluster(name, service, budgets.get(owner, BUDGET))
+        _cluster(name, protocol, budgets.get(owner, BUDGET))
         for owner, service in services.items()
-        for name in _names(owner, service)
+        for name, protocol in _names(owner, service)
     ]
 
 
@@ -118,13 +118,18 @@ def http_options(http1: bool, idle_seconds: float) -> Message:
     )
 
 
-def _names(name: str, service: ServiceTraffic) -> list[str]:
+def _names(name: str, service: ServiceTraffic) -> list[tuple[str, str]]:
+    """The clusters of a service, and what is spoken to each."""
     if service.protocol == "tcp":
-        return [tcp_cluster(name)]
-    return [slot_cluster(name, slot) for slot in SLOTS if slot in service.slots]
+        return [(tcp_cluster(name), "tcp")]
+    return [
+        (slot_cluster(name, slot), service.slots[slot].protocol or service.protocol)
+        for slot in SLOTS
+        if slot in service.slots
+    ]
 
 
-def _cluster(name: str, service: ServiceTraffic, budget: float) -> Message:
+def _cluster(name: str, protocol: str, budget: float) -> Message:
     cluster = cluster_pb2.Cluster(
         name=name,
         type=cluster_pb2.Cluster.EDS,
@@ -139,13 +144,13 @@ def _cluster(name: str, service: ServiceTraffic, budget: float) -> Message:
             update_merge_window=seconds(0),
         ),
     )
-    if service.protocol == "tcp":
+    if protocol == "tcp":
         # Otherwise connections that are held, as by pools, would push a split towards equality.
         # Where all weights are equal the less busy of two is still taken.
         cluster.least_request_lb_config.active_request_bias.default_value = 0
         cluster.least_request_lb_config.active_request_bias.runtime_key = "volery.tcp_bias"
     else:
-        http1 = service.protocol == "http"
+        http1 = protocol == "http"
         options = http_options(http1, HTTP1_IDLE_SECONDS if http1 else HTTP2_IDLE_SECONDS)
         cluster.typed_extension_protocol_options[HTTP_OPTIONS].Pack(options, deterministic=True)
         cluster.outlier_detection.CopyFrom(limits.ejection())

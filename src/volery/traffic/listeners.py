@@ -77,7 +77,8 @@ def edge_listener(edge: Edge, tcp: bool) -> Message:
         return _listener(edge_name(edge), LOOPBACK, edge.port, _tcp(edge))
     manager = _http_manager(edge_name(edge))
     if shedding.sheds(edge.policy):
-        manager.http_filters.insert(0, shedding.shell(edge.policy))
+        # Behind the breaker, whose quick refusals would look like quick answers.
+        manager.http_filters.insert(1, shedding.shell(edge.policy))
     manager.access_log.append(_access_log(edge_name(edge), only_failures=True))
     manager.access_log.extend(statistics.of_requests(caller(edge)))
     return _listener(edge_name(edge), LOOPBACK, edge.port, _http(manager))

@@ -213,7 +213,7 @@ def _limits(service: ServiceTraffic, policy: Need | None, upgrade: bool, retry: 
     """Timeouts and retries of a route."""
     grpc = service.protocol == "grpc"
     whole = (policy.timeout if policy else None) or 0.0
-    if keeps_trying(policy) and not upgrade:
+    if keeps_trying(policy):
         whole = whole or KEEP_TRYING_SECONDS
     action = route_components_pb2.RouteAction(
         timeout=seconds(0.0 if grpc else whole),

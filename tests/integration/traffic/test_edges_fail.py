@@ -32,10 +32,13 @@ from integration.traffic.bench import (
     told,
 )
 from integration.traffic.stage import refusing
-from integration.traffic.upstreams import Web, reset, tcp_echo
+from integration.traffic.upstreams import Web, reset, tcp_echo, websocket_echo
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from volery.model.needs import Need, Retry
 from volery.model.ports import Endpoint, GroupTraffic, ServiceTraffic, TrafficConfig
+from volery.traffic import routes
 from volery.traffic.envoy import EnvoyTraffic
 from volery.traffic.proxy import known
 
@@ -56,6 +59,26 @@ class Server(http.server.ThreadingHTTPServer):
 server = Server(("127.0.0.1", 0), Slow)
 print(server.server_address[1], flush=True)
 server.serve_forever()
+"""
+
+WORKING_SERVER = """
+import asyncio
+async def serve_one(reader, writer):
+    try:
+        while await reader.readuntil(b"\\r\\n\\r\\n"):
+            async with free:
+                await asyncio.sleep({work})
+            writer.write(b"HTTP/1.1 200 X\\r\\ncontent-length: 2\\r\\n\\r\\nok")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    writer.close()
+async def main():
+    global free
+    free = asyncio.Semaphore({workers})
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
 """
 
 
@@ -322,6 +345,87 @@ def test_without_a_control_plane_every_breaker_is_there(tmp_path: Path) -> None:
     run(test())
 
 
+@contextlib.contextmanager
+def working(workers: int, work: float) -> Iterator[str]:
+    """A server with a few workers and a queue without end, which works on what nobody waits for any
+    more, too; a process, so that who calls it does not slow it down."""
+    script = WORKING_SERVER.format(workers=workers, work=work)
+    server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield f"127.0.0.1:{server.stdout.readline().strip()}"
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@contextlib.asynccontextmanager
+async def called(port: int, callers: int) -> AsyncIterator[Counter[str]]:
+    """So many callers, each of which calls again once it was answered: what they got."""
+    found: Counter[str] = Counter()
+
+    async def call() -> None:
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                status, *headers = (await reader.read()).decode().split("\r\n")
+            finally:
+                writer.close()
+            told = [line for line in headers if line.startswith(f"{REASON}: ")]
+            found[told[0].partition(": ")[2] if told else status.split(" ")[1]] += 1
+            await asyncio.sleep(0.25 if told else 0)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(call()) for _ in range(callers)]
+        yield found
+        for task in tasks:
+            task.cancel()
+
+
+def test_who_answers_in_less_than_a_third_of_the_time_is_not_asked_for_too_much(
+    tmp_path: Path,
+) -> None:
+    async def test() -> None:
+        with working(1000, 0.55) as address:
+            async with opened(tmp_path) as traffic:
+                inside = edge(traffic, "front", "web", Need(timeout=2.0))
+                await apply(traffic, TrafficConfig(None, {"web": group(address)}, (inside,)))
+                async with called(inside.port, 40) as answers:
+
+                    async def has_room() -> bool:
+                        limits = await numbers(tmp_path, "gradient_controller.concurrency_limit")
+                        return limits["concurrency_limit"] > 300
+
+                    await eventually(has_room, "many more may be under way")
+                    assert set(answers) == {"200"}
+
+    run(test())
+
+
+def test_of_too_many_calls_most_that_are_let_through_are_answered(tmp_path: Path) -> None:
+    """80 callers of one that does four at a time in 40 ms: if all went, all were too late."""
+
+    async def test() -> None:
+        with working(4, 0.04) as address:
+            async with opened(tmp_path) as traffic:
+                inside = edge(traffic, "front", "web", Need(timeout=0.5))
+                await apply(traffic, TrafficConfig(None, {"web": group(address)}, (inside,)))
+                async with called(inside.port, 80) as answers:
+
+                    def mostly_answered() -> bool:
+                        good, late = answers["200"], answers["web did not answer in time"]
+                        if good + late < 100:
+                            return False
+                        refused = answers["web is asked for more than it can answer in time"]
+                        answers.clear()
+                        return refused > 0 and good > late
+
+                    await eventually(mostly_answered, "most are answered in time")
+
+    run(test())
+
+
 def test_a_service_that_answers_500_is_there(tmp_path: Path) -> None:
     async def test() -> None:
         async with one_web(tmp_path) as (_, web, users, _inside):
@@ -369,6 +473,30 @@ def test_keep_trying_ends_with_its_time(tmp_path: Path) -> None:
                 504,
                 "web did not answer in time",
             )
+
+    run(test())
+
+
+def test_a_websocket_waits_no_longer_than_a_call_and_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "KEEP_TRYING_SECONDS", 0.5)
+
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying")
+        async with websocket_echo() as address, opened(tmp_path) as traffic:
+            patient = edge(traffic, "patient", "web", waits)
+            url = f"ws://127.0.0.1:{patient.port}/"
+            await apply(traffic, TrafficConfig(None, {"web": service()}, (patient,)))
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(url, open_timeout=30, proxy=None)
+            assert refused.value.response.status_code == 504
+            here = TrafficConfig(None, {"web": service(a=(100, address))}, (patient,))
+            await apply(traffic, here)
+            async with connect(url, proxy=None) as socket:
+                await asyncio.sleep(1.0)
+                await socket.send("still there")
+                assert await socket.recv() == "still there"
 
     run(test())
 

@@ -27,11 +27,20 @@ from integration.traffic.bench import (
     service,
     told,
 )
-from integration.traffic.upstreams import ECHO, STREAM, Web, grpc_echo, tcp_echo, websocket_echo
+from integration.traffic.upstreams import (
+    ECHO,
+    STREAM,
+    Web,
+    grpc_echo,
+    http2_web,
+    tcp_echo,
+    websocket_echo,
+)
 from websockets.asyncio.client import connect
 
 from volery.model.needs import Need, Retry
-from volery.model.ports import GatewayRoute, TrafficConfig
+from volery.model.ports import GatewayRoute, GroupTraffic, TrafficConfig
+from volery.model.state import SlotName
 from volery.traffic import listeners
 from volery.traffic.envoy import EnvoyTraffic
 from volery.traffic.proxy import identity, known
@@ -220,6 +229,29 @@ def test_baggage_of_ours_does_not_enter_however_it_is_written(
             assert "fit=x" not in found
             if kept is not None:
                 assert found == kept
+
+    run(test())
+
+
+def test_a_new_release_may_speak_another_http(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with two_webs(tmp_path) as (traffic, one, _), http2_web("new") as new:
+            port = free_port()
+
+            async def share(a: int, b: int, live: str = "http") -> Counter[str]:
+                web = service(live, a=(a, one.address), b=(b, new))
+                slots: dict[SlotName, GroupTraffic] = {
+                    "a": replace(web.slots["a"], protocol="http"),
+                    "b": replace(web.slots["b"], protocol="http2"),
+                }
+                web = replace(web, slots=slots)
+                await apply(traffic, TrafficConfig(gateway(port), {"web": web}))
+                return await names(port, 100)
+
+            assert set(await share(50, 50)) == {"one", "new"}
+            assert await share(0, 100) == {"new": 100}
+            assert await share(0, 100, "http2") == {"new": 100}
+            assert await share(100, 0, "http2") == {"one": 100}, "and back to a warm group"
 
     run(test())
 

@@ -16,6 +16,10 @@ from collections.abc import AsyncIterator
 
 import grpc.aio
 from google.protobuf.wrappers_pb2 import StringValue
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import StreamEnded
+from h2.exceptions import ProtocolError
 from websockets.asyncio.server import ServerConnection, serve
 
 ECHO = "/test.Echo/Say"
@@ -71,6 +75,30 @@ class Web:
             f"HTTP/1.1 {status} Whatever\r\ncontent-type: application/json\r\nserver: {self.name}"
             f"\r\ncontent-length: {len(body)}\r\n\r\n"
         ).encode() + body
+
+
+@contextlib.asynccontextmanager
+async def http2_web(name: str) -> AsyncIterator[str]:
+    """A server that speaks HTTP/2 and nothing else; yields its address."""
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talk = H2Connection(H2Configuration(client_side=False))
+        talk.initiate_connection()
+        with contextlib.suppress(ProtocolError, ConnectionError):
+            while data := await reader.read(65_536):
+                for event in talk.receive_data(data):
+                    if isinstance(event, StreamEnded):
+                        talk.send_headers(event.stream_id, [(":status", "200")])
+                        body = json.dumps({"name": name}).encode()
+                        talk.send_data(event.stream_id, body, end_stream=True)
+                writer.write(talk.data_to_send())
+        writer.close()
+
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 @contextlib.asynccontextmanager

@@ -260,7 +260,7 @@ def test_down_ends_everything(plane: SimPlane, api: TestClient) -> None:
     plane.run()
     api.post("/v1/down", json={})
     plane.run()
-    assert api.get("/v1/gone").json() == {"gone": True, "instances": []}
+    assert api.get("/v1/gone").json() == {"gone": True, "up": False, "instances": []}
 
 
 def test_the_openapi_document_names_every_endpoint(api: TestClient) -> None:

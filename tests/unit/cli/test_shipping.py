@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from unit.cli.desk import Desk
 
+from volery.cli.commands import shipping
 from volery.cli.commands.acting import abort
 from volery.cli.commands.looking import rollout
 from volery.cli.commands.shipping import deploy
-from volery.model.errors import VoleryError
+from volery.model.errors import Code, VoleryError
 
 
 @pytest.fixture
@@ -154,6 +155,15 @@ def test_what_was_aborted_is_no_bad_release(
     monkeypatch.setattr(desk.client, "get", get)
     assert deploy("catalog", session=desk.session()) == 3
     assert "catalog@bbbbbbbb was taken back; catalog@aaaaaaaa serves" in capsys.readouterr().out
+
+
+def test_down_does_not_wait_for_what_somebody_brings_up_again(desk: Desk) -> None:
+    session = desk.session()
+    desk.client.post("/v1/down", {})
+    desk.client.post("/v1/apply", session.apply_body())
+    with pytest.raises(VoleryError, match="volery up was asked for meanwhile") as ended:
+        shipping._until_gone(session)
+    assert ended.value.code is Code.CONFLICT
 
 
 def test_abort_tells_of_the_service_that_was_named(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.decide.worlds import application, instance, running, seen
+from unit.decide.worlds import application, canary_world, instance, only, running, seen
 
 from volery.decide import healing
 from volery.decide.ailments import Signs, ailments
@@ -16,6 +16,7 @@ from volery.decide.outliers import warm_after
 from volery.decide.routes import traffic_config
 from volery.decide.world import World
 from volery.model.healing import Ailment, Heal, Kind
+from volery.model.state import Phase
 
 APP = application(catalog={"scale": 3, "health": {"unready": "20s", "failures": 3}})
 NOW = 1000.0
@@ -148,6 +149,37 @@ def test_old_age_waits_for_calm() -> None:
     assert chosen(running(APP), ill("old")) is not None
     lacking = with_observed(running(APP), "catalog-1-3", state="unready")
     assert chosen(lacking, ill("old")) is None
+
+
+@pytest.mark.parametrize(
+    ("strategy", "phase", "kind", "mended"),
+    [
+        ("canary", Phase.STARTING, "errors", True),
+        ("canary", Phase.ANALYSING, "errors", True),
+        ("canary", Phase.ANALYSING, "slow", True),
+        ("canary", Phase.PAUSED, "errors", True),
+        ("canary", Phase.ROLLING_BACK, "errors", True),
+        ("canary", Phase.PAUSED, "old", False),
+        ("blue-green", Phase.ANALYSING, "errors", True),
+        ("rolling", Phase.BUILDING, "errors", True),
+        ("rolling", Phase.STARTING, "errors", True),
+        ("rolling", Phase.PAUSED, "errors", True),
+        ("rolling", Phase.SHIFTING, "errors", False),
+        ("rolling", Phase.ROLLING_BACK, "slow", False),
+        ("rolling", Phase.SHIFTING, "hung", True),
+    ],
+)
+def test_what_serves_beside_a_rollout_is_mended_unless_that_replaces_it(
+    strategy: str, phase: Phase, kind: Kind, mended: bool
+) -> None:
+    world = canary_world(phase, strategy=strategy)
+    assert (chosen(world, ill(kind)) is not None) is mended
+
+
+def test_what_waits_for_a_rollout_to_replace_it_says_so() -> None:
+    world = canary_world(Phase.SHIFTING, strategy="rolling")
+    choice = choose(world, world.services["catalog"], [ill("old"), ill("errors")], NOW)
+    assert choice.waits == f"{only(world).id} replaces its instances"
 
 
 # --- whether it helped ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from volery.decide.order import find_cycle, start_order, waits_for
 from volery.decide.plan import make_plan
 from volery.decide.world import World
 from volery.model.application import Application, Gateway
+from volery.model.errors import Code, VoleryError
 from volery.model.state import Release, Rollout
 
 SHOP = application(
@@ -101,6 +102,30 @@ def test_all_that_differs_is_named(artifact: str, block: dict[str, Any], says: s
     new = replace(old, id="web@2", spec=spec, artifact=old.artifact if artifact == "1" else "2")
     (step,) = make_plan(world, app, {"web": new}, {"web"})
     assert step.because == says
+
+
+@pytest.mark.parametrize(("before", "after"), [("http", "tcp"), ("tcp", "grpc")])
+def test_bytes_do_not_become_requests_while_it_runs(before: str, after: str) -> None:
+    old, new = application(web={"protocol": before}), application(web={"protocol": after})
+    releases = {"web": made("web", "2", new)}
+    with pytest.raises(VoleryError, match=f"web speaks {before} .* {after}") as refused:
+        make_plan(running(old), new, releases, {"web"})
+    assert refused.value.code is Code.INVALID and "another name" in refused.value.hint
+    assert make_plan(running(old, {"web": 0}), new, releases, {"web"})[0].verb == "start"
+
+
+def test_a_first_start_in_the_wrong_protocol_can_be_mended() -> None:
+    old, new = application(web={}), application(web={"protocol": "tcp"})
+    first = Rollout(*("web-r1", "web", "web@1", "rolling", "a", "web-r1", 0.0, 0.0))
+    world = replace(running(old), rollouts={first.id: first})
+    (step,) = make_plan(world, new, {"web": made("web", "2", new)}, {"web"})
+    assert step.verb == "replace"
+
+
+def test_requests_of_another_kind_are_a_release_like_any_other() -> None:
+    old, new = application(web={}), application(web={"protocol": "http2"})
+    (step,) = make_plan(running(old), new, {"web": made("web", "2", new)}, {"web"})
+    assert (step.verb, step.because) == ("replace", "its source and protocol changed")
 
 
 def test_settings_that_make_no_release_are_named() -> None:

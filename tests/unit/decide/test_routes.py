@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from unit.decide.test_stateful import WELL, database
+from unit.decide.worlds import canary_world
 
 from volery.decide.routes import Router, traffic_config
 from volery.decide.world import World
@@ -49,6 +50,19 @@ def test_nothing_that_is_seen_of_an_instance_is_missed(name: str) -> None:
         router = Router(_port)
         for world in (begin, *(_seen(begin, identity, **{name: value}) for value in others), begin):
             assert router.config(world) == traffic_config(world, _port)
+
+
+def test_each_group_is_spoken_to_in_the_protocol_of_its_release() -> None:
+    world = canary_world()
+    new = world.releases["catalog@2"]
+    spec = new.spec.model_copy(update={"protocol": "http2"})
+    world = replace(world, releases={**world.releases, new.id: replace(new, spec=spec)})
+    found = traffic_config(world, _port).services["catalog"]
+    assert found.protocol == "http"
+    assert {slot: group.protocol for slot, group in found.slots.items()} == {
+        "a": None,
+        "b": "http2",
+    }
 
 
 @pytest.mark.parametrize("name", ["environment", "services", "instances", "releases", "tenures"])

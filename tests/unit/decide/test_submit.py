@@ -12,7 +12,7 @@ from volery.decide.plan import make_plan
 from volery.decide.submit import Order, rollback, submit
 from volery.decide.world import World
 from volery.model.deploy import Deploy
-from volery.model.errors import VoleryError
+from volery.model.errors import Code, VoleryError
 from volery.model.state import Phase, ServiceState, Slot, SlotName
 
 Slots = dict[SlotName, Slot | None]
@@ -111,6 +111,16 @@ def test_a_first_start_that_is_turned_round_is_still_a_first_start(phase: Phase)
     made = {"catalog": replace(world.releases["catalog@2"], id="catalog@3")}
     (step,) = make_plan(world, application(catalog={"scale": 2}), made, {"catalog"})
     assert step.verb == "start"
+
+
+def test_nothing_goes_back_to_what_spoke_bytes() -> None:
+    world = running(application(web={}))
+    before = application(web={"protocol": "tcp"}).services["web"]
+    old = replace(world.releases["web@1"], id="web@0", spec=before, state="kept")
+    world = replace(world, releases={**world.releases, old.id: old})
+    with pytest.raises(VoleryError, match=r"web speaks http .* tcp") as refused:
+        rollback(world, "web", "web@0", Order("rollback", "ann", 1.0))
+    assert refused.value.code is Code.INVALID
 
 
 @pytest.mark.parametrize(

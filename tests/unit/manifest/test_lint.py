@@ -346,14 +346,31 @@ def test_cycles_end() -> None:
             "an outage; rolling serves on",
         ),
         (
-            {"deploy": {"unavailable": 2}, "scale": 2},
+            {"deploy": {"unavailable": 2}, "scale": 2, "floor": 0},
             "deploy.unavailable: 2 of 2 instances may be away at once: nothing may serve during a "
+            "deploy",
+        ),
+        (
+            {"deploy": {"unavailable": 1, "surge": 0}, "scale": 1, "floor": 1},
+            "deploy.unavailable: 1 of 1 instances may be away at once: nothing may serve during a "
             "deploy",
         ),
     ],
 )
 def test_one_service(service: dict[str, Any], says: str) -> None:
     assert warnings(a=service) == [f"services.a.{says}"]
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"deploy": {"unavailable": 2}, "scale": 2},
+        {"deploy": {"unavailable": 2, "surge": 0}, "scale": 2},
+        {"deploy": {"unavailable": 1}, "scale": 1},
+    ],
+)
+def test_one_serves_on_where_nobody_wrote_less(service: dict[str, Any]) -> None:
+    assert warnings(a=service) == []
 
 
 def test_a_stateful_service_may_be_recreated() -> None:

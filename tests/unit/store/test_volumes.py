@@ -20,6 +20,16 @@ def there(tmp_path: Path) -> Volumes:
     return Volumes(tmp_path / "volumes", tmp_path / "trash")
 
 
+def test_of_a_link_to_another_disk_only_the_link_is_purged(there: Volumes, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "big"
+    (there.live / "db" / "data-0").rename(elsewhere)
+    (there.live / "db" / "data-0").symlink_to(elsewhere)
+    there.delete(100.0, 0)
+    assert names(there) == ([], [])
+    assert list(there.trash.iterdir()) == []
+    assert (elsewhere / "content").read_text() == "db/data-0"
+
+
 def names(volumes: Volumes) -> tuple[list[str], list[str]]:
     live = [item.name for item in volumes.all_live()]
     return live, [item.exact for item in volumes.deleted()]

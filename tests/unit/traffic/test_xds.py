@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.extensions.filters.http.adaptive_concurrency.v3 import adaptive_concurrency_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as upstream_pb2
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +25,8 @@ from volery.model.ports import (
     TrafficConfig,
 )
 from volery.model.state import SLOTS, SlotName
-from volery.traffic import bootstrap, xds
-from volery.traffic.clusters import TCP_WEIGHT_SCALE
+from volery.traffic import bootstrap, breaker, shedding, xds
+from volery.traffic.clusters import HTTP_OPTIONS, TCP_WEIGHT_SCALE
 from volery.traffic.split import WHOLE
 from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, snapshot, stages
 
@@ -50,6 +52,33 @@ def test_a_service_has_two_clusters_and_a_tcp_service_one() -> None:
     state = snapshot(config(web=service(), db=service(protocol="tcp")))
     assert sorted(state.types[CLUSTERS]) == ["db~tcp", "web~a", "web~b"]
     assert sorted(state.types[ENDPOINTS]) == ["db~tcp", "web~a", "web~b"]
+
+
+def test_each_slot_is_spoken_to_in_its_own_protocol() -> None:
+    new = replace(group(10, "web-2"), protocol="grpc")
+    state = snapshot(config(web=service(group(90, "web-1"), new)))
+    spoken = {}
+    for name, cluster in state.types[CLUSTERS].items():
+        options = upstream_pb2.HttpProtocolOptions()
+        cluster.typed_extension_protocol_options[HTTP_OPTIONS].Unpack(options)
+        spoken[name] = options.explicit_http_config.WhichOneof("protocol_config")
+    assert spoken == {"web~a": "http_protocol_options", "web~b": "http2_protocol_options"}
+
+
+def test_what_is_refused_by_a_breaker_does_not_look_like_a_quick_answer() -> None:
+    state = snapshot(config(edge("web", timeout=1.0), web=service()))
+    (chain,) = json_format.MessageToDict(state.types[LISTENERS][EDGE])["filterChains"]
+    filters = [found["name"] for found in chain["filters"][0]["typedConfig"]["httpFilters"]]
+    assert filters.index(breaker.FILTER) < filters.index(shedding.FILTER)
+
+
+@pytest.mark.parametrize(("timeout", "least"), [(0.1, 16), (0.8, 20), (2.0, 50), (30.0, 64)])
+def test_some_calls_may_always_be_under_way(timeout: float, least: int) -> None:
+    found = shedding.shell(Need(timeout=timeout)).typed_config
+    limits = adaptive_concurrency_pb2.AdaptiveConcurrency()
+    found.Unpack(limits)
+    limits = limits.gradient_controller_config.min_rtt_calc_params
+    assert limits.min_concurrency.value == least
 
 
 def test_a_draining_endpoint_stays_listed() -> None:

@@ -307,6 +307,12 @@ def _until_gone(session: Session) -> None:
         found = session.client.get("/v1/gone")
         if found["gone"]:
             return
+        if found.get("up"):  # an older control plane does not say
+            raise VoleryError(
+                "not everything is stopped: volery up was asked for meanwhile",
+                code=Code.CONFLICT,
+                hint="volery status; volery events says by whom",
+            )
         if found["instances"] != shown and not session.json:
             shown = found["instances"]
             print(f"stopping {', '.join(shown)}", file=sys.stderr)
