@@ -157,10 +157,14 @@ class Volumes:
 
 def _folders(place: Path) -> Iterator[Path]:
     try:
-        entries = sorted(place.iterdir())
+        yield from [entry for entry in sorted(place.iterdir()) if entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return
-    yield from (entry for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise VoleryError(
+            f"cannot look into {place}: {error.strerror}",
+            hint=f"sudo chown -R $(id -un) {place}",
+        ) from None
 
 
 def _parsed(folder: Path) -> Volume | None:

@@ -91,6 +91,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[1].split(":")
 from integration.engine.lab import DAEMONS, Lab, daemons, reaches, running, until
 from volery.model.application import Resources
+from volery.model.errors import VoleryError
 from volery.supervise import enforceable
 
 lab = Lab(Path(sys.argv[2]) / "home", Path(sys.argv[2]))
@@ -113,6 +114,11 @@ async def scenario(engine):
         engine.stop(name)
         await reaches(engine, name, "exited")
     assert not any(running(pid) for pid in daemons(lab))
+    try:
+        engine.start(lab.spec("web-4", volume=sys.argv[3]))
+    except VoleryError as error:
+        print(error.message)
+    assert "web-4" not in engine.observe()
     print("done")
 
 try:
@@ -150,7 +156,9 @@ def test_a_user_without_rights_gets_what_can_be_had() -> None:
         work.mkdir()
         for path in (folder, code, work):
             os.chown(path, 65534, 65534)
-        command = [*nobody(setpriv), str(python), "-c", PROGRAM, str(code), str(work)]
+        (folder / "of-root").mkdir(mode=0o700)
+        volume = str(folder / "of-root" / "data-0")
+        command = [*nobody(setpriv), str(python), "-c", PROGRAM, str(code), str(work), volume]
         done = subprocess.run(
             command,
             cwd="/",
@@ -162,6 +170,7 @@ def test_a_user_without_rights_gets_what_can_be_had() -> None:
         )
     assert done.returncode == 0 and "done" in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("65534 ")
+    assert f"its volume {volume} cannot be looked at: Permission denied" in done.stdout
     assert "'memory': 'watched'" in done.stdout and "'cpu': 'not enforced'" in done.stdout
 
 

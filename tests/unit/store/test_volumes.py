@@ -102,3 +102,14 @@ def test_an_environment_without_volumes_has_none(tmp_path: Path) -> None:
 def test_with_no_time_to_keep_them_they_are_destroyed_at_once(there: Volumes) -> None:
     assert len(there.delete(1000.0, 0.0)) == 3
     assert names(there) == ([], [])
+
+
+def test_a_folder_that_may_not_be_entered_is_named(
+    there: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)  # root may enter every folder
+    with pytest.raises(VoleryError, match=f"cannot look into {there.live}: Permission denied"):
+        there.all_live()

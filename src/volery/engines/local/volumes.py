@@ -57,13 +57,16 @@ def require_writable(path: Path) -> None:
     Raises:
         VoleryError: it could not write there.
     """
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    why = _refusal(there)
+    there, remedy = path, "writable"
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        why = _refusal(there)
+    except OSError as error:
+        why, remedy = f"cannot be looked at: {error.strerror}", "one that this user may enter"
     if why:
         raise VoleryError(
-            f"its volume {path} {why}", hint=f"make {there} writable; it is tried again by itself"
+            f"its volume {path} {why}", hint=f"make {there} {remedy}; it is tried again by itself"
         )
 
 
