@@ -277,6 +277,23 @@ def test_identity_of_a_process_with_a_nasty_name(tmp_path: Path) -> None:
         (["/bin/bash", "-ec", "$X", "-c"], ["/bin/bash", "-ec", "$X", "-c"]),
         (["sh", "-c", "echo $X"], ["sh", "-c", "echo $X"]),
         (["sh", "start.sh", "$X"], ["sh", "start.sh", "1"]),
+        (["sh", "start.sh", "-c", "$X"], ["sh", "start.sh", "-c", "1"]),
+        (["bash", "-o", "posix", "$X"], ["bash", "-o", "posix", "1"]),
+        (["bash", "--norc", "$X"], ["bash", "--norc", "1"]),
+        (["sh", "-c"], ["sh", "-c"]),
+        *(
+            ([*shell, "echo $X $i", "$X"], [*shell, "echo $X $i", "$X"])
+            for shell in (
+                ["bash", "-euo", "pipefail", "-c"],
+                ["bash", "-e", "-c"],
+                ["bash", "-ce"],
+                ["bash", "-c", "+o", "posix", "--"],
+                ["bash", "--rcfile", "x", "-c"],
+                ["timeout", "60", "sh", "-c"],
+                ["busybox", "sh", "-c"],
+            )
+        ),
+        (["env", "A=$X", "/bin/sh", "-c", "echo $X"], ["env", "A=1", "/bin/sh", "-c", "echo $X"]),
     ],
 )
 def test_words_are_expanded_without_a_shell(words: list[str], expanded: list[str]) -> None:
