@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,11 @@ class ControlPlane:
         self._woken.set()
 
     def _spec(self, world: World, instance: Instance) -> InstanceSpec:
-        return instance_spec(
+        spec = instance_spec(
             world, instance, self.home.path, self.traffic.edge_port, self.secrets.values
         )
+        # One that runs may have been started with a value that was changed since.
+        return replace(spec, secrets=frozenset(self._secret_values())) if spec.secrets else spec
 
     def _base_env(self) -> Mapping[str, str]:
         environment = self.operations.world.environment

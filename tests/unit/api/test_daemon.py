@@ -1,13 +1,18 @@
-"""What a control plane allows itself."""
+"""What a control plane allows itself, and what it tells its engine."""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
+from unit.api.plane import SimPlane, body
 
-from volery.api.daemon import DESCRIPTORS, allow_descriptors
+from volery.api.app import create_app
+from volery.api.daemon import DESCRIPTORS, ControlPlane, allow_descriptors
+from volery.api.home import Home
 
 
 @pytest.fixture
@@ -23,3 +28,16 @@ def test_it_has_descriptors_for_many_instances(hard: int) -> None:
     soft, unchanged = resource.getrlimit(resource.RLIMIT_NOFILE)
     whole = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     assert (soft, unchanged) == (whole, hard)
+
+
+def test_former_values_of_secrets_are_masked_too(tmp_path: Path) -> None:
+    plane, sim, wish = ControlPlane(Home(tmp_path)), SimPlane(), body()
+    wish["application"]["services"]["catalog"]["secrets"] = ["KNOWN"]
+    TestClient(create_app(sim)).post("/v1/apply", json=wish)
+    sim.run()
+    for value in ("the first", "the second"):
+        plane.secrets.set("KNOWN", value)
+    world = sim.operations.world
+    spec = plane._spec(world, world.instances_of("catalog")[0])
+    assert spec.environment["KNOWN"] == "the second"
+    assert spec.secrets == {"the first", "the second"}
