@@ -198,6 +198,7 @@ class ControlPlane:
             if gone:
                 names = {volume.exact: None for volume in gone}
                 self.operations.tell_of_volumes("expired", names, "")
+            await asyncio.to_thread(trash.finish)
         except (VoleryError, OSError) as error:
             log.error("volumes.not_purged", error=str(error))
 
