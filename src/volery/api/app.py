@@ -358,8 +358,10 @@ async def _down(plane: Plane, _: Request, body: ByBody) -> Response:
 
 
 async def _gone(plane: Plane, _: Request, __: None) -> Response:
-    left = sorted(plane.operations.world.instances)
-    return JSONResponse({"gone": plane.operations.gone, "instances": left})
+    world = plane.operations.world
+    running = world.environment is not None and world.environment.running
+    left = sorted(world.instances)
+    return JSONResponse({"gone": plane.operations.gone, "running": running, "instances": left})
 
 
 # --- streams --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -202,7 +203,24 @@ def test_down_ends_everything(plane: SimPlane, api: TestClient) -> None:
     plane.run()
     api.post("/v1/down", json={})
     plane.run()
-    assert api.get("/v1/gone").json() == {"gone": True, "instances": []}
+    assert api.get("/v1/gone").json() == {"gone": True, "running": False, "instances": []}
+
+
+def test_nothing_is_gone_while_somebody_brings_it_up(
+    plane: SimPlane, api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes it down must not end the control plane that is just being asked."""
+    told: list[bool] = []
+    digest = plane.sources.digest
+
+    async def slow(*given: Any) -> str:
+        told.append(plane.operations.gone)
+        return await digest(*given)
+
+    monkeypatch.setattr(plane.sources, "digest", slow)
+    assert api.get("/v1/gone").json()["gone"]
+    api.post("/v1/apply", json=body())
+    assert told == [False, False] and api.get("/v1/gone").json()["running"]
 
 
 def test_the_openapi_document_names_every_endpoint(api: TestClient) -> None:

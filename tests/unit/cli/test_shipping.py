@@ -1,4 +1,5 @@
-"""`deploy`: what it prints, detached or not, and how it ends when the release is bad."""
+"""`deploy`: what it prints, detached or not, and how it ends when the release is bad. And `down`
+against somebody else's `up`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from unit.cli.desk import Desk
 
 from volery.cli.commands.acting import abort
 from volery.cli.commands.looking import rollout
-from volery.cli.commands.shipping import deploy
+from volery.cli.commands.shipping import deploy, down
 from volery.model.errors import VoleryError
 
 
@@ -118,3 +119,21 @@ def test_abort_tells_of_the_service_that_was_named(
     capsys.readouterr()
     abort("shop", session=desk.session("json"))
     assert json.loads(capsys.readouterr().out)["service"] == "shop"
+
+
+def test_down_ends_when_somebody_brings_it_up_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("volery.api.launch.is_in_use", lambda home: True)
+    monkeypatch.setattr("volery.api.launch.ensure_control_plane", lambda home: False)
+    post = desk.client.post
+
+    def and_up(path: str, body: Any = None, **more: Any) -> Any:
+        said = post(path, body, **more)
+        if path == "/v1/down":
+            post("/v1/apply", desk.session().apply_body())
+        return said
+
+    monkeypatch.setattr(desk.client, "post", and_up)
+    with pytest.raises(VoleryError, match="dev is being brought up again"):
+        down(session=desk.session())

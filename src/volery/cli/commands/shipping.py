@@ -297,6 +297,12 @@ def _until_gone(session: Session) -> None:
         found = session.client.get("/v1/gone")
         if found["gone"]:
             return
+        if found["running"]:
+            raise VoleryError(
+                f"{session.environment} is being brought up again",
+                code=Code.CONFLICT,
+                hint="volery events says by whom; then volery down again",
+            )
         if found["instances"] != shown and not session.json:
             shown = found["instances"]
             print(f"stopping {', '.join(shown)}", file=sys.stderr)
