@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,8 @@ LOOK_EVERY_SECONDS = 1.0
 MAX_STEPS_AT_ONCE = 100
 HOUSEKEEPING_EVERY_SECONDS = 60.0
 DESCRIPTORS = 65_536
+THREADS = 32
+"""For what waits for disks, made as they are needed: a few that hang keep no others waiting."""
 log = structlog.get_logger()
 
 
@@ -323,6 +326,7 @@ async def _main(home: Home) -> bool:
     """Run until told to end; true if that was because its shim is gone."""
     plane = ControlPlane(home)
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, plane.stopping.set)
     log.info("control_plane.started", pid=os.getpid(), home=str(home.path))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,8 @@ from integration.engine.lab import Lab, fetch, reaches, until
 from integration.tiny_disk import tiny_disk
 
 import volery
-from volery.engines.local import LocalEngine
+from volery.engines.local import LocalEngine, volumes
+from volery.model.errors import VoleryError
 
 
 def test_a_full_disk_ends_no_supervision(tmp_path: Path) -> None:
@@ -83,6 +87,32 @@ while True:
             lab.run(scenario, log_bytes=600_000)
         finally:
             lab.end()
+
+
+def test_a_volume_whose_file_system_does_not_answer_holds_nobody_up(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, refusal = threading.Event(), volumes._refusal
+
+    def slow(path: Path) -> str:
+        answers.wait(60)
+        return refusal(path)
+
+    async def scenario(engine: LocalEngine) -> None:
+        spec = lab.spec("web-1", volume=str(lab.work / "data-0"))
+        for _ in range(2):
+            with pytest.raises(VoleryError, match="its file system does not answer"):
+                engine.start(spec)
+        assert engine.observe() == {}
+        answers.set()
+        while not engine.observe():
+            with suppress(VoleryError):
+                engine.start(spec)
+            await asyncio.sleep(0.01)
+        await reaches(engine, "web-1", "ready")
+
+    monkeypatch.setattr(volumes, "_refusal", slow)
+    lab.run(scenario)
 
 
 PROGRAM = """

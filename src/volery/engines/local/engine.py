@@ -48,6 +48,7 @@ class LocalEngine:
         self._bell = Bell(home / "bell", self._rung)
         self._attended: frozenset[str] = frozenset()
         self._role_watches: Mapping[str, RoleWatch] = {}
+        self._looks = volumes.Looks()
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -97,7 +98,7 @@ class LocalEngine:
             known.know(spec)
             return
         if spec.volume:
-            volumes.require_writable(Path(spec.volume))
+            self._looks.require_writable(Path(spec.volume))
         instance = Instance(self._folders / spec.id, About.of(spec), self._wake)
         self._instances[spec.id] = instance
         self._watch_role(instance)
