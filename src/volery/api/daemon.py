@@ -136,6 +136,7 @@ class ControlPlane:
     async def _loop(self) -> None:
         while not self.stopping.is_set():
             self._woken.clear()
+            self.traffic.check()  # a defect there ends this process; its shim starts another one
             self._tick()
             self._leave_if_orphaned()
             async with self._changed:

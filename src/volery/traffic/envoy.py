@@ -91,10 +91,14 @@ class EnvoyTraffic:
 
     def observe(self) -> TrafficStatus:
         """What is acknowledged and in flight now."""
+        return self._status
+
+    def check(self) -> None:
+        """Raise what ended the work in the background, if anything did: a defect, after which this
+        would go on half alive."""
         for task in self._tasks:
             if task.done():
-                task.result()  # a defect: let it be seen instead of going on half alive
-        return self._status
+                task.result()
 
     def shims(self) -> tuple[int, ...]:
         """The process ids of the proxies' shims."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,3 +42,24 @@ def test_former_values_of_secrets_are_masked_too(tmp_path: Path) -> None:
     spec = plane._spec(world, world.instances_of("catalog")[0])
     assert spec.environment["KNOWN"] == "the second"
     assert spec.secrets == {"the first", "the second"}
+
+
+def test_it_ends_rather_than_go_on_half_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shim starts another one, which adopts everything."""
+    home = Home(tmp_path / "birds" / "dev")
+    home.create()
+    plane = ControlPlane(home)
+
+    async def broken(_: object) -> bool:
+        raise RuntimeError("a defect")
+
+    async def run() -> None:
+        async with asyncio.timeout(60):
+            await plane.run()
+
+    monkeypatch.setattr(plane.traffic._meter, "read", broken)
+    with pytest.raises(ExceptionGroup) as ended:
+        asyncio.run(run())
+    assert ended.group_contains(RuntimeError, match="a defect")
