@@ -19,9 +19,11 @@ import pytest
 
 import volery
 from volery.model.errors import Code, VoleryError
+from volery.supervise import process
 from volery.supervise.identity import Identity, environment_of
 from volery.supervise.process import Backoff, Fallback, Spec, Status, Supervised, Wish
 from volery.supervise.shim.child import expand
+from volery.supervise.shim.processes import Stat, send
 
 SLEEP = ("sleep", "1000")
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
@@ -88,6 +90,26 @@ def test_a_folder_has_one_shim(place: Supervised, tmp_path: Path) -> None:
         place.launch(spec, ENVIRONMENT)
     assert refused.value.code is Code.CONFLICT
     assert place.status() == first and first.child is not None and first.child.alive()
+
+
+def test_who_only_asks_whether_there_is_a_shim_hinders_none(
+    place: Supervised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, lock = iter([False, False]), process._lock
+    monkeypatch.setattr(process, "_lock", lambda fd: next(taken, True) and lock(fd))
+    place.launch(Spec(SLEEP, str(tmp_path)), ENVIRONMENT)
+    assert running(place).phase == "running"
+
+
+def test_one_of_somebody_else_keeps_nobody_from_ending_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(pidfd: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    me = Stat.mine()
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    assert not send(me.pid, me.ticks, signal.SIGTERM)
 
 
 def test_a_place_can_be_used_again(place: Supervised, tmp_path: Path) -> None:
@@ -326,8 +348,10 @@ def test_a_start_that_fails_is_not_another_end(place: Supervised, tmp_path: Path
     child.send(signal.SIGKILL)
     log = tmp_path / "place" / "log"
     until(lambda: log.read_text().count("program") > 3)
-    status = place.status()
-    assert status is not None and "program" in status.detail
+    status = None
+    while status is None or not status.detail:  # each time it seems to run for a moment
+        status = place.status()
+    assert "program" in status.detail
     assert (status.restarts, len(status.exits)) == (1, 1)
 
 
