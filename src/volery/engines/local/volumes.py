@@ -16,7 +16,7 @@ from pathlib import Path
 
 from volery.model.errors import VoleryError
 
-ANSWER_SECONDS = 0.5
+ANSWER_SECONDS = 2.0
 """How long a file system may take to say what it is asked before an instance is started on it."""
 
 
