@@ -130,13 +130,16 @@ class ControlPlane:
                 tasks.create_task(self._loop())
                 tasks.create_task(self._serve())
                 tasks.create_task(self._housekeep())
+            if self.traffic.defect:  # its shim starts another one
+                raise self.traffic.defect
             if self.controller.gone:
                 await self.traffic.stop()
 
     async def _loop(self) -> None:
         while not self.stopping.is_set():
             self._woken.clear()
-            self.traffic.check()  # a defect there ends this process; its shim starts another one
+            if self.traffic.defect:
+                self.stopping.set()
             self._tick()
             self._leave_if_orphaned()
             async with self._changed:

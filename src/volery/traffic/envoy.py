@@ -93,12 +93,11 @@ class EnvoyTraffic:
         """What is acknowledged and in flight now."""
         return self._status
 
-    def check(self) -> None:
-        """Raise what ended the work in the background, if anything did: a defect, after which this
-        would go on half alive."""
-        for task in self._tasks:
-            if task.done():
-                task.result()
+    @property
+    def defect(self) -> BaseException | None:
+        """What ended the work in the background, if anything did: this is only half alive then."""
+        ended = (task for task in self._tasks if task.done() and not task.cancelled())
+        return next((task.exception() for task in ended), None)
 
     def shims(self) -> tuple[int, ...]:
         """The process ids of the proxies' shims."""

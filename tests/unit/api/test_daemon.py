@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,6 @@ def test_it_ends_rather_than_go_on_half_alive(
             await plane.run()
 
     monkeypatch.setattr(plane.traffic._meter, "read", broken)
-    with pytest.raises(ExceptionGroup) as ended:
+    with pytest.raises(RuntimeError, match="a defect"):
         asyncio.run(run())
-    assert ended.group_contains(RuntimeError, match="a defect")
+    gc.collect()
