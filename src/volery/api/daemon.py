@@ -15,7 +15,9 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,8 @@ LOOK_EVERY_SECONDS = 1.0
 MAX_STEPS_AT_ONCE = 100
 HOUSEKEEPING_EVERY_SECONDS = 60.0
 DESCRIPTORS = 65_536
+THREADS = 32
+"""For what waits for disks, made as they are needed: a few that hang keep no others waiting."""
 log = structlog.get_logger()
 
 
@@ -105,9 +109,11 @@ class ControlPlane:
         self._woken.set()
 
     def _spec(self, world: World, instance: Instance) -> InstanceSpec:
-        return instance_spec(
+        spec = instance_spec(
             world, instance, self.home.path, self.traffic.edge_port, self.secrets.values
         )
+        # One that runs may have been started with a value that was changed since.
+        return replace(spec, secrets=frozenset(self._secret_values())) if spec.secrets else spec
 
     def _base_env(self) -> Mapping[str, str]:
         environment = self.operations.world.environment
@@ -130,12 +136,16 @@ class ControlPlane:
                 tasks.create_task(self._loop())
                 tasks.create_task(self._serve())
                 tasks.create_task(self._housekeep())
+            if self.traffic.defect:  # its shim starts another one
+                raise self.traffic.defect
             if self.controller.gone:
                 await self.traffic.stop()
 
     async def _loop(self) -> None:
         while not self.stopping.is_set():
             self._woken.clear()
+            if self.traffic.defect:
+                self.stopping.set()
             self.look()
             self._leave_if_orphaned()
             async with self._changed:
@@ -214,6 +224,7 @@ class ControlPlane:
             if gone:
                 names = {volume.exact: None for volume in gone}
                 self.operations.tell_of_volumes("expired", names, "")
+            await asyncio.to_thread(trash.finish)
         except (VoleryError, OSError) as error:
             log.error("volumes.not_purged", error=str(error))
 
@@ -338,6 +349,7 @@ async def _main(home: Home) -> bool:
     """Run until told to end; true if that was because its shim is gone."""
     plane = ControlPlane(home)
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, plane.stopping.set)
     log.info("control_plane.started", pid=os.getpid(), home=str(home.path))

@@ -65,8 +65,11 @@ def ensure_control_plane(home: Home) -> bool:
     if started:
         launch(home)
     before = _restarts(home)
-    deadline = time.monotonic() + START_SECONDS
+    deadline, again = time.monotonic() + START_SECONDS, True
     while _answers(Client(home.socket)) is None:
+        if again and not is_supervised(home):  # what was there has just been stopped by another
+            launch(home)
+            started, again, before = True, False, 0
         if time.monotonic() > deadline or not is_supervised(home):
             raise VoleryError(
                 f"the control plane does not start: {_last_words(home)}",

@@ -68,7 +68,11 @@ class Artifact:
     @property
     def built(self) -> bool:
         """Whether it is complete."""
-        return (self.path / "built.json").exists()
+        return self._marker.exists() and self.src.is_dir()
+
+    @property
+    def _marker(self) -> Path:
+        return self.path / "built.json"
 
     @property
     def present(self) -> bool:
@@ -85,6 +89,9 @@ class Artifact:
 
     def start_afresh(self, stopped: Callable[[], bool]) -> None:
         """Make `src` a new copy of `source`, whatever was there."""
+        if self._marker.exists():  # of a `src` that is gone: it promises nothing of the next one
+            self._marker.unlink()
+            _sync_folder(self.path)
         remove_tree(self.src)
 
         def copy(source: str, to: str) -> object:
@@ -102,7 +109,7 @@ class Artifact:
         """From now on it is complete, also after a power cut."""
         freeze(self.src)  # what may fail comes before the promise
         self.sync()
-        write_durably(str(self.path / "built.json"), {"seconds": seconds})
+        write_durably(str(self._marker), {"seconds": seconds})
         remove_tree(self.source)
 
     def mark_tested(self, spec: Service, seconds: float) -> None:

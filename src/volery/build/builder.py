@@ -16,6 +16,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -108,7 +109,11 @@ class LocalBuilder:
         self._hidden = hidden
         self._without = (home, *without)
         self._limits = limits or Limits()
-        self._slots = asyncio.Semaphore(slots or len(os.sched_getaffinity(0)))
+        slots = slots or len(os.sched_getaffinity(0))
+        self._slots, self._reading = asyncio.Semaphore(slots), asyncio.Semaphore(slots)
+        # Of its own: copying takes long, and in the loop's it would keep others waiting. For those
+        # that read, those that build, and one that deletes.
+        self._threads = ThreadPoolExecutor(2 * slots + 1, thread_name_prefix="builder")
         self._placing = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +122,7 @@ class LocalBuilder:
     async def open(self) -> None:
         """Make the folder, and clear away what a crash left half done."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await _in_thread(lambda _: _remove_all(list(self._folder.glob(".*"))))
+        await self._in_thread(lambda _: _remove_all(list(self._folder.glob(".*"))))
 
     async def close(self) -> None:
         """Stop everything; what was not finished is built again when it is asked for again."""
@@ -125,6 +130,7 @@ class LocalBuilder:
             self.cancel(job)
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self._threads.shutdown(wait=False)
 
     # --- before there is a release ----------------------------------------------------------------
 
@@ -134,9 +140,10 @@ class LocalBuilder:
         Raises:
             VoleryError: it cannot be read, or is no source.
         """
-        return await _in_thread(
-            lambda stop: self._digest(self._source(service, root, stop), service)
-        )
+        async with self._reading:
+            return await self._in_thread(
+                lambda stop: self._digest(self._source(service, root, stop), service)
+            )
 
     async def prepare(self, service_name: str, service: Service, root: Path) -> Artifact:
         """Copy the source to where it will be built; nothing is copied if it is there already.
@@ -144,7 +151,10 @@ class LocalBuilder:
         Raises:
             VoleryError: it cannot be read or copied, or is no source.
         """
-        return await _in_thread(lambda stop: self._prepare(service_name, service, root, stop))
+        async with self._reading:
+            return await self._in_thread(
+                lambda stop: self._prepare(service_name, service, root, stop)
+            )
 
     def _prepare(self, name: str, service: Service, root: Path, stop: threading.Event) -> Artifact:
         source = self._source(service, root, stop)
@@ -228,7 +238,7 @@ class LocalBuilder:
         trash = [_put_aside(path) for path in self._spare(keep) if path not in busy]
         self._places = {path: place for path, place in self._places.items() if path.exists()}
         if trash:
-            self._spawn(_in_thread(lambda _: _remove_all(trash)))
+            self._spawn(self._in_thread(lambda _: _remove_all(trash)))
 
     def build_log(self, service: str, digest: str) -> Path:
         """Where the output of the latest build of an artifact is."""
@@ -292,26 +302,26 @@ class LocalBuilder:
             if stage == "build":
                 place.failures += 1
                 place.last_failure = failed
-                await _in_thread(lambda _: _remove_all([artifact.src]))
+                await self._in_thread(lambda _: _remove_all([artifact.src]))
             self._tell(job, failed)
 
     async def _build(self, job: _Job, artifact: Artifact) -> None:
         if not artifact.present:
             raise VoleryError("its source is gone; deploy it again from the source")
-        await _in_thread(lambda stop: artifact.start_afresh(stop.is_set))
+        await self._in_thread(lambda stop: artifact.start_afresh(stop.is_set))
         seconds = await self._stage("build", job, artifact)
         self._tell(job, replace(job.status, build_seconds=seconds))
-        await _in_thread(lambda _: artifact.mark_built(seconds))
+        await self._in_thread(lambda _: artifact.mark_built(seconds))
 
     async def _test(self, job: _Job, artifact: Artifact) -> None:
         self._tell(job, replace(job.status, phase="testing"))
-        await _in_thread(lambda _: thaw(artifact.src))
+        await self._in_thread(lambda _: thaw(artifact.src))
         try:
             seconds = await self._stage("test", job, artifact)
         finally:
-            await _in_thread(lambda _: freeze(artifact.src))
+            await self._in_thread(lambda _: freeze(artifact.src))
         self._tell(job, replace(job.status, test_seconds=seconds))
-        await _in_thread(lambda _: artifact.mark_tested(job.release.spec, seconds))
+        await self._in_thread(lambda _: artifact.mark_tested(job.release.spec, seconds))
 
     async def _stage(self, name: StageName, job: _Job, artifact: Artifact) -> float:
         """How long it took. Raises _StageFailed with the last lines of output."""
@@ -348,6 +358,19 @@ class LocalBuilder:
         full = shutil.disk_usage(self._folder).free < FULL_BYTES
         return f"{reason} (the disk is full)" if full else reason
 
+    async def _in_thread(self, work: Callable[[threading.Event], Result]) -> Result:
+        """Run it in a thread. Cancelling sets the event and waits: nothing goes on unseen."""
+        stop = threading.Event()
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work, stop)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # told to nobody: whoever wanted it is gone
+            raise
+
     # --- bookkeeping ------------------------------------------------------------------------------
 
     def _tell(self, job: _Job, status: BuildStatus) -> None:
@@ -373,20 +396,6 @@ class LocalBuilder:
 
 def _tested(job: _Job, artifact: Artifact) -> bool:
     return not job.release.spec.test or artifact.tested(job.release.spec)
-
-
-async def _in_thread(work: Callable[[threading.Event], Result]) -> Result:
-    """Run it in a thread. Cancelling sets the event and waits: nothing goes on unseen."""
-    stop = threading.Event()
-    running = asyncio.ensure_future(asyncio.to_thread(work, stop))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        stop.set()
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()  # told to nobody: whoever wanted it is gone
-        raise
 
 
 def _put_aside(path: Path) -> Path:

@@ -247,8 +247,8 @@ class Controller:
         try:
             self.ports.engine.start(self._spec_of(world, item))
             self._introduced.add(item.id)
-        except VoleryError as error:
-            self._driver.unstartable[item.id] = error.message
+        except (VoleryError, OSError) as error:  # one of them must not keep the others waiting
+            self._driver.unstartable[item.id] = str(error)
         else:
             self._driver.unstartable.pop(item.id, None)
 

@@ -337,8 +337,8 @@ class Operations:
 
     @property
     def gone(self) -> bool:
-        """Whether nothing runs any more after `down`."""
-        return self._controller.gone
+        """Whether nothing runs any more after `down`, and nobody is about to change that."""
+        return self._controller.gone and not self._submitting.locked()
 
     def _changeable(self, service: str) -> Draft:
         """A draft in which something of a service is changed by hand. What is being taken down, or

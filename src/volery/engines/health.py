@@ -5,6 +5,9 @@ While it starts it is asked often, so that it gets requests as soon as it can; t
 no answer at all, hung; one right answer makes that good again. It is asked whether it lives only
 once it has been ready: before that, the time it may take to start is the limit.
 
+A process that is known to have been ready (a former control plane started it) counts as ready until
+as many answers were wrong as that takes.
+
 From the first wrong answer on, or when one is overdue, it is *suspect*: whoever sends requests can
 send them elsewhere. A suspect is asked more often, so that it is known soon what to think of it.
 """
@@ -31,9 +34,15 @@ SUSPECT_PAUSE = 0.25
 class HealthWatch:
     """What is known of the health of one process; `changed` is called when it differs."""
 
-    def __init__(self, health: Health, target: Target, changed: Callable[[], None]) -> None:
-        self.ready = False
-        self.been_ready = False
+    def __init__(
+        self,
+        health: Health,
+        target: Target,
+        changed: Callable[[], None],
+        *,
+        been_ready: bool = False,
+    ) -> None:
+        self.ready = self.been_ready = been_ready
         self.alive = True
         self.hung = False
         self.detail = self.suspect = ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ OFTEN_SECONDS = 0.1
 SELDOM_SECONDS = 1.0
 EARLY_SECONDS = 0.25
 """Between two questions until there is a first answer."""
+ENOUGH = 2
+"""So many questions in vain tell as much as an answer; one may just be slow."""
 _ANSWER = re.compile(rb"(primary|replica|syncing)(?: +([0-9]{1,18}))?")
 
 
@@ -60,7 +63,7 @@ class RoleAsker:
     ) -> None:
         self.said = Said(unsure_since=time.monotonic())
         self.asked = asyncio.Event()
-        """Set once the first question is over."""
+        """Set once there is an answer, or enough questions were in vain."""
         self._words = words
         self._target = target
         self._seconds = seconds
@@ -77,10 +80,11 @@ class RoleAsker:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
+        for times in itertools.count(1):
             self._hurry.clear()
             before, self.said = self.said, await self._asked()
-            self.asked.set()
+            if self.said.role or times >= ENOUGH:
+                self.asked.set()
             if self._is_news(before):
                 self._changed()
             with contextlib.suppress(TimeoutError):

@@ -88,6 +88,7 @@ class Volumes:
         _drop_empty(self.live)
         if keep == 0:
             self.empty(now + 1)
+            self.finish()
         return moved
 
     def _place_in_trash(self, volume: Volume, now: int, keep: int) -> Volume:
@@ -125,21 +126,31 @@ class Volumes:
         chosen = self.deleted() if name is None else [self._chosen(name)]
         for volume in chosen:
             _move(volume.path, self.trash / f"{PURGING}{volume.path.name}")
-        self._finish()
+        self.finish()
         return chosen
 
     def empty(self, now: float) -> list[Volume]:
-        """Destroy what can be restored no more, and what somebody began to destroy."""
+        """Give up what is kept no longer: from now on it cannot be restored; see `finish`."""
         over = [item for item in self.deleted() if (item.expires_at or 0) <= now]
         for volume in over:
             _move(volume.path, self.trash / f"{PURGING}{volume.path.name}")
-        self._finish()
         return over
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Destroy what was given up; one that cannot be destroyed keeps no other.
+
+        Raises:
+            VoleryError: one of them cannot be destroyed.
+        """
+        failed = []
         for folder in _folders(self.trash):
             if folder.name.startswith(PURGING):
-                _destroy(folder)
+                try:
+                    _destroy(folder)
+                except VoleryError as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
 
     def _chosen(self, name: str) -> Volume:
         found = [item for item in self.deleted() if name in (item.name, item.exact)]
@@ -157,10 +168,14 @@ class Volumes:
 
 def _folders(place: Path) -> Iterator[Path]:
     try:
-        entries = sorted(place.iterdir())
+        yield from [entry for entry in sorted(place.iterdir()) if entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return
-    yield from (entry for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise VoleryError(
+            f"cannot look into {place}: {error.strerror}",
+            hint=f"sudo chown -R $(id -un) {place}",
+        ) from None
 
 
 def _parsed(folder: Path) -> Volume | None:

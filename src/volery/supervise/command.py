@@ -1,17 +1,19 @@
 """A short command, run to its end or to its deadline; then nothing of it is left.
 
-Its output is bounded, and its end is its own: what it leaves behind with the pipe open is not
-waited for. It gets exactly the environment given, no input, and a session of its own.
+One that cannot be killed, because the disk it waits for does not answer, keeps nobody waiting; the
+same command is not run again before it is gone. Its output is bounded, and its end is its own: what
+it leaves behind with the pipe open is not waited for. It gets exactly the environment given, no
+input, and a session of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +22,15 @@ from volery.supervise.text import clean
 
 _KEPT_BYTES = 4096
 _CHUNK = 65536
-_ROUNDS, _PAUSE = 100, 0.005
-"""How often it is looked whether all that was killed is dead."""
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.005, 1.0, 1.1
+"""Between two looks whether all that was killed is dead."""
+_WAIT_SECONDS = 1.0
+"""How long one that was killed is waited for."""
 READ_BYTES = 2**20
 """Where output is what counts, who writes more than this is read no further, so not believed."""
+_Same = tuple[tuple[str, ...], str, tuple[tuple[str, str], ...]]
+_dying: dict[_Same, asyncio.Task[None]] = {}
+"""What was killed and is not dead yet, by command, folder and environment."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,11 @@ async def run(
     Raises:
         OSError: it cannot be started.
     """
+    same = (tuple(argv), directory, tuple(environment.items()))
+    if same in _dying:
+        await asyncio.wait([_dying[same]], timeout=seconds)
+        if same in _dying:  # there is no use in a second one that waits for the same
+            return Ran(None, b"")
     output = _Output()
     said = _Output(READ_BYTES) if apart else output
     try:
@@ -89,27 +101,43 @@ async def run(
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)
-        if not ended.is_set():
-            _kill(process.pid)
-        process.wait()
         for stream in {output, said}:
             stream.close()
+        await _end(process, ended.is_set(), same)
     return Ran(process.returncode, output.content, said.head)
 
 
-def _kill(pid: int) -> None:
-    """It, what is below it, and what went with its session; also what they have just started."""
+async def _end(process: subprocess.Popen[bytes], ended: bool, same: _Same) -> None:
+    """Kill what is left of it. What waits for a disk dies only when that answers: for long, nobody
+    waits for it."""
+    if ended:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it left behind
+        process.wait()
+    else:
+        _kill(process.pid)  # at once, also where we may not wait
+        dying = _dying[same] = asyncio.get_running_loop().create_task(_bury(process))
+        dying.add_done_callback(lambda _: _dying.pop(same, None))
+        await asyncio.wait([dying], timeout=_WAIT_SECONDS)
+
+
+async def _bury(process: subprocess.Popen[bytes]) -> None:
+    """Again and again: what is killed may just have started something."""
+    pause = _FIRST_PAUSE
+    while _kill(process.pid) or process.poll() is None:
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST_PAUSE, pause * _GROWTH)
+
+
+def _kill(pid: int) -> bool:
+    """It, what is below it, and what went with its session. Whether anything was left to kill."""
     below = {stat.pid for stat in descendants(pid)}
-    for stat in all_processes():
-        if stat.pid == pid or stat.pid in below or stat.session == pid:
-            send(stat.pid, stat.ticks, signal.SIGKILL)
-    for _ in range(_ROUNDS):
-        left = [stat for stat in all_processes() if stat.session == pid and not stat.dead]
-        if not left:
-            return
-        for stat in left:
-            send(stat.pid, stat.ticks, signal.SIGKILL)
-        time.sleep(_PAUSE)
+    found = [
+        stat
+        for stat in all_processes()
+        if stat.pid == pid or stat.pid in below or stat.session == pid
+    ]
+    return any([send(stat.pid, stat.ticks, signal.SIGKILL) for stat in found])
 
 
 class _Output:

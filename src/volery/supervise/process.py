@@ -32,6 +32,8 @@ KEPT_NAME = "environment"
 """Of the anonymous file that a shim keeps."""
 LEAVING_SECONDS = 5.0
 """How long a shim that has written its last word may take to let go of the folder."""
+ASKING_SECONDS = 0.05
+"""Longer than who only asks whether somebody looks after a folder holds its lock."""
 SETTLED_SECONDS = 2.0
 """A file that was written so long ago looks different when it is written again: longer than any
 file system's clock takes to move on."""
@@ -146,11 +148,12 @@ class Supervised:
         """The lock of the folder: the shim inherits it, so there is no moment without."""
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + LEAVING_SECONDS
+            began = time.monotonic()
             while not _lock(fd):
                 status = self.status()
                 ending = status is not None and status.phase == "ended"
-                if not ending or time.monotonic() > deadline:
+                patience = LEAVING_SECONDS if ending else ASKING_SECONDS
+                if time.monotonic() - began > patience:
                     raise VoleryError(f"a shim already looks after {self.path}", code=Code.CONFLICT)
                 time.sleep(0.005)
             yield fd

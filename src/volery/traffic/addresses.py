@@ -106,6 +106,7 @@ class EdgePorts:
         self._path = path
         self._ports: dict[str, int] = {}
         self._reserved: list[Reservation] = []
+        self._unwritten = False
 
     def open(self, ours: Container[int]) -> None:
         """Read what was chosen; a port that a stranger has taken meanwhile is chosen anew.
@@ -113,21 +114,35 @@ class EdgePorts:
         Args:
             ours: ports that our own Envoy listens on, which nobody else can take now.
         """
-        self._ports = read_document(str(self._path)) or {}
-        for name, port in self._ports.items():
+        found = read_document(str(self._path)) or {}
+        self._ports = dict(found)
+        for name, port in found.items():
             if port not in ours:
                 self._reserve(name, port)
             elif (held := hold(port)) is not None:
                 self._reserved.append(held)
-        self._write()
+        self._unwritten = self._ports != found
+        self._try_to_write()
 
     def port(self, caller: str, slot: SlotName, need: str) -> int:
         """The port of this edge."""
         name = f"{caller}/{slot}/{need}"
         if name not in self._ports:
             self._reserve(name, None)
-            self._write()
+            self._unwritten = True
+        self._try_to_write()
         return self._ports[name]
+
+    def write(self) -> None:
+        """Write down what was chosen, if that could not be done when it was.
+
+        Raises:
+            OSError: it cannot be done now either.
+        """
+        if self._unwritten:
+            content = json.dumps(self._ports, indent=1, sort_keys=True)
+            write_atomically(self._path, content.encode())
+            self._unwritten = False
 
     def __contains__(self, port: int) -> bool:
         """Whether some edge has this port."""
@@ -144,5 +159,7 @@ class EdgePorts:
         self._reserved.append(reservation)
         self._ports[name] = reservation.port
 
-    def _write(self) -> None:
-        write_atomically(self._path, json.dumps(self._ports, indent=1, sort_keys=True).encode())
+    def _try_to_write(self) -> None:
+        """Not to have them on a full disk is no reason to do without edges now: see `write`."""
+        with suppress(OSError):
+            self.write()

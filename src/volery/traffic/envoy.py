@@ -74,6 +74,8 @@ class EnvoyTraffic:
         self._meter = Meter()
         self._failures = calm.Failures(time.monotonic())
         self._lent_at = float("-inf")
+        self._unwritten: dict[str, bytes] = {}
+        self._write_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._replacing = asyncio.Lock()
         self._mending: asyncio.Task[None] | None = None
@@ -89,10 +91,13 @@ class EnvoyTraffic:
 
     def observe(self) -> TrafficStatus:
         """What is acknowledged and in flight now."""
-        for task in self._tasks:
-            if task.done():
-                task.result()  # a defect: let it be seen instead of going on half alive
         return self._status
+
+    @property
+    def defect(self) -> BaseException | None:
+        """What ended the work in the background, if anything did: this is only half alive then."""
+        ended = (task for task in self._tasks if task.done() and not task.cancelled())
+        return next((task.exception() for task in ended), None)
 
     def shims(self) -> tuple[int, ...]:
         """The process ids of the proxies' shims."""
@@ -117,7 +122,7 @@ class EnvoyTraffic:
         """Take over the proxies that run, with what they were told last."""
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._home.chmod(0o700)
-        write_atomically(self._home / BOOTSTRAP, bootstrap.with_ads(ADS_SOCKET).encode())
+        _write_if_other(self._home / BOOTSTRAP, bootstrap.with_ads(ADS_SOCKET).encode())
         self._wish, self._status = None, TrafficStatus()
         self._fleet.adopt()
         self._tell(proxies=self._fleet.pids)
@@ -237,15 +242,31 @@ class EnvoyTraffic:
 
     def _remember(self) -> None:
         """For Envoy's restart without us, and for our own."""
+        self._unwritten = {
+            FALLBACK: self._fallbacks.of(self._snapshot),
+            APPLIED: _CONFIG.dump_json(self._in_force),
+        }
+        self._write_at = 0.0
+        self._write_down()
+
+    def _write_down(self) -> None:
+        """Also what a full disk has refused before."""
+        now = time.monotonic()
+        if now < self._write_at:
+            return
         try:
-            write_atomically(self._home / FALLBACK, self._fallbacks.of(self._snapshot))
-            write_atomically(self._home / APPLIED, _CONFIG.dump_json(self._in_force))
+            self._ports.write()
+            for name in list(self._unwritten):
+                write_atomically(self._home / name, self._unwritten[name])
+                del self._unwritten[name]
         except OSError as error:
+            self._write_at = now + RETRY_SECONDS
             log.error("what Envoy was told cannot be written down: %s", error)
 
     def _forget(self) -> None:
         """What a proxy did that runs no more is nothing to fall back to."""
         self._in_force, self._snapshot = TrafficConfig(), xds.Snapshot()
+        self._unwritten = {}
         for name in (FALLBACK, APPLIED):
             (self._home / name).unlink(missing_ok=True)
 
@@ -270,6 +291,7 @@ class EnvoyTraffic:
             if await self._meter.read(self._fleet.admins_by_process) and self._meter.attends:
                 self._wake()
             await self._lend()
+            self._write_down()
             await self._pause(self._look_now, self._until_next_look())
             self._look_now.clear()
 
@@ -355,6 +377,12 @@ def _drains(config: TrafficConfig) -> bool:
         for group in service.slots.values()
         for endpoint in group.endpoints
     )
+
+
+def _write_if_other(path: Path, content: bytes) -> None:
+    """On a full disk there is no room for the same again."""
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
 def _words(error: Exception) -> str:

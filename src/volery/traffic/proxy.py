@@ -200,10 +200,12 @@ class Proxy:
 
 
 def known(home: Path) -> list[Proxy]:
-    """Every proxy that has a directory, the oldest first."""
+    """Every proxy that has a directory, the oldest first; what else is there is not ours."""
     folder = home / FOLDER
     names: Iterable[str] = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
-    return [Proxy(home, number) for number in sorted(int(name) for name in names)]
+    return [
+        Proxy(home, number) for number in sorted(int(name) for name in names if name.isdecimal())
+    ]
 
 
 async def stand_in(home: Path, who: Identity, epoch: int, seconds: float) -> None:

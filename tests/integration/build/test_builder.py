@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ import pytest
 from integration.tiny_disk import TinyDisk, tiny_disk
 
 from volery.build.builder import LocalBuilder
+from volery.build.source import Source
 from volery.model.application import Service
 from volery.model.errors import VoleryError
 from volery.model.ports import BuildStatus
@@ -381,6 +383,37 @@ def test_source_that_is_none_is_told_before_there_is_a_release(tmp_path: Path) -
     with_bench(tmp_path, play)
 
 
+def test_while_sources_are_read_other_work_finds_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a build does: no more sources are read at once than there are slots."""
+    go, reading, most = threading.Event(), [0], [0]
+    digest = Source.digest
+
+    def slow(source: Source) -> str:
+        reading[0] += 1
+        most[0] = max(reading[0], most[0])
+        go.wait(PATIENCE_SECONDS)
+        reading[0] -= 1
+        return digest(source)
+
+    async def play(bench: Bench) -> None:
+        release = await bench.release(build="true")
+        monkeypatch.setattr(Source, "digest", slow)
+        sources = [asyncio.create_task(bench.release()) for _ in range(40)]
+        try:
+            await bench.until(lambda: reading[0] == 2)
+            async with asyncio.timeout(PATIENCE_SECONDS / 2):
+                assert await asyncio.to_thread(lambda: 1) == 1
+                assert (await bench.build(release)).phase == "built"
+        finally:
+            go.set()
+        await asyncio.gather(*sources)
+        assert most[0] == 2
+
+    with_bench(tmp_path, play, slots=2)
+
+
 def test_home_inside_the_source_is_not_copied_into_itself(tmp_path: Path) -> None:
     async def run() -> None:
         root = tmp_path / "app"
@@ -608,6 +641,7 @@ BUILDS = """
 import asyncio, os, sys
 from pathlib import Path
 from volery.build.builder import LocalBuilder
+from volery.build.source import Source
 from volery.model.application import Service
 from volery.model.state import Release
 

@@ -16,7 +16,7 @@ import pytest
 from integration.engine.lab import DAEMONS, SERVER, Lab, daemons, reaches, running, until
 
 from volery.engines.local import LocalEngine
-from volery.model.application import Stop
+from volery.model.application import Health, Probe, Stop
 from volery.model.ports import Exit
 from volery.supervise import orphan
 from volery.supervise.identity import environment_of
@@ -96,6 +96,57 @@ def test_a_killed_engine_finds_everything_again(lab: Lab) -> None:
             await reaches(engine, name, "exited")
 
     lab.run(scenario)
+
+
+LATE = SERVER.replace(
+    "sick = ", "sick = os.path.exists('sick') and __import__('time').sleep(4)  # "
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "suspected"), [(SERVER, True), (LATE, False)], ids=["sick", "late"]
+)
+def test_one_bad_answer_takes_nobody_out_who_served_before(
+    lab: Lab, code: str, suspected: bool
+) -> None:
+    health = Health(ready=Probe(path="/healthz"), every=60.0, timeout=20.0, failures=3)
+
+    async def begin(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1", code, health=health))
+        await reaches(engine, "web-1", "ready")
+        engine.settle("web-1")
+        await until(lambda: lab.restarts("web-1"))
+
+    async def later(engine: LocalEngine) -> None:
+        seen = engine.observe()["web-1"]
+        assert seen.state == "ready" and bool(seen.suspect) is suspected
+
+    lab.run(begin)
+    (lab.work / "sick").touch()
+    lab.run(later)
+
+
+def test_one_that_was_not_ready_yet_still_has_to_be(lab: Lab) -> None:
+    """Also one that was restarted a moment ago, and whose process had not been ready before."""
+    code = "import os\nif os.path.exists('waits'): __import__('time').sleep(1000)\n" + SERVER
+
+    async def begin(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-2", code))
+        seen = await reaches(engine, "web-2", "ready")
+        engine.settle("web-2")
+        await until(lambda: lab.restarts("web-2"))
+        (lab.work / "waits").touch()
+        engine.start(lab.spec("web-1", code))
+        assert seen.pid is not None
+        os.kill(seen.pid, signal.SIGKILL)
+        await until(lambda: lab.has_lives("web-2", 2))
+        await until(lambda: lab.lives("web-1"))
+
+    async def later(engine: LocalEngine) -> None:
+        assert {seen.state for seen in engine.observe().values()} == {"starting"}
+
+    lab.run(begin)
+    lab.run(later)
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.03])

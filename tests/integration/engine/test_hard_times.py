@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,8 @@ from integration.engine.lab import Lab, fetch, reaches, until
 from integration.tiny_disk import tiny_disk
 
 import volery
-from volery.engines.local import LocalEngine
+from volery.engines.local import LocalEngine, volumes
+from volery.model.errors import VoleryError
 
 
 def test_a_full_disk_ends_no_supervision(tmp_path: Path) -> None:
@@ -85,12 +89,39 @@ while True:
             lab.end()
 
 
+def test_a_volume_whose_file_system_does_not_answer_holds_nobody_up(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, refusal = threading.Event(), volumes._refusal
+
+    def slow(path: Path) -> str:
+        answers.wait(60)
+        return refusal(path)
+
+    async def scenario(engine: LocalEngine) -> None:
+        spec = lab.spec("web-1", volume=str(lab.work / "data-0"))
+        for _ in range(2):
+            with pytest.raises(VoleryError, match="its file system does not answer"):
+                engine.start(spec)
+        assert engine.observe() == {}
+        answers.set()
+        while not engine.observe():
+            with suppress(VoleryError):
+                engine.start(spec)
+            await asyncio.sleep(0.01)
+        await reaches(engine, "web-1", "ready")
+
+    monkeypatch.setattr(volumes, "_refusal", slow)
+    lab.run(scenario)
+
+
 PROGRAM = """
 import asyncio, os, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1].split(":")
 from integration.engine.lab import DAEMONS, Lab, daemons, reaches, running, until
 from volery.model.application import Resources
+from volery.model.errors import VoleryError
 from volery.supervise import enforceable
 
 lab = Lab(Path(sys.argv[2]) / "home", Path(sys.argv[2]))
@@ -113,6 +144,11 @@ async def scenario(engine):
         engine.stop(name)
         await reaches(engine, name, "exited")
     assert not any(running(pid) for pid in daemons(lab))
+    try:
+        engine.start(lab.spec("web-4", volume=sys.argv[3]))
+    except VoleryError as error:
+        print(error.message)
+    assert "web-4" not in engine.observe()
     print("done")
 
 try:
@@ -150,7 +186,9 @@ def test_a_user_without_rights_gets_what_can_be_had() -> None:
         work.mkdir()
         for path in (folder, code, work):
             os.chown(path, 65534, 65534)
-        command = [*nobody(setpriv), str(python), "-c", PROGRAM, str(code), str(work)]
+        (folder / "of-root").mkdir(mode=0o700)
+        volume = str(folder / "of-root" / "data-0")
+        command = [*nobody(setpriv), str(python), "-c", PROGRAM, str(code), str(work), volume]
         done = subprocess.run(
             command,
             cwd="/",
@@ -162,6 +200,7 @@ def test_a_user_without_rights_gets_what_can_be_had() -> None:
         )
     assert done.returncode == 0 and "done" in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("65534 ")
+    assert f"its volume {volume} cannot be looked at: Permission denied" in done.stdout
     assert "'memory': 'watched'" in done.stdout and "'cpu': 'not enforced'" in done.stdout
 
 

@@ -130,6 +130,55 @@ def test_a_command_that_hangs_ends_with_all_it_started(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_command_leaves_nothing_behind_when_it_ends_in_time(tmp_path: Path) -> None:
+    script = "sleep 1000 & echo $! > child"
+
+    async def scenario() -> None:
+        assert (await asked(Probe(command=("sh", "-c", script)), tmp_path)).ok
+        left = int((tmp_path / "child").read_text())
+        await until(lambda: not running(left))
+
+    asyncio.run(scenario())
+
+
+def test_a_command_that_cannot_be_killed_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits for a disk that does not answer."""
+    probe = Probe(command=("sh", "-c", "echo $$ >> asked; sleep 1000"))
+    beats = [0]
+
+    def who() -> list[int]:
+        file = tmp_path / "asked"
+        return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            beats[0] += 1
+
+    async def scenario() -> None:
+        beating = asyncio.create_task(beat())
+        with monkeypatch.context() as patched:
+            patched.setattr("volery.supervise.command._kill", lambda pid: False)
+            late = Answer(False, "sh did not end within 1s", late=True)
+            assert await asked(probe, tmp_path, seconds=1.0) == late
+            before = beats[0]
+            assert await asked(probe, tmp_path, seconds=1.0) == late
+            assert beats[0] > before
+            await until(who)
+            (first,) = who()
+            assert running(first), "the first still does, and so there is no second"
+        await until(lambda: not running(first))
+        again = asyncio.create_task(asked(probe, tmp_path))
+        await until(lambda: len(who()) == 2)
+        again.cancel()
+        await until(lambda: not running(who()[1]))
+        beating.cancel()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("command", "answer"),
     [

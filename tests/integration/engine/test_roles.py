@@ -103,6 +103,22 @@ def test_a_question_that_we_stood_still_for_is_put_once_more(
     asyncio.run(scenario())
 
 
+def test_one_question_in_vain_leaves_no_role_unknown_after_a_restart(lab: Lab) -> None:
+    spec = lab.spec("web-0", role=SAYS, health=Health(every=0.05, timeout=1.0))
+
+    async def begin(engine: LocalEngine) -> None:
+        says(lab, "echo primary 5")
+        engine.start(spec)
+        await until(lambda: engine.observe()["web-0"].role == "primary")
+
+    async def later(engine: LocalEngine) -> None:
+        assert engine.observe()["web-0"].role == "primary"
+
+    lab.run(begin)
+    says(lab, "mkdir asked && exit 3; echo primary 5")
+    lab.run(later)
+
+
 def test_a_command_beside_an_instance_runs_once_for_each_key(lab: Lab) -> None:
     async def scenario(engine: LocalEngine) -> None:
         def answer(key: str) -> Answer:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import pytest
 from integration.engine.lab import Lab, reaches, until
 
-from volery.engines.local import LocalEngine
+from volery.engines.local import LocalEngine, usage
 from volery.model.application import Resources
 
 MIB = 2**20
@@ -38,6 +41,26 @@ def test_processor_time_and_memory_of_the_whole_tree(lab: Lab) -> None:
         ended = await reaches(engine, "web-1", "exited")
         assert ended.cpu_seconds is ended.memory is ended.measured_at is None
 
+    lab.run(scenario)
+
+
+def test_a_measurement_that_fails_is_not_the_last(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, defects = usage.measure, [RuntimeError("a defect")]
+
+    def failing_once(trees: Mapping[str, usage.Tree]) -> dict[str, usage.Usage]:
+        if defects:
+            raise defects.pop()
+        return measure(trees)
+
+    async def scenario(engine: LocalEngine) -> None:
+        engine.attend(frozenset({"web"}))
+        engine.start(lab.spec("web-1"))
+        await until(lambda: engine.observe()["web-1"].memory)
+        assert not defects
+
+    monkeypatch.setattr(usage, "measure", failing_once)
     lab.run(scenario)
 
 

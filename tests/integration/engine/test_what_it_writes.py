@@ -150,6 +150,22 @@ def test_secrets_are_masked_in_the_tail_also_after_a_restart_of_the_engine(lab: 
     lab.run(second)
 
 
+def test_a_secret_that_was_changed_meanwhile_stays_masked(lab: Lab) -> None:
+    async def first(engine: LocalEngine) -> None:
+        engine.start(secretive(lab, "web-1", TELLTALE + "time.sleep(1000)"))
+        await until(lambda: len(engine.tail("web-1")) == 3)
+
+    async def second(engine: LocalEngine) -> None:
+        await until(lambda: engine.observe()["web-1"].pid)
+        for value in ("visible", "another"):
+            changed = replace(secretive(lab, "web-1", TELLTALE), secrets=frozenset({value}))
+            engine.start(changed)
+            assert engine.tail("web-1") == ["token *** ***", "key ***", "***"]
+
+    lab.run(first)
+    lab.run(second)
+
+
 def test_a_probe_that_tells_a_secret_is_masked(lab: Lab) -> None:
     health = Health(ready=Probe(command=("sh", "-c", "echo $OWL_TOKEN; exit 1")), every=0.05)
 

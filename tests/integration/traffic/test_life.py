@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -82,6 +83,33 @@ def test_what_envoy_refuses_changes_nothing(
             traffic.apply(worse, first.acknowledged + 2)
             await eventually(lambda: traffic.observe().acknowledged == first.acknowledged + 2)
             assert traffic.observe().rejected is None
+            assert await answers(port)
+
+    run(test())
+
+
+def test_what_a_full_disk_kept_from_being_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def test() -> None:
+        async with Web("one").running() as one, opened(tmp_path) as traffic:
+            port, applied = free_port(), tmp_path / "applied.json"
+            first = TrafficConfig(gateway(port), {"web": service(a=(100, None))})
+            await apply(traffic, first)
+            before = applied.read_bytes()
+            web = service(a=(100, one.address))
+            with monkeypatch.context() as patched:
+                patched.setattr("volery.traffic.envoy.write_atomically", full)
+                await apply(traffic, replace(first, services={"web": web}))
+                assert await answers(port) and applied.read_bytes() == before
+            await eventually(lambda: one.address.encode() in applied.read_bytes(), "written")
+            await traffic.close()
+            with monkeypatch.context() as patched:
+                patched.setattr("volery.traffic.envoy.write_atomically", full)
+                await traffic.open()  # what is written already needs no room
             assert await answers(port)
 
     run(test())

@@ -263,6 +263,23 @@ def test_down_ends_everything(plane: SimPlane, api: TestClient) -> None:
     assert api.get("/v1/gone").json() == {"gone": True, "up": False, "instances": []}
 
 
+def test_nothing_is_gone_while_somebody_brings_it_up(
+    plane: SimPlane, api: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes it down must not end the control plane that is just being asked."""
+    told: list[bool] = []
+    digest = plane.sources.digest
+
+    async def slow(*given: Any) -> str:
+        told.append(plane.operations.gone)
+        return await digest(*given)
+
+    monkeypatch.setattr(plane.sources, "digest", slow)
+    assert api.get("/v1/gone").json()["gone"]
+    api.post("/v1/apply", json=body())
+    assert told == [False, False] and api.get("/v1/gone").json()["up"]
+
+
 def test_the_openapi_document_names_every_endpoint(api: TestClient) -> None:
     document = api.get("/openapi.json").json()
     for item in ENDPOINTS:

@@ -1,13 +1,18 @@
-"""What a control plane allows itself."""
+"""What a control plane allows itself, and what it tells its engine."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
+from unit.api.plane import SimPlane, body
 
+from volery.api.app import create_app
 from volery.api.daemon import DESCRIPTORS, ControlPlane, allow_descriptors
 from volery.api.home import Home
 from volery.model.errors import VoleryError
@@ -46,3 +51,37 @@ def test_a_mistake_of_its_own_that_stops_everything_is_told_once_until_it_is_ove
         plane.look()
     told = [(event.kind, event.text) for event in plane.store.events(0, 10)]
     assert told == [("control_plane.stuck", "nothing can be decided: IndexError: x")] * 2
+
+
+def test_former_values_of_secrets_are_masked_too(tmp_path: Path) -> None:
+    plane, sim, wish = ControlPlane(Home(tmp_path)), SimPlane(), body()
+    wish["application"]["services"]["catalog"]["secrets"] = ["KNOWN"]
+    TestClient(create_app(sim)).post("/v1/apply", json=wish)
+    sim.run()
+    for value in ("the first", "the second"):
+        plane.secrets.set("KNOWN", value)
+    world = sim.operations.world
+    spec = plane._spec(world, world.instances_of("catalog")[0])
+    assert spec.environment["KNOWN"] == "the second"
+    assert spec.secrets == {"the first", "the second"}
+
+
+def test_it_ends_rather_than_go_on_half_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its shim starts another one, which adopts everything."""
+    home = Home(tmp_path / "birds" / "dev")
+    home.create()
+    plane = ControlPlane(home)
+
+    async def broken(_: object) -> bool:
+        raise RuntimeError("a defect")
+
+    async def run() -> None:
+        async with asyncio.timeout(60):
+            await plane.run()
+
+    monkeypatch.setattr(plane.traffic._meter, "read", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        asyncio.run(run())
+    gc.collect()

@@ -32,3 +32,16 @@ def test_only_what_ends_while_we_wait_is_given_up(
         with pytest.raises(VoleryError, match="the control plane does not start"):
             ensure_control_plane(home)
     assert bool(stopped) is not comes
+
+
+def test_what_another_stops_meanwhile_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervised = iter([True, True, False, True, True])
+    answers = iter([None, None, None, __version__])
+    launched: list[Home] = []
+    monkeypatch.setattr(launch, "is_supervised", lambda home: next(supervised))
+    monkeypatch.setattr(launch, "_answers", lambda client: next(answers))
+    monkeypatch.setattr(launch, "launch", launched.append)
+    home = Home(tmp_path / "app" / "dev")
+    assert ensure_control_plane(home) and launched == [home]

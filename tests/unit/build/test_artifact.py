@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from volery.build import builder
-from volery.build.artifact import Artifact
+from volery.build.artifact import Artifact, remove_tree
 from volery.build.builder import LocalBuilder
 
 
@@ -29,6 +29,25 @@ def test_what_belongs_to_somebody_else_keeps_its_rights(
     monkeypatch.setattr(Path, "chmod", refused)
     artifact.mark_built(1.0)
     assert artifact.built and theirs.is_dir() and not artifact.source.exists()
+
+
+def test_what_was_built_and_is_not_there_is_not_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked, but then the rest failed and it was taken away, or a person did that."""
+    artifact = Artifact("web", "d", tmp_path / "web" / "d")
+    for folder in (artifact.src, artifact.source):
+        folder.mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "exists", lambda path: False)  # its source stays
+        artifact.mark_built(1.0)
+    assert artifact.built
+    remove_tree(artifact.src)
+    assert not artifact.built and artifact.present
+    artifact.start_afresh(lambda: False)
+    assert not artifact.built, "not before that is said again"
+    artifact.mark_built(1.0)
+    assert artifact.built
 
 
 def test_what_cannot_be_deleted_is_left_for_the_next_time(

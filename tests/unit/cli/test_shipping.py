@@ -1,4 +1,5 @@
-"""`deploy`: what it prints, detached or not, and how it ends when the release is bad."""
+"""`deploy`: what it prints, detached or not, and how it ends when the release is bad. And `down`
+against somebody else's `up`."""
 
 from __future__ import annotations
 

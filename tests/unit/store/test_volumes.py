@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_what_expired_is_destroyed_and_nothing_else(there: Volumes) -> None:
     there.delete(1000.0, 60.0)
     assert there.empty(1059.0) == []
     assert len(there.empty(1060.0)) == 3
+    there.finish()
     assert names(there) == ([], []) and list(there.trash.iterdir()) == []
 
 
@@ -80,6 +82,7 @@ def test_purging_that_was_interrupted_is_finished_and_never_restored(there: Volu
     first.rename(first.with_name(f"purging~{first.name}"))  # killed before it was destroyed
     assert len(there.deleted()) == 2
     there.empty(1001.0)
+    there.finish()
     assert sorted(path.name for path in there.trash.iterdir()) == [
         "db~data-0~1000~87400",
         "db~data-1~1000~87400",
@@ -112,3 +115,32 @@ def test_an_environment_without_volumes_has_none(tmp_path: Path) -> None:
 def test_with_no_time_to_keep_them_they_are_destroyed_at_once(there: Volumes) -> None:
     assert len(there.delete(1000.0, 0.0)) == 3
     assert names(there) == ([], [])
+
+
+def test_a_folder_that_may_not_be_entered_is_named(
+    there: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)  # root may enter every folder
+    with pytest.raises(VoleryError, match=f"cannot look into {there.live}: Permission denied"):
+        there.all_live()
+
+
+def test_one_that_cannot_be_destroyed_keeps_no_other(
+    there: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destroy = shutil.rmtree
+
+    def refusing(folder: Path) -> None:
+        if "cache" in folder.name:
+            raise PermissionError(13, "Permission denied")
+        destroy(folder)
+
+    monkeypatch.setattr("volery.store.volumes.shutil.rmtree", refusing)
+    there.delete(1000.0, 60.0)
+    assert len(there.empty(1060.0)) == 3
+    with pytest.raises(VoleryError, match=r"cannot delete .*cache~files-1.*Permission denied"):
+        there.finish()
+    assert [path.name for path in there.trash.iterdir()] == ["purging~cache~files-1~1000~1060"]

@@ -19,9 +19,11 @@ import pytest
 
 import volery
 from volery.model.errors import Code, VoleryError
+from volery.supervise import process
 from volery.supervise.identity import Identity, environment_of
 from volery.supervise.process import Backoff, Fallback, Spec, Status, Supervised, Wish
 from volery.supervise.shim.child import expand
+from volery.supervise.shim.processes import Stat, send
 
 SLEEP = ("sleep", "1000")
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
@@ -93,6 +95,26 @@ def test_a_folder_has_one_shim(place: Supervised, tmp_path: Path) -> None:
         place.launch(spec, ENVIRONMENT)
     assert refused.value.code is Code.CONFLICT
     assert place.status() == first and first.child is not None and first.child.alive()
+
+
+def test_who_only_asks_whether_there_is_a_shim_hinders_none(
+    place: Supervised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, lock = iter([False, False]), process._lock
+    monkeypatch.setattr(process, "_lock", lambda fd: next(taken, True) and lock(fd))
+    place.launch(Spec(SLEEP, str(tmp_path)), ENVIRONMENT)
+    assert running(place).phase == "running"
+
+
+def test_one_of_somebody_else_keeps_nobody_from_ending_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(pidfd: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    me = Stat.mine()
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    assert not send(me.pid, me.ticks, signal.SIGTERM)
 
 
 def test_a_place_can_be_used_again(place: Supervised, tmp_path: Path) -> None:
@@ -282,6 +304,23 @@ def test_identity_of_a_process_with_a_nasty_name(tmp_path: Path) -> None:
         (["/bin/bash", "-ec", "$X", "-c"], ["/bin/bash", "-ec", "$X", "-c"]),
         (["sh", "-c", "echo $X"], ["sh", "-c", "echo $X"]),
         (["sh", "start.sh", "$X"], ["sh", "start.sh", "1"]),
+        (["sh", "start.sh", "-c", "$X"], ["sh", "start.sh", "-c", "1"]),
+        (["bash", "-o", "posix", "$X"], ["bash", "-o", "posix", "1"]),
+        (["bash", "--norc", "$X"], ["bash", "--norc", "1"]),
+        (["sh", "-c"], ["sh", "-c"]),
+        *(
+            ([*shell, "echo $X $i", "$X"], [*shell, "echo $X $i", "$X"])
+            for shell in (
+                ["bash", "-euo", "pipefail", "-c"],
+                ["bash", "-e", "-c"],
+                ["bash", "-ce"],
+                ["bash", "-c", "+o", "posix", "--"],
+                ["bash", "--rcfile", "x", "-c"],
+                ["timeout", "60", "sh", "-c"],
+                ["busybox", "sh", "-c"],
+            )
+        ),
+        (["env", "A=$X", "/bin/sh", "-c", "echo $X"], ["env", "A=1", "/bin/sh", "-c", "echo $X"]),
     ],
 )
 def test_words_are_expanded_without_a_shell(words: list[str], expanded: list[str]) -> None:

@@ -13,6 +13,7 @@ from volery.model.errors import VoleryError
 from volery.traffic.admin import AdminError, HostCount
 from volery.traffic.envoy import EnvoyTraffic
 from volery.traffic.fleet import Fleet
+from volery.traffic.proxy import known
 
 
 @dataclass
@@ -51,6 +52,12 @@ def test_one_that_is_held_up_is_asked_again_until_nothing_is_in_flight(tmp_path:
     asyncio.run(fleet.drain())
     assert admin.left == 0
     assert admin.asked.count("drain") == 2, "once in vain, and told only once"
+
+
+def test_what_is_not_ours_among_the_proxies_is_left_alone(tmp_path: Path) -> None:
+    for name in ("2", "10", "lost+found", "3 (copy)"):
+        (tmp_path / "envoy" / name).mkdir(parents=True)
+    assert [proxy.number for proxy in known(tmp_path)] == [2, 10]
 
 
 def test_one_that_is_held_up_is_not_replaced_and_says_what_to_do(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 import subprocess
 import sys
@@ -69,6 +70,28 @@ def test_edge_ports_are_written_down(tmp_path: Path) -> None:
     first.close()
     second = EdgePorts(tmp_path / "edges.json")
     second.open(())
+    assert second.port("front", "a", "web") == port
+    second.close()
+
+
+def test_a_port_that_a_full_disk_kept_from_being_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    first = EdgePorts(tmp_path / "edges.json")
+    first.open(())
+    with monkeypatch.context() as patched:
+        patched.setattr("volery.traffic.addresses.write_atomically", full)
+        port = first.port("front", "a", "web")
+        with pytest.raises(OSError):
+            first.write()
+    assert first.port("front", "a", "web") == port
+    first.close()
+    monkeypatch.setattr("volery.traffic.addresses.write_atomically", full)
+    second = EdgePorts(tmp_path / "edges.json")
+    second.open(())  # what is written already needs no room
     assert second.port("front", "a", "web") == port
     second.close()
 

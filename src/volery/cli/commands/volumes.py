@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,17 @@ if TYPE_CHECKING:
 
 
 def of_session(session: Session) -> Volumes:
-    """The volumes of the environment; what expired is gone."""
+    """The volumes of the environment; what expired is gone. If it cannot be destroyed, that is said
+    and keeps nobody from looking at the others."""
+    from volery.model.errors import VoleryError
     from volery.store.volumes import Volumes
 
     found = Volumes(session.home.volumes, session.home.trash)
-    tell(session, "expired", found.empty(time.time()))
+    try:
+        tell(session, "expired", found.empty(time.time()))
+        found.finish()
+    except VoleryError as error:
+        print(f"warning: {error.message}; {error.hint}", file=sys.stderr)
     return found
 
 

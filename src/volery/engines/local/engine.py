@@ -7,9 +7,10 @@ adopts whatever runs, closing it lets go and ends nothing. Must be used from one
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ KEPT_MASKINGS = 1000
 FIRST_ANSWER_SECONDS = 3.0
 """How long adopting waits to know what is ready; a hanging instance is found out later."""
 BEGIN_SECONDS = 5.0
+log = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -48,6 +50,8 @@ class LocalEngine:
         self._bell = Bell(home / "bell", self._rung)
         self._attended: frozenset[str] = frozenset()
         self._role_watches: Mapping[str, RoleWatch] = {}
+        self._looks = volumes.Looks()
+        self._all_at = time.monotonic() + OTHERS_SECONDS
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -65,9 +69,9 @@ class LocalEngine:
             await asyncio.wait(asked, timeout=FIRST_ANSWER_SECONDS)
         for task in asked:
             task.cancel()
-        self._later(self._look_now_and_then())
-        self._later(self._measure_now_and_then())
-        self._later(self._look_at_volumes_now_and_then())
+        self._later(_again_and_again(self._look_at_all, LOOK_SECONDS))
+        self._later(_again_and_again(self._measure_those_due, ATTENDED_SECONDS))
+        self._later(_again_and_again(self._look_at_volumes, VOLUME_SECONDS))
 
     async def close(self) -> None:
         """Let go of everything; all instances run on."""
@@ -97,7 +101,7 @@ class LocalEngine:
             known.know(spec)
             return
         if spec.volume:
-            volumes.require_writable(Path(spec.volume))
+            self._looks.require_writable(Path(spec.volume))
         instance = Instance(self._folders / spec.id, About.of(spec), self._wake)
         self._instances[spec.id] = instance
         self._watch_role(instance)
@@ -181,19 +185,14 @@ class LocalEngine:
         self._instances[folder.name] = instance
         instance.adopt()
 
-    async def _look_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(pause(LOOK_SECONDS))
-            for instance in list(self._instances.values()):
-                instance.look()
+    async def _look_at_all(self) -> None:
+        for instance in list(self._instances.values()):
+            instance.look()
 
-    async def _measure_now_and_then(self) -> None:
-        all_at = time.monotonic() + OTHERS_SECONDS
-        while True:
-            await asyncio.sleep(pause(ATTENDED_SECONDS))
-            everybody = time.monotonic() >= all_at
-            all_at += OTHERS_SECONDS if everybody else 0.0
-            await self._measure(None if everybody else self._attended)
+    async def _measure_those_due(self) -> None:
+        everybody = time.monotonic() >= self._all_at
+        self._all_at += OTHERS_SECONDS if everybody else 0.0
+        await self._measure(None if everybody else self._attended)
 
     async def _measure(self, services: frozenset[str] | None) -> None:
         trees = {
@@ -207,15 +206,13 @@ class LocalEngine:
             if instance is not None and instance.tree == tree:
                 instance.note(used.get(identity))
 
-    async def _look_at_volumes_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(pause(VOLUME_SECONDS))
-            kept = {key: item.kept for key, item in self._instances.items() if item.kept}
-            found = await asyncio.to_thread(volumes.troubles, kept) if kept else {}
-            for identity, why in found.items():
-                instance = self._instances.get(identity)
-                if instance is not None and instance.kept == kept[identity]:
-                    instance.note_volume(why)
+    async def _look_at_volumes(self) -> None:
+        kept = {key: item.kept for key, item in self._instances.items() if item.kept}
+        found = await asyncio.to_thread(volumes.troubles, kept) if kept else {}
+        for identity, why in found.items():
+            instance = self._instances.get(identity)
+            if instance is not None and instance.kept == kept[identity]:
+                instance.note_volume(why)
 
     async def _clean_up(self, instance: Instance) -> None:
         try:
@@ -233,6 +230,16 @@ class LocalEngine:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+async def _again_and_again(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """A defect of one round must not end all later ones."""
+    while True:
+        await asyncio.sleep(pause(seconds))
+        try:
+            await work()
+        except Exception:
+            log.exception("a round of looking at instances failed")
 
 
 async def _begun(supervised: Supervised) -> bool:

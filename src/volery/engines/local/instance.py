@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -56,8 +56,9 @@ class Instance:
         self._role_watch = RoleWatch(0)
         self._beside = Beside(self._show, self._without_secrets)
         self._environment: Mapping[str, str] | None = None
+        self._secrets: set[str] = set()
         self._masking: Masking | None = None if about.secret_names else Masking(())
-        self._launching = self._orphaned = self._cleared = False
+        self._launching = self._adopting = self._orphaned = self._cleared = False
         self._ended_at = 0.0
         self.unattended = asyncio.Event()
         """Its shim has gone, and was reaped if it was our child."""
@@ -70,19 +71,22 @@ class Instance:
 
     def launch(self, spec: InstanceSpec, notify: Path, log_bytes: int) -> None:
         """Start it for the first time."""
-        self._masking = Masking(spec.secrets)
+        self._mask(spec.secrets)
         self._launching = True
         self._spawn("launch", self._launch(spec, notify, log_bytes))
 
     def know(self, spec: InstanceSpec) -> None:
-        """Learn the secrets of an instance that a former control plane started."""
-        self._masking = Masking(spec.secrets)
+        """Learn the secrets of an instance that a former control plane started. They may have been
+        changed since, so what it was started with is masked too."""
+        self._mask(spec.secrets)
         self._show()
 
     def adopt(self) -> None:
         """Take over an instance that a former control plane started."""
         self._wish = self._told = self._supervised.wished()
+        self._adopting = True
         self.look()
+        self._adopting = False
 
     async def asked(self) -> None:
         """Wait until it is known whether it is ready; at once if nothing of it runs."""
@@ -285,15 +289,30 @@ class Instance:
         about, environment = self.about, self._known_environment()
         if about.port is None or environment is None:
             return
-        if self._masking is None and all(name in environment for name in about.secret_names):
-            self._masking = Masking(environment[name] for name in about.secret_names)
+        own = [environment[name] for name in about.secret_names if name in environment]
+        if self._masking is not None or len(own) == len(about.secret_names):
+            self._mask(own)
         target = Target(HOST, about.port, about.protocol, about.directory, environment)
-        self._health = HealthWatch(about.health, target, self._show)
+        served = self._adopting and self._has_served()
+        self._health = HealthWatch(about.health, target, self._show, been_ready=served)
         self._spawn("health", self._health.run())
         if about.role is not None:
             self._roles = RoleAsker(about.role, target, about.health.timeout, self._show)
             self._roles.watch(self._role_watch)
             self._spawn("roles", self._roles.run())
+
+    def _mask(self, secrets: Iterable[str]) -> None:
+        """These too, from now on."""
+        self._secrets.update(secrets)
+        self._masking = Masking(self._secrets)
+
+    def _has_served(self) -> bool:
+        """Whether its process has been ready before we came. It is restarted by itself only once it
+        has been; one that was restarted had its time to start again."""
+        status = self._status
+        if status is None or not self._wish.restart:
+            return False
+        return not status.restarts or time.time() - status.started_at > self.about.health.startup
 
     def _known_environment(self) -> Mapping[str, str] | None:
         """What it was started with, as far as that can be known of one that was adopted."""

@@ -9,11 +9,15 @@ that passes. Looks only; a file system may be slow to answer, so it is not for t
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from volery.model.errors import VoleryError
+
+ANSWER_SECONDS = 2.0
+"""How long a file system may take to say what it is asked before an instance is started on it."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,45 @@ def _trouble(path: Path, identity: str) -> str:
     return _refusal(path)
 
 
-def require_writable(path: Path) -> None:
-    """Whether an instance may be started on this volume, which need not exist yet.
+class Looks:
+    """Whether instances may be started on their volumes. A file system that does not answer is not
+    waited for: it would hold up everybody."""
 
-    Raises:
-        VoleryError: it could not write there.
-    """
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    why = _refusal(there)
-    if why:
-        raise VoleryError(
-            f"its volume {path} {why}", hint=f"make {there} writable; it is tried again by itself"
-        )
+    def __init__(self) -> None:
+        self._asking: dict[Path, threading.Thread] = {}
+
+    def require_writable(self, path: Path) -> None:
+        """Whether an instance may be started on this volume, which need not exist yet.
+
+        Raises:
+            VoleryError: it could not write there, or that cannot be said.
+        """
+        refused: list[VoleryError | None] = []
+        if path not in self._asking or not self._asking[path].is_alive():
+            asking = threading.Thread(target=lambda: refused.append(_refused(path)), daemon=True)
+            self._asking[path] = asking
+            asking.start()
+            asking.join(ANSWER_SECONDS)
+        if not refused:
+            raise VoleryError(
+                f"its volume {path} cannot be looked at: its file system does not answer",
+                hint="it is tried again by itself",
+            )
+        del self._asking[path]
+        if refused[0]:
+            raise refused[0]
+
+
+def _refused(path: Path) -> VoleryError | None:
+    there, remedy = path, "writable"
+    try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        why = _refusal(there)
+    except OSError as error:
+        why, remedy = f"cannot be looked at: {error.strerror}", "one that this user may enter"
+    hint = f"make {there} {remedy}; it is tried again by itself"
+    return VoleryError(f"its volume {path} {why}", hint=hint) if why else None
 
 
 def _refusal(path: Path) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     Spec = dict[str, Any]
 
 SHELLS = {"sh", "bash", "dash", "ash", "zsh", "ksh"}
+NAMED = ("--rcfile", "--init-file")
+"""Options of a shell that take another word, besides `-o` and `-O`."""
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 
 
@@ -26,11 +28,28 @@ class NotStarted(Exception):
 
 def expand(words: list[str], environment: dict[str, str]) -> list[str]:
     """Replace $NAME and ${NAME}, nothing else; a shell given its script does that by itself."""
-    if os.path.basename(words[0]) in SHELLS and any(
-        word.startswith("-") and word.endswith("c") for word in words[1:2]
-    ):
-        return words
-    return [_VARIABLE.sub(lambda m: environment.get(m[1] or m[2], ""), word) for word in words]
+    end = _script_at(words)
+    ours = (
+        _VARIABLE.sub(lambda m: environment.get(m[1] or m[2], ""), word) for word in words[:end]
+    )
+    return [*ours, *words[end:]]
+
+
+def _script_at(words: list[str]) -> int:
+    """Where the script of a shell begins, also of one that another command starts (`timeout 9 sh -c
+    SCRIPT`); their number if there is none."""
+    for shell, name in enumerate(words):
+        if os.path.basename(name) not in SHELLS:
+            continue
+        at, scripted = shell + 1, False
+        while at < len(words) and words[at][:1] in ("-", "+"):
+            letters = "" if words[at].startswith("--") else words[at][1:]
+            scripted = scripted or (words[at][0] == "-" and "c" in letters)
+            named = "o" in letters.lower() or words[at] in NAMED
+            at += 2 if named else 1
+        if scripted:
+            return at
+    return len(words)
 
 
 def locate(word: str, path: str) -> str:

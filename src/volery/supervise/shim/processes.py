@@ -79,7 +79,8 @@ def descendants(root: int) -> list[Stat]:
 
 
 def send(pid: int, ticks: int, number: int) -> bool:
-    """Signal exactly this process, never a later one with the same number. False if it is gone."""
+    """Signal exactly this process, never a later one with the same number. False if it is gone, or
+    somebody else's (sudo): it ends when it likes, and must not keep the others from it."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -89,7 +90,7 @@ def send(pid: int, ticks: int, number: int) -> bool:
         if stat is None or stat.ticks != ticks or stat.dead:
             return False
         signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     finally:
         os.close(pidfd)
