@@ -20,7 +20,7 @@ from volery.control.exits import note_exits
 from volery.control.gateway import lead
 from volery.control.guarding import rule, tend_brakes
 from volery.control.healing import Healer
-from volery.control.rollouts import RolloutDriver, Seen, is_its_turn, record
+from volery.control.rollouts import RolloutDriver, Seen, is_its_turn, record, turn_round
 from volery.control.stewardship import Stewards
 from volery.control.volumes import note_volumes
 from volery.control.watch import Ages, Generations
@@ -167,17 +167,20 @@ class Controller:
     def _give_up_rollouts_of_leaving(self, draft: Draft) -> None:
         for rollout in list(draft.world.active_rollouts()):
             service = draft.world.services.get(rollout.service)
+            goes_back = rollout.phase is Phase.ROLLING_BACK
             if service is not None and is_leaving(draft.world, service):
                 ended = replace(
                     rollout,
                     phase=Phase.FAILED,
                     reason="the service is being taken down",
-                    given_up=rollout.phase is not Phase.ROLLING_BACK,
+                    given_up=not goes_back,
                     finished_at=draft.now,
                     since=draft.now,
                 )
                 self.ports.builder.cancel(rollout.to_release)
                 record(draft, rollout, ended)
+            elif service is not None and service.removing and not goes_back:
+                turn_round(draft, rollout, "the service left the manifest", given_up=True)
 
     def _note_unstartable(self, draft: Draft) -> None:
         """Instances that could not even be asked for, and those that could in the end."""

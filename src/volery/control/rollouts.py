@@ -419,8 +419,10 @@ def supersede(draft: Draft, old: Rollout, new: Rollout) -> None:
     turn_round(draft, old, f"superseded by {new.id} to {new.to_release}", superseded_by=new.id)
 
 
-def turn_round(draft: Draft, rollout: Rollout, reason: str, *, superseded_by: str = "") -> None:
+def turn_round(
+    draft: Draft, rollout: Rollout, reason: str, *, superseded_by: str = "", given_up: bool = False
+) -> None:
     """Send a rollout back for a reason that is not the release's."""
     after, service = abort(rollout, draft.world.services[rollout.service], reason, draft.now)
     draft.put("service", rollout.service, service)
-    record(draft, rollout, replace(after, superseded_by=superseded_by))
+    record(draft, rollout, replace(after, superseded_by=superseded_by, given_up=given_up))

@@ -183,17 +183,15 @@ def _turned_back(
         lacking = staged.lacking(rollout, service, now)
         if lacking:
             return abort(rollout, service, lacking, moment, verdict="inconclusive")
-    reason = _outer_reason(now, service)
+    reason = _outer_reason(now)
     return abort(rollout, service, reason, moment) if reason else None
 
 
-def _outer_reason(now: Situation, service: ServiceState) -> str:
+def _outer_reason(now: Situation) -> str:
     """Why it must not go on though nothing is known against the release itself."""
     if now.view.rejected:
         return f"the data plane refused the configuration: {now.view.rejected}"
-    if now.turn == "abort":
-        return now.turn_reason
-    return "the service was removed" if service.removing else ""
+    return now.turn_reason if now.turn == "abort" else ""
 
 
 def _promote(rollout: Rollout, service: ServiceState, view: View) -> tuple[Rollout, ServiceState]:

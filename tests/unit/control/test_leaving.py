@@ -186,3 +186,28 @@ def test_a_deploy_leaves_the_gateway_of_others_alone(birds: Birds) -> None:
     assert birds.answers("/pay") == "pay"
     config = birds.plane.controller._router.config(birds.plane.operations.world)
     assert config.gateway is not None and config.gateway.port == 8090
+
+
+def test_the_rollout_of_a_service_that_left_and_stays_turns_round(birds: Birds) -> None:
+    """Nobody could let it go on any more, and what was deployed with it is not to blame."""
+    birds.services["pay"] = copy.deepcopy(birds.services["catalog"])
+    birds.services["catalog"]["deploy"] |= {"strategy": "canary", "approve": True}
+    birds.apply()
+    birds.plane.run(20)
+    birds.plane.sources.versions = {"catalog": "bbbbbbbb", "pay": "bbbbbbbb"}
+    wish = birds.wanted | {"services": ["catalog", "pay"]}
+    assert birds.api.post("/v1/apply", json=copy.deepcopy(wish)).status_code == 202
+    birds.plane.run(20)
+    assert birds.runs("catalog@bbbbbbbb") and birds.phase("pay") == "done"
+    birds.services["shop"]["needs"] = {}
+    del birds.services["catalog"]
+    birds.plane.sources.versions["shop"] = "bbbbbbbb"
+    birds.plane.bad["shop@bbbbbbbb"] = "tests"
+    birds.apply()
+    birds.plane.run(60)
+    rollouts = birds.plane.operations.world.rollouts
+    assert [item.phase for item in rollouts.values() if item.service == "catalog"][
+        -1
+    ] == "rolled_back"
+    assert birds.serves("catalog") and not birds.runs("catalog@bbbbbbbb")
+    assert birds.runs("pay@bbbbbbbb") and not birds.runs("pay@aaaaaaaa")
