@@ -43,7 +43,8 @@ FAULTS = (
           " connected to, so there it is not found", "SIGSTOP"),
     Fault("all killed", PLAIN_KINDS, "nobody is there until one has started", "SIGKILL",
           all_of_them=True),
-    Fault("its shim killed", PLAIN_KINDS, "it serves on, and is replaced", "SIGKILL",
+    Fault("its shim killed", PLAIN_KINDS, "it serves on, and is replaced; a tcp connection that is "
+          "open when its drain is over is cut", "SIGKILL",
           process="shim"),
     Fault("accepts, never answers", HTTP_KINDS, f"as hangs; {IN_FLIGHT}", told={"mute": 1}),
     Fault("fails all it gets", HTTP_KINDS, f"{SAVED} until it is out; a POST is not", "",
