@@ -143,9 +143,9 @@ class Instance:
     proven: bool = False
     restarts: int = 0
     condemned: str = ""
+    """Why it will be replaced."""
     fenced: bool = False
     """It is to be killed, not asked to end."""
-    """Why it will be replaced."""
     heal: str = ""
     """The heal that replaces it."""
     withheld: bool = False
