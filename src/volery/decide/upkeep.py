@@ -29,7 +29,7 @@ def _no_caller_left(world: World, service: ServiceState) -> bool:
     """Stop in reverse order: a need goes when nobody is left who could call it. Of services that
     need each other in a circle (through degradable edges) only those are waited for that started
     after it: else each would wait for the other for ever."""
-    configs = world.needs
+    configs = world.as_run
     circle = called(service.name, configs)
     return not any(
         world.instances_of(caller)

@@ -80,7 +80,7 @@ class World:
         )
 
     @cached_property
-    def needs(self) -> Mapping[str, Service]:
+    def as_run(self) -> Mapping[str, Service]:
         """Each service with the needs of all that runs of it or may be started again: what is
         called follows from releases, and a manifest may be newer than these."""
         return {name: self._as_it_runs(service) for name, service in self.services.items()}
@@ -105,9 +105,9 @@ class World:
         found: set[str] = set()
         while unvisited:
             name = unvisited.pop()
-            if name in self.needs and name not in found:
+            if name in self.as_run and name not in found:
                 found.add(name)
-                unvisited += self.needs[name].needs
+                unvisited += self.as_run[name].needs
         return frozenset(found)
 
     def after(self, before: World | None) -> World:
