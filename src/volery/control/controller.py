@@ -177,7 +177,6 @@ class Controller:
                     finished_at=draft.now,
                     since=draft.now,
                 )
-                self.ports.builder.cancel(rollout.to_release)
                 record(draft, rollout, ended)
             elif service is not None and service.removing and not goes_back:
                 turn_round(draft, rollout, "the service left the manifest", given_up=True)
