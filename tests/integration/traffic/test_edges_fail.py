@@ -32,7 +32,7 @@ from integration.traffic.bench import (
     told,
 )
 from integration.traffic.stage import refusing
-from integration.traffic.upstreams import Web, reset, tcp_echo, websocket_echo
+from integration.traffic.upstreams import Web, listening, reset, tcp_echo, websocket_echo
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -109,12 +109,9 @@ class Failing:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Failing]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
-        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
+        async with listening(self._serve) as address:
+            self.address = address
             yield self
-        finally:
-            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):

@@ -12,7 +12,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc.aio
 from google.protobuf.wrappers_pb2 import StringValue
@@ -24,6 +24,17 @@ from websockets.asyncio.server import ServerConnection, serve
 
 ECHO = "/test.Echo/Say"
 STREAM = "/test.Echo/Stream"
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(handler: Handler) -> AsyncIterator[str]:
+    """A server that handles each connection so; yields its address."""
+    server = await asyncio.start_server(handler, "127.0.0.1", 0, backlog=1024)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 class Web:
@@ -42,13 +53,12 @@ class Web:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Web]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            self.release.set()
-            server.close()
+        async with listening(self._serve) as address:
+            self.port = int(address.rpartition(":")[2])
+            try:
+                yield self
+            finally:
+                self.release.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -94,11 +104,8 @@ async def http2_web(name: str) -> AsyncIterator[str]:
                 writer.write(talk.data_to_send())
         writer.close()
 
-    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    async with listening(serve_one) as address:
+        yield address
 
 
 @contextlib.asynccontextmanager
@@ -155,11 +162,8 @@ async def tcp_echo(name: str) -> AsyncIterator[str]:
                 writer.write(data)
         writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    async with listening(echo) as address:
+        yield address
 
 
 class Unruly:
@@ -174,12 +178,9 @@ class Unruly:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Unruly]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
-        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
+        async with listening(self._serve) as address:
+            self.address = address
             yield self
-        finally:
-            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -227,11 +228,8 @@ async def tcp_unruly() -> AsyncIterator[str]:
             writer.write(b"ok")
         writer.close()
 
-    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
+    async with listening(serve_one) as address:
+        yield address
 
 
 @contextlib.asynccontextmanager
