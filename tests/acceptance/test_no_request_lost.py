@@ -221,7 +221,11 @@ def test_a_service_that_users_reach_is_renamed(project: Project) -> None:
         project.manifest["services"]["front"]["test"] = "false"
         project.write()
         assert project.volery("up").code == 1
-        assert set(project.status()["services"]) == {"front", "web"}
+        services = project.status()["services"]
+        assert services["front"]["removed"] is None
+        why = services["web"]["removed"]
+        assert why.endswith("; stays while users reach it at / until front serves")
+        assert f"web: {why}" in project.ok("status").out and why in project.ok("plan").out
         running.wait_for(2)
         del project.manifest["services"]["front"]["test"]
         project.manifest["services"]["front"]["env"] = {"TRY": "2"}
@@ -249,6 +253,8 @@ def test_a_need_is_renamed(project: Project) -> None:
         until(lambda: phase(project, "teller") == "paused", "the canary waits for approval")
         running.wait_for(4)
         assert running.failed == 0, "the old release calls ledger still"
+        why = project.status()["services"]["ledger"]["removed"]
+        assert "stays while teller@" in why and why.endswith(" may call it")
         project.ok("promote", "teller")
         until(lambda: phase(project, "teller") == "done", "the new release calls books")
     assert "books" in project.status()["services"]

@@ -13,6 +13,7 @@ from volery.decide.dependence import absent, down, lacks, state_for_want
 from volery.decide.explain import decisions, other_policy, policy_lines, summary
 from volery.decide.forecast import Forecast
 from volery.decide.plan import Step
+from volery.decide.removed import why_there
 from volery.decide.story import Chapter
 from volery.decide.world import World
 from volery.model.application import SteadyState
@@ -297,6 +298,7 @@ def service(world: World, state: ServiceState) -> Json:
         "start_failures": state.start_failures,
         "restarts": _restarts(world, state),
         "trouble": _trouble(world, state) or None,
+        "removed": why_there(world, state),
         "primary": _primary(world, state),
         "needs_down": [
             {"need": lack.need, "importance": lack.importance, "text": lack.text}

@@ -13,6 +13,7 @@ from volery.decide.forecast import Forecast, forecast
 from volery.decide.judge import History, empty
 from volery.decide.order import start_order
 from volery.decide.phases import has_begun
+from volery.decide.removed import LEFT, why_kept
 from volery.decide.stages import STAGED
 from volery.decide.world import World
 from volery.model.application import RUN_FIELDS, Application, Service
@@ -236,8 +237,11 @@ def effective_strategy(service: Service, asked: str | None = None) -> str:
 
 
 def _removals(world: World, application: Application, wave: int) -> list[Step]:
+    """What leaves, and what has left and is kept for those that still call it."""
     return [
-        Step(wave, "remove", name, "it is not in the manifest any more")
+        Step(wave, "keep", name, kept) if kept else Step(wave, "remove", name, LEFT)
         for name, state in sorted(world.services.items())
-        if name not in application.services and not state.removing
+        if name not in application.services
+        for kept in (why_kept(world, state),)
+        if kept or not state.removing
     ]

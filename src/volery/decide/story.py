@@ -162,7 +162,7 @@ def _sentences(event: Event) -> Sequence[Sentence]:
         done = str(event.data.get("done", ""))
         return (
             Sentence(event.at, "seen", event.cause or event.text),
-            Sentence(event.at, "decided", f"{event.instance} is {done}" if done else event.text),
+            Sentence(event.at, "decided", f"{event.instance}: {done}" if done else event.text),
         )
     if event.kind in ENDS and event.kind.startswith("heal."):
         return (Sentence(event.at, "ended", f"{ENDS[event.kind]}: {event.cause or event.text}"),)

@@ -119,6 +119,7 @@ def _services(
         if step.verb == "remove":
             assert state is not None
             found.append(replace(state, removing=True))
+        if step.service not in application.services:
             continue
         config = application.services[step.service]
         if state is None:

@@ -86,13 +86,17 @@ class World:
         return {name: self._as_it_runs(service) for name, service in self.services.items()}
 
     def _as_it_runs(self, service: ServiceState) -> Service:
+        specs = [release.spec for release in self.releases_run(service)]
+        needs = {need: policy for spec in specs for need, policy in spec.needs.items()}
+        return service.config.model_copy(update={"needs": needs})
+
+    def releases_run(self, service: ServiceState) -> list[Release]:
+        """The releases of a service that run or may be started again, in a stable order."""
         names = {item.release for item in self.instances_of(service.name)}
         names |= {slot.release for slot in service.slots.values() if slot and slot.count}
         for rollout in self._changing.get(service.name, ()):
             names |= {rollout.to_release, rollout.from_release or rollout.to_release}
-        specs = [self.releases[name].spec for name in sorted(names) if name in self.releases]
-        needs = {need: policy for spec in specs for need, policy in spec.needs.items()}
-        return service.config.model_copy(update={"needs": needs})
+        return [self.releases[name] for name in sorted(names) if name in self.releases]
 
     @cached_property
     def staying(self) -> frozenset[str]:

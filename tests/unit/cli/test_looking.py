@@ -82,6 +82,7 @@ SERVICE = {
     "url": "http://127.0.0.1:8080/api/storefront/with/a/long/path",
     "trouble": None,
     "primary": None,
+    "removed": None,
     "rollout": None,
     "waiting": [],
     "instances": [

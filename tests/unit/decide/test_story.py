@@ -31,7 +31,7 @@ def test_a_heal_is_one_chapter_from_what_was_seen_to_whether_it_helped() -> None
     assert (chapter.about, chapter.id, chapter.outcome) == ("heal", "web-h1", "it helped")
     assert lines(chapter) == [
         ("seen", "it hangs: no answer"),
-        ("decided", "web-1-1 is taken out of rotation and replaced"),
+        ("decided", "web-1-1: taken out of rotation and replaced"),
         ("done", "web-1-4 starts"),
         ("done", "web-1-1 is taken out of rotation"),
         ("done", "web-1-4 serves"),

@@ -50,12 +50,10 @@ def _show_trouble(name: str, service: Json) -> None:
         out().print(f"{name}: {rollout_line(rollout)}")
     elif not service["desired"]:
         out().print(f"{name}: scaled to 0: volery scale {name} N starts it")
+    if service["removed"]:
+        out().print(f"{name}: {service['removed']}", markup=False)
     if service["trouble"]:
-        often = service["start_failures"]
-        again = f" ({often} times in a row)" if often > 1 else ""
-        logs = f"; see: volery logs {name}" if often else ""
-        said = f"{service['trouble']}{again}{logs}"
-        out().print(f"{name}: {said}", markup=False)
+        out().print(f"{name}: {_trouble(name, service)}", markup=False)
     for lack in service.get("needs_down", ()):
         out().print(f"{name}: {lack['text']}", markup=False)
     healing = service.get("heal")
@@ -68,11 +66,24 @@ def _show_trouble(name: str, service: Json) -> None:
         until, share = item["warm_until"], item["weight"]
         said = f"warm until {until} for a quick rollback, {share:g} % of requests"
         out().print(f"{name}: {release} is {said}", markup=False)
+    _show_details(service)
+
+
+def _show_details(service: Json) -> None:
+    """What is to be known of single instances."""
     for item in service["instances"]:
         if item["state"] in ("unready", "failed", "starting") and item["detail"]:
             out().print(f"{item['id']}: {styled(item['state'])}: {escape(item['detail'])}")
         if item.get("volume"):
             out().print(f"{item['id']}: its volume {item['volume']}", markup=False)
+
+
+def _trouble(name: str, service: Json) -> str:
+    """What does not come up, how often in a row, and where its words are."""
+    often = service["start_failures"]
+    again = f" ({often} times in a row)" if often > 1 else ""
+    logs = f"; see: volery logs {name}" if often else ""
+    return f"{service['trouble']}{again}{logs}"
 
 
 def show_service(name: str, service: Json) -> None:
