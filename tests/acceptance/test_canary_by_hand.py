@@ -15,6 +15,7 @@ from acceptance.canaries import (
     releases,
     rollout,
     serves_alone,
+    service,
     users,
     version,
 )
@@ -184,3 +185,22 @@ def test_without_a_rollout_there_is_nothing_to_act_on(project: Project) -> None:
     for verb in ("promote", "pause", "resume", "abort"):
         refused = project.volery(verb, "web")
         assert refused.code == 1 and "web" in refused.err, refused.text
+
+
+def test_steps_that_nobody_wrote_begin_where_they_can_tell_something(project: Project) -> None:
+    """With four requests a second, one percent of them is one in 25 seconds."""
+    bird(project)
+    service(project)
+    del project.manifest["services"]["web"]["deploy"]["steps"]
+    project.write()
+    project.ok("up")
+    with users(project, rate=4.0, known=20):
+        bird(project, "2")
+        assert "left out: 1 %, 5 %, 25 %" in project.ok("plan").out
+        deploy = project.start("deploy", "web")
+        begun = reached(project, "analysing")
+        assert (begun["step"], begun["steps"], begun["weight"]) == (1, 2, 50)
+        project.ok("promote", "web", "--full")
+        out, err = deploy.communicate(timeout=300)
+        assert deploy.returncode == 0, out + err
+    serves_alone(project, "2")

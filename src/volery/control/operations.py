@@ -120,12 +120,20 @@ class Operations:
         """What `apply` would do, without doing it."""
         chosen = chosen_of(request)
         releases = await self._releases(request, chosen, copy=False)
-        force = request.force
-        histories = self._controller.histories()
-        world, application = self.world, request.application
+        world = self.world
         _require_needs(world, request, releases)
+        return self._plan(world, request, releases)
+
+    def _plan(
+        self, world: World, request: Request, releases: Mapping[str, Release]
+    ) -> tuple[Step, ...]:
         return make_plan(
-            world, application, releases, request.only, force=force, histories=histories
+            world,
+            request.application,
+            releases,
+            request.only,
+            force=request.force,
+            histories=self._controller.histories(),
         )
 
     async def apply(self, request: Request) -> Accepted:
@@ -150,7 +158,7 @@ class Operations:
             _require_running(draft.world, request.environment)
         _require_needs(draft.world, request, releases)
         force = request.force
-        plan = make_plan(draft.world, request.application, releases, request.only, force=force)
+        plan = self._plan(draft.world, request, releases)
         cause = "up" if request.only is None else "deploy"
         order = Order(cause, request.by, draft.now, request.strategy, request.skip_tests, force)
         found = submit.submit(draft.world, request.application, plan, releases, order)

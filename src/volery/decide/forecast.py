@@ -16,6 +16,8 @@ from volery.model.units import format_duration
 
 EXCESSES = (0.02, 0.1, 0.9)
 """How many more requests a bad release fails, for which the cost is told."""
+UNLUCKY = 2.5
+"""A step may well take so many times as long as expected."""
 
 OTHERWISE = {
     "pause": "pause",
@@ -35,23 +37,39 @@ class StepForecast:
 @dataclass(frozen=True)
 class Harm:
     """What a release costs that fails `excess` (0 to 1) more requests: seconds until it is taken
-    back from the first step, and how many requests it fails until then."""
+    back from the first step, and how many requests it fails until then. One that turns bad later
+    fails `most` at worst, in the step with the share `at`."""
 
     excess: float
     seconds: float | None
     requests: float | None
+    most: float | None = None
+    at: float | None = None
+
+    def __str__(self) -> str:
+        later = (
+            f" ({_number(self.most)} if it turns bad only at {100 * self.at:g} %)"
+            if self.most and self.at and self.requests and round(self.most) > round(self.requests)
+            else ""
+        )
+        return (
+            f"one that fails {100 * self.excess:g} % more is taken back {_about(self.seconds)},"
+            f" after {_number(self.requests)} failed requests{later}"
+        )
 
 
 @dataclass(frozen=True)
 class Forecast:
     """A canary at today's traffic; `rate` is requests a second, None if none were seen. `limit` is
-    how many seconds a step may wait for evidence, `otherwise` what is done without enough."""
+    how many seconds a step may wait for evidence, `otherwise` what is done without enough. Steps
+    that nobody wrote and that are too small today are `left_out`."""
 
     rate: float | None
     steps: tuple[StepForecast, ...]
     harms: tuple[Harm, ...]
     limit: float = math.inf
     otherwise: str = "pause"
+    left_out: tuple[float, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
@@ -63,12 +81,16 @@ class Forecast:
         shares = ", ".join(f"{100 * one.weight:g} % {_about(one.seconds)}" for one in self.steps)
         return [
             f"at {self.rate:.3g} requests/s a good release needs: {shares}",
+            *self._left_out(),
             *self._too_slow(),
-        ] + [
-            f"one that fails {100 * one.excess:g} % more is taken back {_about(one.seconds)},"
-            f" after {_number(one.requests)} failed requests"
-            for one in self.harms
+            *map(str, self.harms),
         ]
+
+    def _left_out(self) -> list[str]:
+        if not self.left_out:
+            return []
+        shares = ", ".join(f"{100 * share:g} %" for share in self.left_out)
+        return [f"left out: {shares}, which would tell too little at this traffic"]
 
     def _too_slow(self) -> list[str]:
         slow = [one for one in self.steps if one.seconds is not None and one.seconds > self.limit]
@@ -81,29 +103,66 @@ class Forecast:
         ]
 
 
+def shares_at(service: Service, history: History) -> tuple[float, ...]:
+    """The steps of a canary: those that are written, else from the smallest on that can tell
+    something at today's traffic. Without any traffic, and with requests of ours, that is all."""
+    deploy = service.deploy
+    if deploy.steps is not None or deploy.synthetic or not judge.requests_per_second(history):
+        return tuple(share for share in deploy.shares if 0 < share < 1)
+    within = deploy.at_most / UNLUCKY
+    timed = _timed(_settled(service), history, deploy.shares)
+    soon = (i for i, one in enumerate(timed) if one.seconds is not None and one.seconds <= within)
+    first = next(soon, -1)
+    return deploy.shares[first:]
+
+
 def forecast(service: Service, history: History) -> Forecast:
     """What to expect of a canary of this service."""
-    policy = judge.policy_of(service.steady_state, service.deploy, service.deploy.baseline)
-    settled = replace(policy, warm_up_seconds=0.0)
+    policy = _settled(service)
     rate = judge.requests_per_second(history)
-    shares = [share for share in service.deploy.steps if 0 < share < 1]
-    following = [*shares, 1.0][1:]
-    steps = tuple(
-        StepForecast(share, judge.enough(settled, history, None, share, after))
-        for share, after in zip(shares, following, strict=True)
-    )
-    harms = tuple(_harm(settled, history, rate, shares[0], e) for e in EXCESSES if shares)
+    shares = shares_at(service, history)
     deploy = service.deploy
-    return Forecast(rate, steps, harms, deploy.at_most, deploy.on_inconclusive)
+    return Forecast(
+        rate,
+        _timed(policy, history, shares),
+        tuple(_harm(policy, history, rate, shares, excess) for excess in EXCESSES if shares),
+        deploy.at_most,
+        deploy.on_inconclusive,
+        tuple(share for share in deploy.shares if 0 < share < 1 and share not in shares),
+    )
+
+
+def _settled(service: Service) -> judge.Policy:
+    """What a release is held to once it is warm."""
+    policy = judge.policy_of(service.steady_state, service.deploy, service.deploy.baseline)
+    return replace(policy, warm_up_seconds=0.0)
+
+
+def _timed(
+    policy: judge.Policy, history: History, shares: tuple[float, ...]
+) -> tuple[StepForecast, ...]:
+    return tuple(
+        StepForecast(share, judge.enough(policy, history, None, share, after))
+        for share, after in zip(shares, [*shares, 1.0][1:], strict=True)
+    )
 
 
 def _harm(
-    policy: judge.Policy, history: History, rate: float | None, share: float, excess: float
+    policy: judge.Policy,
+    history: History,
+    rate: float | None,
+    shares: tuple[float, ...],
+    excess: float,
 ) -> Harm:
-    seconds = judge.detects(policy, history, None, share, excess)
-    if seconds is None or rate is None:
+    found = [judge.detects(policy, history, None, share, excess) for share in shares]
+    if rate is None or found[0] is None:
         return Harm(excess, None, None)
-    return Harm(excess, seconds, rate * share * excess * seconds)
+    costs = [
+        (rate * share * excess * seconds, share)
+        for share, seconds in zip(shares, found, strict=True)
+        if seconds is not None
+    ]
+    return Harm(excess, found[0], costs[0][0], *max(costs))
 
 
 def _about(seconds: float | None) -> str:

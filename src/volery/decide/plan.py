@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from volery.decide.forecast import Forecast, forecast
+from volery.decide.forecast import Forecast, forecast, shares_at
 from volery.decide.judge import History, empty
 from volery.decide.order import start_order
 from volery.decide.phases import has_begun
@@ -36,6 +36,7 @@ class Step:
     strategy: str = ""
     blast_radius: str = ""
     forecast: Forecast | None = None
+    shares: tuple[float, ...] = ()
     refused: str = ""
     """The release that is wanted and was refused before, so that the last good one serves."""
 
@@ -61,7 +62,7 @@ def make_plan(
     `only`, other services are left as they are and none is removed (that is `deploy`). A release
     that was refused before is left alone unless `force`: the last good one serves on, or is started
     in its place; an environment that is down and has none is refused.
-    `histories` is what is known of the services' traffic: canaries are forecast by it.
+    `histories` is what is known of the services' traffic: canaries are sized and forecast by it.
 
     Raises:
         VoleryError: a service that runs would speak tcp instead of HTTP, or the other way round.
@@ -78,10 +79,14 @@ def make_plan(
 
 
 def _foreseen(step: Step, application: Application, histories: Mapping[str, History]) -> Step:
-    if step.strategy != "canary":
+    """With the shares a canary would take, also if it is only asked for when it is carried out."""
+    if step.verb != "replace":
         return step
-    history = histories.get(step.service, empty())
-    return replace(step, forecast=forecast(application.services[step.service], history))
+    service, history = application.services[step.service], histories.get(step.service, empty())
+    sized = replace(step, shares=shares_at(service, history))
+    if step.strategy != "canary":
+        return sized
+    return replace(sized, forecast=forecast(service, history))
 
 
 def _step(

@@ -38,7 +38,7 @@ def stages(rollout: Rollout, service: ServiceState) -> tuple[Stage, ...]:
     deploy = service.config.deploy
     steps = [
         Stage(round(100 * share, 4), math.ceil(service.scale * share))
-        for share in deploy.steps
+        for share in rollout.shares or deploy.shares
         if share < 1
     ]
     first = steps[0].count if steps else service.scale

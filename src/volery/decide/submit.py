@@ -169,6 +169,7 @@ def _rollout(
         cause=order.cause,  # type: ignore[arg-type]
         waits_for=behind,
         skip_tests=order.skip_tests,
+        shares=step.shares if strategy == "canary" else (),
         created_at=order.now,
         since=order.now,
         by=order.by,

@@ -31,6 +31,8 @@ from volery.model.fields import (
 from volery.model.form import Model
 from volery.model.placeholders import placeholders
 
+STEPS = (0.01, 0.05, 0.25, 0.5)
+
 
 class Sticky(Model):
     """What says who the user is: a cookie (made if there is none) or a header."""
@@ -142,8 +144,10 @@ class Deploy(Model):
     strategy: Literal["canary", "blue-green", "rolling", "recreate"] = "rolling"
     """rolling replaces instances one by one; blue-green switches all at once; canary shifts
     by evidence; recreate stops first."""
-    steps: Annotated[tuple[Percent, ...], AfterValidator(ascending)] = (0.01, 0.05, 0.25, 0.5)
-    """canary: shares of the requests; each step advances when the evidence suffices."""
+    steps: Annotated[tuple[Percent, ...], AfterValidator(ascending)] | None = None
+    """canary: shares of the requests; each step advances when the evidence suffices. If not
+    written: 1%, 5%, 25%, 50%, without those at the beginning that could hardly tell anything within
+    `at_most` at today's traffic."""
     at_most: Duration = 600.0
     """canary: how long a step waits for evidence."""
     on_inconclusive: Literal["promote", "rollback", "pause"] = "pause"
@@ -181,6 +185,11 @@ class Deploy(Model):
     """rolling: how many instances fewer than `scale` may be ready at once."""
     warm: Duration = 600.0
     """canary and blue-green: how long the old group stays ready to take over again."""
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The steps that are written, else all there may be."""
+        return STEPS if self.steps is None else self.steps
 
     @model_validator(mode="after")
     def _can_move(self) -> Deploy:

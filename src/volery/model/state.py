@@ -184,6 +184,8 @@ class Rollout:
     weight: float = 0
     step: int = 0
     steps: int = 1
+    shares: tuple[float, ...] = ()
+    """The steps of a canary, chosen when it was asked for; none: as its service's `deploy` says."""
     passed: int = 0
     """Steps whose evidence sufficed, or that a person let pass."""
     approved: bool = False

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from unit.decide.worlds import application
 
 from volery.decide import judge
-from volery.decide.forecast import EXCESSES, Forecast, Harm, StepForecast, forecast
+from volery.decide.forecast import (
+    EXCESSES,
+    Forecast,
+    Harm,
+    StepForecast,
+    forecast,
+    shares_at,
+)
 from volery.decide.judge import History
 from volery.model.application import Service
 from volery.model.evidence import Arm
@@ -98,3 +105,39 @@ def test_in_words() -> None:
         "one that fails 90 % more is taken back cannot be told, after an unknown number of"
         " failed requests",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rate", "shares"),
+    [
+        (0, (0.01, 0.05, 0.25, 0.5)),
+        (2, (0.5,)),
+        (10, (0.25, 0.5)),
+        (40, (0.01, 0.05, 0.25, 0.5)),
+        (400, (0.01, 0.05, 0.25, 0.5)),
+    ],
+)
+def test_steps_that_nobody_wrote_begin_where_something_can_be_told(
+    rate: int, shares: tuple[float, ...]
+) -> None:
+    found = forecast(service(steps=None), known(rate) if rate else judge.empty())
+    assert tuple(one.weight for one in found.steps) == shares
+    said = any("would tell too little" in line for line in found.lines())
+    assert said == (len(shares) < 4)
+
+
+def test_written_steps_are_taken_as_they_are_and_ours_make_up_for_traffic() -> None:
+    assert shares_at(service(steps=["1%", "100%"]), known(2)) == (0.01,)
+    ours = service(steps=None, synthetic=[{"path": "/"}])
+    assert shares_at(ours, known(2)) == (0.01, 0.05, 0.25, 0.5)
+
+
+def test_a_longer_wait_lets_smaller_steps_tell_something() -> None:
+    assert shares_at(service(steps=None, at_most="10m"), known(10))[0] == 0.25
+    assert shares_at(service(steps=None, at_most="1h"), known(10))[0] == 0.01
+
+
+def test_the_cost_of_one_that_turns_bad_later_is_the_dearest_steps() -> None:
+    (_, some, _) = forecast(service(), known(200)).harms
+    assert some.requests and some.most and some.most > some.requests and some.at == 0.25
+    assert str(some).endswith(f" (about {some.most:.0f} if it turns bad only at 25 %)")

@@ -117,7 +117,7 @@ def test_defaults_are_written_as_people_write_them() -> None:
     definitions = SCHEMA["definitions"]
     assert definitions["Health"]["properties"]["startup"]["default"] == "30s"
     assert definitions["Retry"]["properties"]["budget"]["default"] == "20%"
-    assert definitions["Deploy"]["properties"]["steps"]["default"] == ["1%", "5%", "25%", "50%"]
+    assert definitions["Deploy"]["properties"]["mirror"]["default"] == "0%"
     assert definitions["Deploy"]["properties"]["approve"]["default"] is False
     for node in nodes(definitions):
         if "default" in node and "type" in node and node["type"] != "array":
