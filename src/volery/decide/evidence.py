@@ -222,14 +222,15 @@ def arms(
         old = before.instances.get(instance.id, None if marks is None else InstanceMark())
         seen[instance.id] = new = _mark(old, instance, observed, limits)
         lasted = seconds if instance.id in before.instances else 0.0
-        lived, saturated = _lived(new, observed, limits, lasted)
+        lived = lasted if observed and observed.pid is not None else 0.0
         traffic = came.instances.get(instance.id, _NONE)
         found[instance.id] = Arm(
             requests=traffic.requests,
             failures=traffic.failures,
             instance_seconds=lived,
             exits=new.ended - (old or new).ended,
-            saturated_seconds=saturated,
+            saturated_seconds=lived if observed and _is_full(new, observed, limits) else 0.0,
+            unready_seconds=lived if observed and _fails_probes(observed) else 0.0,
         )
     releases = {slot: kept.release for slot, kept in service.slots.items() if kept and kept.count}
     stayed = {slot for slot, release in releases.items() if before.releases.get(slot) == release}
@@ -273,6 +274,7 @@ def _slots(
             instance_seconds=sum(arm.instance_seconds for arm in own),
             exits=sum(arm.exits for arm in own),
             saturated_seconds=sum(arm.saturated_seconds for arm in own),
+            unready_seconds=sum(arm.unready_seconds for arm in own),
         )
     return slots, still
 
@@ -315,15 +317,16 @@ def _full_cpu(old: InstanceMark, seen: Observation, limits: Resources) -> bool:
     return used >= FULL_CPU * limits.cpu
 
 
-def _lived(
-    new: InstanceMark, seen: Observation | None, limits: Resources, seconds: float
-) -> tuple[float, float]:
-    """How long its process ran, and how much of that it spent at a limit."""
-    if seen is None or seen.pid is None:
-        return 0.0, 0.0
+def _is_full(new: InstanceMark, seen: Observation, limits: Resources) -> bool:
+    """Whether it is at a limit."""
     full_memory = (
         limits.memory is not None
         and seen.memory is not None
         and seen.memory >= FULL_MEMORY * limits.memory
     )
-    return seconds, seconds if full_memory or new.full_cpu else 0.0
+    return full_memory or new.full_cpu
+
+
+def _fails_probes(seen: Observation) -> bool:
+    """Whether its last probe failed, once it was ready."""
+    return seen.state == "unready" or (seen.state == "ready" and bool(seen.suspect))

@@ -81,7 +81,7 @@ class Arm:
 
     `instance_seconds` is how long its instances ran, together; `exits` how often one of them ended
     by itself; `saturated_seconds` how much of `instance_seconds` was spent at a limit of memory or
-    processor time.
+    processor time, `unready_seconds` how much after a probe that failed.
     """
 
     requests: int = 0
@@ -90,6 +90,7 @@ class Arm:
     instance_seconds: float = 0.0
     exits: int = 0
     saturated_seconds: float = 0.0
+    unready_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

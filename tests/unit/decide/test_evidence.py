@@ -290,6 +290,23 @@ def test_saturation(then: dict[str, Any], now: dict[str, Any], saturated: float)
     assert found.slots["b"].saturated_seconds == saturated
 
 
+@pytest.mark.parametrize(
+    ("now", "unready"),
+    [
+        ({"state": "unready"}, 1.0),
+        ({"suspect": "timed out"}, 1.0),
+        ({}, 0.0),
+        ({"state": "starting", "suspect": "refused"}, 0.0),
+        ({"state": "stopping"}, 0.0),
+        ({"state": "unready", "pid": None}, 0.0),
+    ],
+    ids=["unready", "one probe", "ready", "starts", "stops", "is dead"],
+)
+def test_time_after_a_probe_that_failed(now: dict[str, Any], unready: float) -> None:
+    found, _ = after(world(), world(**now))
+    assert found.slots["b"].unready_seconds == unready
+
+
 def test_it_stays_saturated_until_it_is_measured_again() -> None:
     first = world(cpu_seconds=1.0, measured_at=5.0)
     full = world(cpu_seconds=3.5, measured_at=10.0)

@@ -12,7 +12,7 @@ from volery.decide.judge import alarm
 from volery.decide.judge.bets import EARLY, ODDS, Counts, factors
 from volery.decide.judge.history import History, requests_per_second
 from volery.decide.judge.policy import Policy, error_margin, slow_margin
-from volery.decide.judge.state import State, begin, weight
+from volery.decide.judge.state import OF_INSTANCES, State, begin, weight
 from volery.decide.judge.trust import EARLY as TRUST_EARLY
 from volery.decide.judge.trust import gain
 
@@ -41,7 +41,7 @@ def _arms(policy: Policy, rate: float, share: float) -> tuple[float, float]:
 
 
 def _gating(state: State) -> list[str]:
-    return ["errors", *(name for name in state.counters if name.startswith("p"))]
+    return [name for name in state.counters if name not in OF_INSTANCES]
 
 
 def _seconds(policy: Policy, state: State, name: str, per_second: Counts) -> float:

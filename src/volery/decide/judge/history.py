@@ -101,6 +101,7 @@ class History:
     edged_at: float = 0.0
     exits: Rate = NOTHING
     saturation: Rate = NOTHING
+    probes: Rate = NOTHING
     release: str = ""
     youth: Youth | None = None
     start: Start = UNKNOWN
@@ -141,6 +142,7 @@ def remember(history: History, parts: Sequence[Arm], seconds: float) -> History:
         saturation=history.saturation.after(
             up, sum(part.saturated_seconds for part in parts), seconds
         ),
+        probes=history.probes.after(up, sum(part.unready_seconds for part in parts), seconds),
     )
     if history.youth is not None:
         youth, start = older(history.youth, parts, seconds)

@@ -20,6 +20,7 @@ from volery.model.evidence import BUCKETS_PER_OCTAVE, Line, floor_ms
 
 Word = Literal["good", "bad", "undecided", "missing"]
 HALF_BUCKET = 2 ** (0.5 / BUCKETS_PER_OCTAVE)
+TIMES = {"saturation": "at a limit", "probes": "failed probes"}
 ANY = 10.0
 """Odds below this are not worth telling."""
 
@@ -60,7 +61,10 @@ def lines_of(policy: Policy, state: State) -> tuple[Line, ...]:
         for (name, level), value, control in zip(state.levels.items(), *values, strict=True)
     ]
     promises = [promise_line(policy, state, *item) for item in state.promises.items()]
-    rest = [_exits(policy, state), _saturation(policy, state)]
+    rest = [
+        _exits(policy, state),
+        *(_times(policy, state, name) for name in TIMES if name in state.counters),
+    ]
     return (_errors(policy, state), *levels, *rest, *promises)
 
 
@@ -164,11 +168,11 @@ def _hourly(k: float, n: float) -> float | None:
     return k / n * 3600 if n > 0 else None
 
 
-def _saturation(policy: Policy, state: State) -> Line:
-    counter = state.counters["saturation"]
+def _times(policy: Policy, state: State, name: str) -> Line:
+    counter = state.counters[name]
     value, control = _share(counter.k, counter.n), _share(counter.k_control, counter.n_control)
-    text = f"at a limit {percent(value or 0)} of the time against {percent(control or 0)}"
-    return _line(policy, "saturation", counter, text, False, (value, control, None))
+    text = f"{TIMES[name]} {percent(value or 0)} of the time against {percent(control or 0)}"
+    return _line(policy, name, counter, text, False, (value, control, None))
 
 
 def _share(k: float, n: float) -> float | None:

@@ -27,6 +27,7 @@ from volery.decide.judge.starts import FEWEST_REQUESTS as FEWEST_YOUNG
 from volery.decide.judge.starts import YOUNG_SECONDS, Seen, Start, measured
 from volery.decide.judge.state import (
     NO_COUNTS,
+    RUNS_PHI,
     Alarms,
     Counter,
     Promise,
@@ -45,13 +46,17 @@ LEARNED_AFTER = 300.0
 """Without a history, latency is compared once so many of the control's requests were seen."""
 EXIT_DELTA = 1 / 3600
 SATURATION_DELTA = 0.1
+PROBES_DELTA = 0.05
+PROBES = Counter(RUNS_PHI, RUNS_PHI)
+"""For a judgement that began before these were compared."""
 RECENT = 0.7
 """How much of what the control failed a second ago is still no surprise."""
 
 
 def check(arm: Arm) -> None:
     """Raises ValueError if an arm has a negative or unlike-a-number value in it."""
-    values = (arm.requests, arm.failures, arm.instance_seconds, arm.exits, arm.saturated_seconds)
+    times = (arm.instance_seconds, arm.saturated_seconds, arm.unready_seconds)
+    values = (arm.requests, arm.failures, arm.exits, *times)
     if not (min(values) >= 0 and math.isfinite(sum(values))):
         raise ValueError(f"evidence is nonsense: {arm}")
     if arm.latency and min(arm.latency.values()) < 0:
@@ -62,7 +67,7 @@ def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float
     """The state after one tick. Raises ValueError where an arm or the time is nonsense.
 
     An arm without requests moves none of the comparisons of requests; one without latencies none of
-    those; instances that were not running none of exits and saturation.
+    those; instances that were not running none of exits, saturation and probes.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"evidence is nonsense: a tick of {seconds} seconds")
@@ -142,6 +147,7 @@ def together(one: Arm, other: Arm) -> Arm:
         one.instance_seconds + other.instance_seconds,
         one.exits + other.exits,
         one.saturated_seconds + other.saturated_seconds,
+        one.unready_seconds + other.unready_seconds,
     )
 
 
@@ -167,6 +173,7 @@ def _counters(
     running = canary.instance_seconds, control.instance_seconds
     exits = Counts(running[0], canary.exits, running[1], control.exits)
     saturated = Counts(running[0], canary.saturated_seconds, running[1], control.saturated_seconds)
+    unready = Counts(running[0], canary.unready_seconds, running[1], control.unready_seconds)
     rho, delta = policy.rho, policy.delta + policy.cold_errors * failing_cold
     n, k, n_control, k_control = _failed(canary, control)
     margin = (policy.promote_rho, error_margin(policy, state.next_weight))
@@ -175,6 +182,7 @@ def _counters(
         "errors": moved(old["errors"], at, k, k, k_control),
         "exits": _held(old["exits"], exits, rho, EXIT_DELTA, dt),
         "saturation": _held(old["saturation"], saturated, rho, SATURATION_DELTA, dt),
+        "probes": _held(old.get("probes", PROBES), unready, rho, PROBES_DELTA, dt),
         **_slow_counters(policy, state, canary, control, cold, dt),
     }
 

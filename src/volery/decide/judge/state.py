@@ -1,10 +1,10 @@
 """Where the judgement of one release stands, and what its evidence adds up to.
 
 Each *counter* compares one kind of bad event: failed requests, requests slower than each level's
-edge, exits, seconds at a limit; a *promise* compares one with a limit of `steady_state`. All
-counters' wealth is averaged with fixed weights: the mean of several such processes is one again,
-whatever they depend on, so many metrics cost no correction. The state is bounded and plain, so that
-it can be stored with every tick; `look` moves it.
+edge, exits, seconds at a limit, seconds after a probe that failed; a *promise* compares one with a
+limit of `steady_state`. All counters' wealth is averaged with fixed weights: the mean of several
+such processes is one again, whatever they depend on, so many metrics cost no correction. The state
+is bounded and plain, so that it can be stored with every tick; `look` moves it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ from volery.decide.judge.starts import UNKNOWN, Start
 from volery.decide.judge.trust import Trust
 from volery.model.evidence import Arm
 
-SATURATION_PHI = 5.0
-"""Seconds at a limit come in runs."""
+RUNS_PHI = 5.0
+"""Seconds at a limit come in runs, and so do those after a probe that failed."""
 NO_RATE, NO_BETS, NO_TRUST, NO_ARMS = Rate(), Bets(), Trust(), (Arm(), Arm())
 NO_COUNTS = Counts(0.0, 0.0, 0.0, 0.0)
-WEIGHTS = {"errors": 8.0, "exits": 1.0, "saturation": 1.0}
+WEIGHTS = {"errors": 8.0, "exits": 1.0, "saturation": 0.5, "probes": 0.5}
+OF_INSTANCES = ("exits", "saturation", "probes")
+"""They only speak against a release, never for it."""
 _WHOLE = sum(WEIGHTS.values()) + 6
 
 
@@ -139,7 +141,8 @@ def begin(policy: Policy, history: History, next_weight: float = 1.0) -> State:
     counters = {
         "errors": errors,
         "exits": Counter(1.0, 1.0, history.exits),
-        "saturation": Counter(SATURATION_PHI, SATURATION_PHI, history.saturation),
+        "saturation": Counter(RUNS_PHI, RUNS_PHI, history.saturation),
+        "probes": Counter(RUNS_PHI, RUNS_PHI, history.probes),
     }
     state = State(
         next_weight=next_weight,

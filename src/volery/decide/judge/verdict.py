@@ -14,7 +14,7 @@ from volery.decide.judge import alarm
 from volery.decide.judge.bets import wealth
 from volery.decide.judge.lines import lines_of, odds, percent, promise_line, worst
 from volery.decide.judge.policy import Policy
-from volery.decide.judge.state import Counter, State
+from volery.decide.judge.state import OF_INSTANCES, Counter, State
 from volery.decide.judge.trust import confidence
 from volery.model.evidence import Judgement
 
@@ -142,7 +142,11 @@ def _missing(policy: Policy, state: State, at: _Step) -> str:
         return "learns how long requests of the old release take"
     if state.against > policy.alpha**-SUSPICION:
         return f"something may be wrong: odds {odds(state.against)} against the new release"
-    slowest = min((confidence(c.trust), name) for name, c in state.counters.items() if _gates(name))
+    slowest = min(
+        (confidence(counter.trust), name)
+        for name, counter in state.counters.items()
+        if name not in OF_INSTANCES
+    )
     if slowest[0] < 1 / policy.beta:
         return (
             f"needs more evidence on {slowest[1]}: odds {odds(slowest[0])} of"
@@ -151,11 +155,6 @@ def _missing(policy: Policy, state: State, at: _Step) -> str:
     if at.seconds < policy.min_dwell_seconds:
         return f"looks good; every step lasts at least {policy.min_dwell_seconds:g} s"
     return ""
-
-
-def _gates(name: str) -> bool:
-    """Exits and seconds at a limit only speak against a release, never for it."""
-    return name not in ("exits", "saturation")
 
 
 def _share(k: float, n: float) -> float:

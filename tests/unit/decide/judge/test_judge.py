@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -45,6 +45,7 @@ counts = st.builds(
     instance_seconds=st.floats(0, 5),
     exits=st.integers(0, 3),
     saturated_seconds=st.floats(0, 5),
+    unready_seconds=st.floats(0, 5),
 )
 
 
@@ -175,6 +176,7 @@ def test_more_failures_are_never_better(canary: Arm, control: Arm, more: int) ->
         Arm(latency={40: -1}),
         Arm(instance_seconds=math.nan),
         Arm(saturated_seconds=math.inf),
+        Arm(unready_seconds=-1.0),
     ],
 )
 def test_nonsense_is_refused(arm: Arm) -> None:
@@ -214,6 +216,34 @@ def test_an_instance_always_at_its_limit_is_found() -> None:
     calm = Arm(190, 0, {40: 190}, 9.0, saturated_seconds=0.1)
     _, said = until_decided(PATIENT, ((full, calm) for _ in range(200)))
     assert said.verdict == "abort" and "at a limit" in said.reason
+
+
+@pytest.mark.parametrize(
+    ("share", "control", "verdict"),
+    [(0.5, 0.0, "abort"), (0.2, 0.0, "abort"), (0.2, 0.2, "continue"), (0.03, 0.0, "continue")],
+)
+def test_an_instance_that_fails_its_probes_now_and_then(
+    share: float, control: float, verdict: str
+) -> None:
+    """One in five probes, five seconds each: never ill enough to be taken for dead."""
+
+    def seconds() -> Iterator[tuple[Arm, Arm]]:
+        for second in range(900):
+            ill, both = (part > 0 and second / 5 % (1 / part) < 1 for part in (share, control))
+            canary = Arm(10, 0, {40: 10}, 1.0, unready_seconds=1.0 * ill)
+            yield canary, Arm(190, 0, {40: 190}, 9.0, unready_seconds=9.0 * both)
+
+    _, said = until_decided(PATIENT, seconds(), limit=900)
+    assert said.verdict == verdict
+    assert verdict == "continue" or "failed probes" in said.reason
+
+
+def test_a_judgement_from_before_probes_were_compared_goes_on() -> None:
+    state = begin(Policy(), HISTORY)
+    older = replace(state, counters={k: c for k, c in state.counters.items() if k != "probes"})
+    arms = (Arm(10, 0, {40: 10}, 1.0), Arm(190, 0, {40: 190}, 9.0))
+    assert judge(Policy(), older, 0.05, 0.25, 1.0).lines
+    assert look(Policy(), older, *arms, 1.0).against == look(Policy(), state, *arms, 1.0).against
 
 
 def test_trouble_that_both_have_is_nobodys_fault() -> None:

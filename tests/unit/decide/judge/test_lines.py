@@ -53,7 +53,7 @@ def test_a_line_for_each_metric_and_each_promise() -> None:
     lines = {line.metric: line for line in lines_of(policy, state)}
     levels = ["p50", "p75", "p90", "p95", "p99", "p999"]
     promises = ["errors promise", "p99 promise"]
-    assert list(lines) == ["errors", *levels, "exits", "saturation", *promises]
+    assert list(lines) == ["errors", *levels, "exits", "saturation", "probes", *promises]
     errors = lines["errors"]
     assert errors.text.startswith("errors ") and " against " in errors.text
     assert (errors.n, errors.n_control, errors.state) == (400, 3600, "bad")

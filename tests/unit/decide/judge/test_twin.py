@@ -13,6 +13,7 @@ from unit.decide.judge.twin import Judges, Past, Tick
 from volery.decide.judge import History, Policy, begin, evidence, look
 from volery.decide.judge.history import remember
 from volery.decide.judge.policy import cold_shift, coldness, tolerated_shift
+from volery.decide.judge.state import OF_INSTANCES
 from volery.decide.judge.tails import above
 from volery.decide.judge.trust import confidence
 from volery.model.evidence import Arm
@@ -68,7 +69,7 @@ def test_the_twin_is_equal(seed: int, warm_up: float, release: Release) -> None:
     state, twin = begin(policy, history, 0.25), Judges(policy, past)
     twin.step(0.25)
     assert twin.phi[:, 0] == pytest.approx(
-        [c.phi for name, c in state.counters.items() if name not in ("exits", "saturation")]
+        [c.phi for name, c in state.counters.items() if name not in OF_INSTANCES]
     )
     source = random.Random(seed)
     few = [9, 12] if warm_up else [0, 1, 9, 12]
@@ -82,5 +83,5 @@ def test_the_twin_is_equal(seed: int, warm_up: float, release: Release) -> None:
         assert twin.limit[0] == pytest.approx(state.alarms.limit)
         assert twin.first[0] == state.alarms.first
         assert twin.stillborn[0] == state.alarms.stillborn
-    gating = [c for name, c in state.counters.items() if name not in ("exits", "saturation")]
+    gating = [c for name, c in state.counters.items() if name not in OF_INSTANCES]
     assert twin.confidence()[0] == pytest.approx(min(confidence(c.trust) for c in gating))
