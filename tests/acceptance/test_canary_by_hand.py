@@ -68,7 +68,12 @@ def test_approval_and_promotion_by_hand_and_back_at_once(project: Project) -> No
         assert project.ok("--output", "json", "rollout", "web", "--watch").json["phase"] == "done"
         assert (version(project), seed(project)) == ("2", "rye")
 
-        bird(project, "3", dead=True)  # builds and releases of now do not matter to a rollback
+        bird(project, "3", dead=True)
+        project.manifest["services"]["web"]["build"] = "false"
+        project.write()
+        broken = project.volery("deploy", "web")
+        assert broken.code == 3 and "build" in broken.text, broken.text
+        # What cannot be built now does not matter to a rollback.
         back = project.ok("--output", "json", "rollback", "web").json
         assert back["phase"] == "done" and back["to"].startswith("web@")
         assert (version(project), seed(project)) == ("1", "millet")
