@@ -209,6 +209,7 @@ class EvidenceWatch:
                 verdict=judgement.verdict,
                 fresh=found.fresh,
                 alarms_only=found.alarms_only,
+                begins=found.begins,
             )
         )
 

@@ -44,6 +44,8 @@ class Comparison:
     step: int
     in_step: float = 0.0
     """Seconds the present step has been looked at."""
+    begins: bool = False
+    """Whether its shares came into force with this look."""
     marks: Marks | None = None
     looks: int = 0
     frozen: tuple[Arm, ...] = ()
@@ -158,11 +160,13 @@ def stable_parts(world: World, service: ServiceState, tick: Tick) -> list[Arm]:
 
 
 def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Comparison:
-    """The comparison with the judge told if another step began."""
-    if comparison.step == rollout.step:
-        return comparison
-    state = judge.step(comparison.state, next_weight(rollout, service))
-    return replace(comparison, step=rollout.step, in_step=0.0, state=state)
+    """The comparison with the judge told if another step began, or its shares are in force now."""
+    if comparison.step != rollout.step:
+        state = judge.step(comparison.state, next_weight(rollout, service))
+        comparison = replace(comparison, step=rollout.step, in_step=0.0, state=state)
+    if rollout.phase is Phase.ANALYSING and comparison.in_step == 0:
+        return replace(comparison, begins=True, state=judge.in_force(comparison.state))
+    return replace(comparison, begins=False) if comparison.begins else comparison
 
 
 def mixed(comparison: Comparison, deploy: Deploy) -> Comparison:

@@ -61,6 +61,8 @@ def _all(comparison: Comparison, looks: Sequence[Look], policy: Policy) -> Itera
             state = judge.begin(policy, comparison.past, look.next_weight)
         elif look.step != step:
             state = judge.step(state, look.next_weight)
+        if look.begins:
+            state = judge.in_force(state)
         state = judge.joined(policy, state, look.fresh)
         step, after = look.step, after + look.seconds
         state = judge.look(policy, state, look.canary, look.control, look.seconds)

@@ -238,6 +238,9 @@ class Look:
     fresh: float = 0.0
     alarms_only: bool = False
     """Whether copies were all the new release got, and not like what the old one got."""
+    begins: bool = False
+    """Whether the shares of its step came into force with it: what was seen before speaks for no
+    step."""
 
 
 @dataclass(frozen=True)

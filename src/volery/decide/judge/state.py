@@ -156,19 +156,18 @@ def begin(policy: Policy, history: History, next_weight: float = 1.0) -> State:
 
 def step(state: State, next_weight: float) -> State:
     """A step began: evidence in favour begins anew, evidence against stays."""
+    return replace(
+        in_force(state), next_weight=next_weight, start=state.start or UNKNOWN, firm=None
+    )
+
+
+def in_force(state: State) -> State:
+    """The step's shares are in force now: what was seen before that speaks for no step."""
     counters = {
         name: c._replace(trust=NO_TRUST, n=0.0, k=0.0, n_control=0.0, k_control=0.0)
         for name, c in state.counters.items()
     }
-    return replace(
-        state,
-        next_weight=next_weight,
-        counters=counters,
-        latency={},
-        latency_control={},
-        start=state.start or UNKNOWN,
-        firm=None,
-    )
+    return replace(state, counters=counters, latency={}, latency_control={})
 
 
 def joined(policy: Policy, state: State, share: float) -> State:
