@@ -177,6 +177,7 @@ class EvidenceWatch:
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
         found = comparing.mixed(comparing.in_step(found, rollout, service), deploy)
+        found = comparing.alone(found, rollout, service)
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
         canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)

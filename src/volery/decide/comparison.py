@@ -20,7 +20,7 @@ from volery.decide.staged import is_asked_for, is_watched
 from volery.decide.stages import STAGED, has_baseline, is_last, stages
 from volery.decide.world import World, number_of
 from volery.model.deploy import Deploy
-from volery.model.evidence import Arm, Judgement
+from volery.model.evidence import Arm, Judgement, Line
 from volery.model.state import Phase, Rollout, ServiceState, other
 
 COMPARED = (Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED)
@@ -56,6 +56,8 @@ class Comparison:
     """Which share of them was not a look ago."""
     copies: Copies = copies.NONE
     """Of requests, while that is all the new release gets."""
+    beside: int = 0
+    """How many looks there were beside a baseline that was given up then."""
 
     @property
     def alarms_only(self) -> bool:
@@ -169,6 +171,21 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
     return replace(comparison, begins=False) if comparison.begins else comparison
 
 
+def alone(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Comparison:
+    """The comparison with the judge told if the baseline was given up: beside old instances all of
+    the new release is cold."""
+    if not (rollout.no_baseline and comparison.policy.same_age):
+        return comparison
+    warm_up = service.config.deploy.warm_up
+    policy = replace(comparison.policy, same_age=False, warm_up_seconds=warm_up)
+    return replace(comparison, policy=policy, beside=comparison.looks, ready=0)
+
+
+def with_baseline(policy: Policy) -> Policy:
+    """The policy as it was before the baseline was given up."""
+    return replace(policy, same_age=True, warm_up_seconds=0.0)
+
+
 def mixed(comparison: Comparison, deploy: Deploy) -> Comparison:
     """The comparison with the judge told if by now requests of ours come on top of the shares; what
     was counted of them stays, and so does that."""
@@ -239,7 +256,10 @@ def judgement(
         found = by_alarms(comparison.state, comparison.in_step)
     if before is not None and before.verdict == found.verdict:
         return replace(found, lines=before.lines)
-    return replace(found, lines=judge.lines_of(comparison.policy, comparison.state))
+    lines = judge.lines_of(comparison.policy, comparison.state)
+    if rollout.no_baseline:
+        lines += (Line("baseline", "missing", f"no baseline: {rollout.no_baseline}"),)
+    return replace(found, lines=lines)
 
 
 def by_alarms(state: State, in_step: float) -> Judgement:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from volery.decide import judge
-from volery.decide.comparison import Comparison, by_alarms
+from volery.decide.comparison import Comparison, by_alarms, with_baseline
 from volery.decide.judge import Policy
 from volery.model.application import SteadyState
 from volery.model.deploy import Deploy
@@ -55,8 +55,9 @@ def decisions(
 
 
 def _all(comparison: Comparison, looks: Sequence[Look], policy: Policy) -> Iterator[Decision]:
-    state, step, after = None, 0, 0.0
+    state, step, after, last = None, 0, 0.0, policy
     for look in looks:
+        policy = with_baseline(last) if look.number <= comparison.beside else last
         if state is None:
             state = judge.begin(policy, comparison.past, look.next_weight)
         elif look.step != step:

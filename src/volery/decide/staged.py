@@ -11,6 +11,7 @@ from dataclasses import replace
 from volery.decide.phases import Waits, enter, has_begun, pause
 from volery.decide.situation import GateState, Situation
 from volery.decide.stages import (
+    baseline_given_up,
     by_stages,
     grown,
     has_baseline,
@@ -100,13 +101,27 @@ def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     rollout = replace(rollout, steps=len(stages(rollout, service)))
     if not _group_is_ready(rollout, service, now):
         return rollout, service
-    return _take(rollout, service, now, 1), service
+    return _by_baseline(rollout, service, now) or (_take(rollout, service, now, 1), service)
 
 
 def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
-    stage, view = stage_of(rollout, service), now.view
-    beside = stage.count if has_baseline(rollout, service) and not is_last(rollout) else 0
-    return view.settled and view.new.ready >= stage.count and view.beside.ready >= beside
+    return now.view.settled and now.view.new.ready >= stage_of(rollout, service).count
+
+
+def _by_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> Moved | None:
+    """What there is to do as the baseline is not as large as the stage asks for: wait, or give it
+    up if it cannot be. None if it is, or is needed no more."""
+    passed = rollout.passed >= max(rollout.step, 1)
+    if passed or is_last(rollout) or not has_baseline(rollout, service):
+        return None
+    beside, count = now.view.beside, stage_of(rollout, service).count
+    if beside.ready >= count:
+        return None
+    if beside.failure:
+        lone = replace(rollout, no_baseline=beside.failure, reason="")
+        return lone, baseline_given_up(rollout, service)
+    there = f"{beside.ready} of {count} instances of {rollout.from_release} are ready"
+    return replace(rollout, reason=f"waits for its baseline: {there}"), service
 
 
 def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
@@ -116,8 +131,11 @@ def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
         return rollout, larger
     if not _group_is_ready(rollout, service, now):
         return rollout, service
+    waits = _by_baseline(rollout, service, now)
+    if waits is not None:
+        return waits
     weight = wanted_weight(stage, rollout.step, service.config.deploy, 0.0)
-    rollout = replace(rollout, weight=weight, verdict="continue")
+    rollout = replace(rollout, weight=weight, verdict="continue", reason="")
     moved = weighted(rollout, service, stage, weight)
     if moved != service:
         return rollout, moved

@@ -71,7 +71,8 @@ def stage_of(rollout: Rollout, service: ServiceState) -> Stage:
 
 def has_baseline(rollout: Rollout, service: ServiceState) -> bool:
     """Whether a group of the old release, as large and young as the new one, runs beside it."""
-    return rollout.strategy == "canary" and service.config.deploy.baseline
+    wanted = rollout.strategy == "canary" and service.config.deploy.baseline
+    return wanted and not rollout.no_baseline
 
 
 def grown(rollout: Rollout, service: ServiceState, stage: Stage) -> ServiceState:
@@ -110,6 +111,15 @@ def without_baseline(service: ServiceState) -> ServiceState:
         return service
     gone = replace(beside, count=0, weight=0.0)
     return replace(service, slots=dict(service.slots) | {BASELINE: gone})
+
+
+def baseline_given_up(rollout: Rollout, service: ServiceState) -> ServiceState:
+    """The service with its baseline group on its way out; its requests go to the old group."""
+    beside, old = service.slots.get(BASELINE), service.slots[other(rollout.slot)]
+    assert beside is not None and old is not None
+    larger = replace(old, weight=round(old.weight + beside.weight, 4))
+    slots = dict(service.slots) | {other(rollout.slot): larger}
+    return without_baseline(replace(service, slots=slots))
 
 
 def wanted_weight(stage: Stage, step: int, deploy: Deploy, in_stage: float) -> float:

@@ -198,6 +198,8 @@ class Rollout:
     tail: tuple[str, ...] = ()
     ready_before: int | None = None
     """How many instances of the old group were ready when it began; a return waits for no more."""
+    no_baseline: str = ""
+    """Why its baseline was given up; "" if it was not."""
     superseded_by: str = ""
     given_up: bool = False
     """It ended because its service leaves, which says nothing to the others of its group."""

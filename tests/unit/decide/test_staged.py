@@ -29,6 +29,8 @@ class Play:
     in_phase: float = 0.0
     gate: Callable[[str], GateState] = no_gates
     behind: str = ""
+    beside: Group | None = None
+    """What is there of the baseline, if it is not what is asked for."""
 
     def _ready(self, name: SlotName) -> Group:
         slot = self.service.slots.get(name)
@@ -40,7 +42,7 @@ class Play:
             now=0.0,
             old=self._ready("a"),
             new=self._ready("b"),
-            beside=self._ready(BASELINE),
+            beside=self.beside or self._ready(BASELINE),
             settled=True,
             in_phase=self.in_phase,
         )
@@ -128,6 +130,58 @@ def test_a_baseline_is_as_large_as_the_canary_and_gets_as_much() -> None:
         ({"a": 25, "b": 50, "c": 25}, {"a": SCALE, "b": 2, "c": 2}),
     ]
     assert found.counts()[BASELINE] == 0 and found.weights()[BASELINE] == 0
+
+
+def test_a_baseline_that_starts_is_waited_for_and_named() -> None:
+    found = play(baseline=True)
+    found.beside = Group(0, 1)
+    for _ in range(30):
+        found.look()
+    assert found.rollout.phase is Phase.STARTING
+    assert found.rollout.reason == "waits for its baseline: 0 of 1 instances of catalog@1 are ready"
+    found.beside = None
+    assert found.until(Phase.ANALYSING).no_baseline == ""
+
+
+FAILED = Group(0, 1, "catalog-1-7 was not ready within 30s: refused")
+
+
+def test_a_baseline_that_cannot_start_is_given_up() -> None:
+    found = play(baseline=True)
+    found.beside = FAILED
+    found.until(Phase.ANALYSING)
+    assert found.rollout.no_baseline == FAILED.failure
+    assert found.weights() == {"a": 95, "b": 5, "c": 0} and found.counts()[BASELINE] == 0
+    found.verdict = "promote"
+    found.until(Phase.DONE)
+    assert found.counts() == {"a": SCALE, "b": SCALE, "c": 0}
+
+
+def test_a_baseline_that_cannot_grow_gives_its_requests_back_to_the_old_group() -> None:
+    found = play(baseline=True)
+    found.until(Phase.ANALYSING)
+    assert found.weights() == {"a": 90, "b": 5, "c": 5}
+    found.verdict, found.beside = "promote", FAILED
+    while not found.rollout.no_baseline:
+        assert sum(found.weights().values()) == 100
+        found.look()
+    assert found.weights() == {"a": 95, "b": 5, "c": 0}
+    assert found.until(Phase.ANALYSING).step == 2
+    assert found.weights() == {"a": 50, "b": 50, "c": 0} and found.counts()[BASELINE] == 0
+
+
+def test_a_failing_baseline_that_is_large_enough_is_kept() -> None:
+    found = play(baseline=True)
+    found.beside = replace(FAILED, ready=1)
+    assert found.until(Phase.ANALYSING).no_baseline == ""
+
+
+def test_who_lets_every_step_pass_does_not_wait_for_a_baseline() -> None:
+    found = play(baseline=True)
+    found.beside = Group(0, 1)
+    found.until(Phase.STARTING)
+    found.rollout = promoted(found.rollout, full=True)
+    found.until(Phase.DONE)
 
 
 def test_bad_evidence_gives_all_requests_back_at_once_and_keeps_the_old_group_whole() -> None:
