@@ -3,8 +3,9 @@
 `begin` a judgement with a `Policy` and the `History` of stable traffic, `look` at one tick of both
 arms, call `step` when the release is to get a larger share, `in_force` when it has it and `joined`
 when it gets more instances, and `judge` whenever you like: looking often costs no honesty. `decide`
-says the same without `lines_of`. `enough` and `detects` forecast, `replay` explains. What is tested, and how well it
-works, is in docs/explanation/how-releases-are-judged.md and docs/benchmarks-judge.md.
+says the same without `lines_of`. `enough` and `detects` forecast, `replay` explains. What is
+tested, and how well it works, is in docs/explanation/how-releases-are-judged.md and
+docs/benchmarks-judge.md.
 """
 
 from volery.decide.judge.forecast import detects, enough

@@ -93,14 +93,16 @@ NO_ALARMS = Alarms()
 @dataclass(frozen=True)
 class Promise:
     """A limit of `steady_state`: bets that the release breaks it, that it is worse than the old one
-    at all, and that the old one breaks it."""
+    at all, and that the old one breaks it at present; `shared` is said from when this is sure until
+    it is over."""
 
     limit: float
     edge: int | None
     phi: float
     broken: Bets = NO_BETS
     worse: Bets = NO_BETS
-    control_broken: Bets = NO_BETS
+    control_present: tuple[float, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True)

@@ -105,12 +105,12 @@ def _split(policy: Policy, state: State, at: _Step) -> Judgement | None:
 
 
 def _shared(policy: Policy, state: State, at: _Step) -> Judgement | None:
-    """A promise that both releases break: nobody is blamed, and nothing is promoted."""
+    """A promise that both releases break: nobody is blamed, and nothing is promoted meanwhile."""
     for name, promise in state.promises.items():
         if wealth(promise.broken) < 1 / policy.beta:
             continue
         line = promise_line(policy, state, name, promise)
-        if wealth(promise.control_broken) >= 1 / policy.beta:
+        if promise.shared:
             return Judgement(
                 "continue",
                 f"the old release breaks the promise as well ({line.text}): the new one is not"

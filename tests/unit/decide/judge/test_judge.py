@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from unit.decide.judge.traffic import GOOD, Release, known, ticks
+from unit.decide.judge.traffic import GOOD, Release, arm, known, ticks
 
 from volery.decide.judge import (
     History,
@@ -237,6 +238,49 @@ def test_a_broken_promise_of_both_is_shared_and_of_one_is_its_fault() -> None:
     one = (Arm(100, 5, {40: 100}, 1.0), Arm(100, 0, {40: 100}, 1.0))
     _, said = until_decided(loose, (one for _ in range(60)), 0.5, 1.0, limit=60)
     assert said.verdict == "abort" and "promise" in said.reason
+
+
+@pytest.mark.parametrize(("canary", "control"), [(2, 38), (10, 190)])
+@pytest.mark.parametrize("outage", [20, 60])
+def test_once_trouble_of_both_is_over_the_promise_holds_nothing_up(
+    canary: int, control: int, outage: int
+) -> None:
+    policy = Policy(error_limit=0.01)
+    state, source = begin(policy, known(rate=min(control, 100)), 0.25), random.Random(3)
+    down, said = Release(errors=0.5), []
+    for second in range(20 + outage + 60):
+        release = down if 20 <= second < 20 + outage else GOOD
+        both = arm(source, canary, release), arm(source, control, release)
+        state = look(policy, state, *both, 1.0)
+        said.append(judge(policy, state, 0.05, 0.25, second))
+    assert said[19].verdict in ("continue", "promote") and not said[19].shared
+    assert said[19 + outage].shared and "not blamed" in said[19 + outage].reason
+    assert "promise" not in said[-1].reason, said[-1].reason
+
+
+def test_who_breaks_the_promise_after_trouble_of_both_is_taken_back() -> None:
+    policy = Policy(error_limit=0.01, rho=1.1, delta=0.1)
+    state, source = begin(policy, known(rate=190), 0.25), random.Random(3)
+    for second in range(300):
+        new, old = (0.5, 0.5) if second < 30 else (0.05, 0.001)
+        both = arm(source, 10, Release(errors=new)), arm(source, 190, Release(errors=old))
+        state = look(policy, state, *both, 1.0)
+        said = judge(policy, state, 0.05, 0.25, second)
+        assert said.verdict != "promote"
+        if said.verdict == "abort":
+            break
+    assert said.verdict == "abort" and "promise" in said.reason and second > 30
+
+
+def test_a_promise_that_both_go_on_to_break_holds_for_as_long() -> None:
+    """Also one that is broken by little."""
+    policy = Policy(error_limit=0.01)
+    state, source = begin(policy, known(rate=100), 0.25), random.Random(3)
+    release = Release(errors=0.02)
+    for second in range(1200):
+        both = arm(source, 10, release), arm(source, 90, release)
+        state = look(policy, state, *both, 1.0)
+        assert second < 600 or judge(policy, state, 0.1, 0.25, second).shared
 
 
 def test_a_broken_latency_promise_is_found() -> None:
