@@ -181,8 +181,9 @@ class EvidenceWatch:
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
         canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)
+        old = comparing.old_group(rollout, tick, found)
         found = replace(
-            comparing.looked(found, rollout, both, tick.seconds),
+            comparing.looked(found, rollout, both, tick.seconds, old),
             marks=marks,
             streaks=streaks(rollout, deploy, answers, found.streaks, in_force=found.in_step > 0),
         )
@@ -207,6 +208,7 @@ class EvidenceWatch:
                 in_step=found.in_step,
                 canary=canary,
                 control=control,
+                old=old,
                 verdict=judgement.verdict,
                 fresh=found.fresh,
                 alarms_only=found.alarms_only,

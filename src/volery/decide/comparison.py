@@ -132,6 +132,14 @@ def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) 
     return canary, tick.slots.get(slot, Arm())
 
 
+def old_group(rollout: Rollout, tick: Tick, comparison: Comparison) -> Arm:
+    """The failures of what serves most, where a baseline is what is compared with; else nothing."""
+    if not comparison.policy.same_age:
+        return Arm()
+    whole = tick.slots.get(other(rollout.slot), Arm())
+    return Arm(whole.requests, whole.failures)
+
+
 def _own(world: World, rollout: Rollout, tick: Tick, whole: Arm) -> Arm:
     """The part of a group's first tick that is its own: the release that was in this slot before
     may have answered its last requests in the same second."""
@@ -227,14 +235,20 @@ def copied(
 
 
 def looked(
-    comparison: Comparison, rollout: Rollout, arms: tuple[Arm, Arm], seconds: float
+    comparison: Comparison,
+    rollout: Rollout,
+    arms: tuple[Arm, Arm],
+    seconds: float,
+    old: Arm | None = None,
 ) -> Comparison:
-    """The comparison after one more tick. Only a step whose weights are in force gets older, and
-    by no more than a few seconds where nothing was seen for long."""
+    """The comparison after one more tick, of which `old` is the `old_group`'s part. Only a step
+    whose weights are in force gets older, and by no more than a few seconds where nothing was seen
+    for long."""
     older = min(seconds, TICK_SECONDS_MAX) if rollout.phase is Phase.ANALYSING else 0.0
+    state = judge.look(comparison.policy, comparison.state, *arms, seconds)
     return replace(
         comparison,
-        state=judge.look(comparison.policy, comparison.state, *arms, seconds),
+        state=judge.beside(comparison.policy, state, arms[0], old or Arm()),
         looks=comparison.looks + 1,
         in_step=comparison.in_step + older,
     )

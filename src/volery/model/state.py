@@ -243,6 +243,8 @@ class Look:
     begins: bool = False
     """Whether the shares of its step came into force with it: what was seen before speaks for no
     step."""
+    old: Arm = field(default_factory=Arm)
+    """Requests and failures of the old group, where the control is a baseline."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from volery.decide.comparison import (
     judgement,
     looked,
     next_weight,
+    old_group,
     share,
     stable_parts,
 )
@@ -121,6 +122,19 @@ def test_a_baseline_that_gets_requests_is_the_control() -> None:
     tick = Tick(1.0, {"a": OLD, "b": NEW, BASELINE: Arm(requests=11)})
     assert arms_of(with_it, only(with_it), tick, begun(with_it))[1].requests == 11
     assert arms_of(found, only(found), tick, begun(found))[1] == OLD
+
+
+def test_where_a_baseline_is_compared_with_the_old_group_is_looked_at_too() -> None:
+    found, failing = canary_world(baseline=True), replace(NEW, failures=5)
+    rollout, service = both(found)
+    comparison, plain = begun(found), begun(canary_world())
+    for _ in range(60):
+        tick = Tick(1.0, {"a": OLD, "b": failing, BASELINE: failing})
+        old = old_group(rollout, tick, comparison)
+        assert old == Arm(OLD.requests, OLD.failures), "of latency it is not asked"
+        comparison = looked(comparison, rollout, (failing, failing), 1.0, old)
+    assert "does not vouch for it" in judgement(comparison, rollout, service).reason
+    assert old_group(rollout, tick, plain) == Arm()
 
 
 def test_in_the_first_tick_only_its_own_instances_count() -> None:

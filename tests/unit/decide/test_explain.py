@@ -127,6 +127,21 @@ def test_a_replay_leaves_out_what_was_seen_before_a_step_was_in_force() -> None:
     assert earlier.after < passed.after
 
 
+def test_a_replay_looks_at_the_old_group_beside_a_baseline() -> None:
+    found = canary_world(baseline=True)
+    rollout, service = only(found), found.services["catalog"]
+    comparison, looks = begin(rollout, service, judge.empty(), ()), []
+    bad, old = Arm(20, 10, {8: 20}), Arm(180, 0)
+    for number in range(1, 300):
+        comparison = looked(in_step(comparison, rollout, service), rollout, (bad, bad), 1.0, old)
+        said = judgement(comparison, rollout, service)
+        look = _look(rollout, service, comparison, number, (bad, bad), said.verdict)
+        looks.append(replace(look, old=old))
+    assert verdicts(decisions(comparison, looks))[-1] == (1, "continue")
+    before = [replace(look, old=Arm()) for look in looks]  # as they were written once
+    assert verdicts(decisions(comparison, before))[-1] == (1, "promote")
+
+
 def test_each_change_of_verdict_and_the_end_are_told_once() -> None:
     comparison, looks = told(failures=0)
     found = decisions(comparison, looks)

@@ -1,13 +1,14 @@
 """The judge: is a new release no worse for users than the old one? Pure mathematics.
 
 `begin` a judgement with a `Policy` and the `History` of stable traffic, `look` at one tick of both
-arms, call `step` when the release is to get a larger share, `in_force` when it has it and `joined`
-when it gets more instances, and `judge` whenever you like: looking often costs no honesty. `decide`
-says the same without `lines_of`. `enough` and `detects` forecast, `replay` explains. What is
-tested, and how well it works, is in docs/explanation/how-releases-are-judged.md and
-docs/benchmarks-judge.md.
+arms (and, where the control is a baseline, at the old group `beside` them), call `step` when the
+release is to get a larger share, `in_force` when it has it and `joined` when it gets more
+instances, and `judge` whenever you like: looking often costs no honesty. `decide` says the same
+without `lines_of`. `enough` and `detects` forecast, `replay` explains. What is tested, and how well
+it works, is in docs/explanation/how-releases-are-judged.md and docs/benchmarks-judge.md.
 """
 
+from volery.decide.judge.beside import beside
 from volery.decide.judge.forecast import detects, enough
 from volery.decide.judge.history import (
     History,
@@ -31,6 +32,7 @@ __all__ = [
     "Start",
     "State",
     "begin",
+    "beside",
     "decide",
     "detects",
     "empty",

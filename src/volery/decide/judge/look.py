@@ -103,6 +103,7 @@ def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float
         state.learning,
         start=state.start or _start(counters["errors"], latency, latency_control),
         firm=_firm(policy, state, canary, control, dt) if state.firm else None,
+        beside=state.beside,
     )
 
 

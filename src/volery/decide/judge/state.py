@@ -105,6 +105,20 @@ class Promise:
     shared: bool = False
 
 
+class Beside(NamedTuple):
+    """Where the control is a baseline: bets that the new release fails at present what the old
+    group does not, and requests and failures of both in this step."""
+
+    present: tuple[float, ...] = ()
+    n: float = 0.0
+    k: float = 0.0
+    n_old: float = 0.0
+    k_old: float = 0.0
+
+
+NO_BESIDE = Beside()
+
+
 @dataclass(frozen=True)
 class State:
     """All that is kept of one release under judgement.
@@ -115,7 +129,8 @@ class State:
     `learning` is there while the latency edges are unknown. `waiting` are the arms of the last
     `waited` seconds, too few requests to be bet on yet. `start` is how cold the release was in its
     first seconds, None until that is known. `firm` is what bets on its first failures are worth
-    without an excuse, see `settled`.
+    without an excuse, see `settled`. `beside` is the comparison with the old group where a baseline
+    is the control.
     """
 
     age: float = 0.0
@@ -133,6 +148,7 @@ class State:
     waited: float = 0.0
     start: Start | None = None
     firm: Bets | None = None
+    beside: Beside = NO_BESIDE
 
 
 def begin(policy: Policy, history: History, next_weight: float = 1.0) -> State:
@@ -169,7 +185,8 @@ def in_force(state: State) -> State:
         name: c._replace(trust=NO_TRUST, n=0.0, k=0.0, n_control=0.0, k_control=0.0)
         for name, c in state.counters.items()
     }
-    return replace(state, counters=counters, latency={}, latency_control={})
+    beside = Beside(state.beside.present)
+    return replace(state, counters=counters, latency={}, latency_control={}, beside=beside)
 
 
 def joined(policy: Policy, state: State, share: float) -> State:

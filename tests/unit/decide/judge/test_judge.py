@@ -19,6 +19,7 @@ from volery.decide.judge import (
     Policy,
     State,
     begin,
+    beside,
     detects,
     empty,
     enough,
@@ -281,6 +282,53 @@ def test_a_promise_that_both_go_on_to_break_holds_for_as_long() -> None:
         both = arm(source, 10, release), arm(source, 90, release)
         state = look(policy, state, *both, 1.0)
         assert second < 600 or judge(policy, state, 0.1, 0.25, second).shared
+
+
+def beside_a_baseline(
+    new: Release, baseline: Release, old: Release, seconds: int = 600, cold: int = 0
+) -> list[Judgement]:
+    """What is said second by second, until something else than to go on; for the first `cold`
+    seconds the two young groups fail 3 %, for warming up."""
+    policy, source, said = Policy(same_age=True), random.Random(5), []
+    state = begin(policy, known(rate=200), 0.25)
+    for second in range(seconds):
+        young = [replace(one, errors=0.03) if second < cold else one for one in (new, baseline)]
+        canary, control = [arm(source, 10, one) for one in young]
+        state = look(policy, state, canary, control, 1.0)
+        state = beside(policy, state, canary, arm(source, 180, old))
+        said.append(judge(policy, state, 0.5, 0.25, second))
+        if said[-1].verdict != "continue":
+            break
+    return said
+
+
+@pytest.mark.parametrize(
+    ("new", "baseline"), [(0.3, 0.5), (0.5, 0.5), (0.3, 0.3), (1.0, 1.0), (0.05, 0.05)]
+)
+def test_a_baseline_that_fails_vouches_for_nobody_the_old_group_is_better_than(
+    new: float, baseline: float
+) -> None:
+    *_, said = beside_a_baseline(Release(errors=new), Release(errors=baseline), GOOD)
+    assert said.verdict == "continue" and "does not vouch for it" in said.reason
+    *_, said = beside_a_baseline(
+        Release(errors=new), Release(errors=baseline), Release(errors=baseline)
+    )
+    assert said.verdict == "promote", "what all have is nobody's fault"
+
+
+@pytest.mark.parametrize(
+    ("new", "baseline", "cold"),
+    [
+        (Release(slower=2.0), Release(slower=2.0), 0),
+        (Release(slower=2.0), Release(slower=2.0), 20),
+        (GOOD, Release(errors=0.3), 0),
+        (GOOD, GOOD, 0),
+    ],
+    ids=["cold, thus slow", "fails a little while it is cold", "only the baseline fails", "good"],
+)
+def test_a_baseline_excuses_what_is_young(new: Release, baseline: Release, cold: int) -> None:
+    *_, said = beside_a_baseline(new, baseline, GOOD, seconds=200, cold=cold)
+    assert said.verdict == "promote", said.reason
 
 
 def test_a_broken_latency_promise_is_found() -> None:
