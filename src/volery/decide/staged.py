@@ -16,6 +16,7 @@ from volery.decide.stages import (
     grown,
     has_baseline,
     is_last,
+    ramp_of,
     stage_of,
     stages,
     wanted_weight,
@@ -134,7 +135,7 @@ def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     waits = _by_baseline(rollout, service, now)
     if waits is not None:
         return waits
-    weight = wanted_weight(stage, rollout.step, service.config.deploy, 0.0)
+    weight = wanted_weight(rollout, stage, service.config.deploy, 0.0)
     rollout = replace(rollout, weight=weight, verdict="continue", reason="")
     moved = weighted(rollout, service, stage, weight)
     if moved != service:
@@ -147,11 +148,13 @@ def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
 def _analyse(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     rollout = noted(rollout, now.judged)
     stage, deploy = stage_of(rollout, service), service.config.deploy
-    weight = wanted_weight(stage, rollout.step, deploy, now.view.in_phase)
+    weight = wanted_weight(rollout, stage, deploy, now.view.in_phase)
     if rollout.passed < rollout.step:
         if weight > rollout.weight:
             ramped = weighted(rollout, service, stage, weight)
             return replace(rollout, weight=weight), ramped
+        if rollout.weight < stage.weight:
+            return rollout, service
         rollout = _weigh(rollout, service, now)
         if rollout.phase is Phase.PAUSED or rollout.passed < rollout.step:
             return rollout, service
@@ -169,8 +172,10 @@ def lacking(rollout: Rollout, service: ServiceState, now: Situation) -> str:
     """Why the evidence of this step is given up on: it did not suffice in time. "" if it is not."""
     if rollout.phase is not Phase.ANALYSING or rollout.passed >= rollout.step:
         return ""
-    limit = service.config.deploy.at_most
-    if is_last(rollout) or now.view.in_phase < limit or _is_good(now):
+    deploy = service.config.deploy
+    limit = deploy.at_most
+    waited = now.view.in_phase - ramp_of(rollout, deploy)
+    if is_last(rollout) or waited < limit or _is_good(now):
         return ""
     why = now.judged.reason if now.judged else "no requests were measured"
     return f"not enough evidence within {format_duration(limit)}: {why}"

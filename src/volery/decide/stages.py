@@ -122,11 +122,17 @@ def baseline_given_up(rollout: Rollout, service: ServiceState) -> ServiceState:
     return without_baseline(replace(service, slots=slots))
 
 
-def wanted_weight(stage: Stage, step: int, deploy: Deploy, in_stage: float) -> float:
-    """The stage's weight; in the first step with requests it grows to it over `deploy.ramp` s, in
-    tenths."""
+def ramp_of(rollout: Rollout, deploy: Deploy) -> float:
+    """Seconds in which the share of the present step grows: only that of a canary's first one with
+    requests does."""
     first = 2 if deploy.mirror else 1
-    if step != first or deploy.ramp <= 0 or in_stage >= deploy.ramp:
+    return deploy.ramp if rollout.strategy == "canary" and rollout.step == first else 0.0
+
+
+def wanted_weight(rollout: Rollout, stage: Stage, deploy: Deploy, in_stage: float) -> float:
+    """The stage's weight; where it grows, in tenths."""
+    ramp = ramp_of(rollout, deploy)
+    if in_stage >= ramp:
         return stage.weight
-    part = 1 + math.floor(RAMP_PARTS * in_stage / deploy.ramp)
+    part = 1 + math.floor(RAMP_PARTS * in_stage / ramp)
     return round(stage.weight * min(part, RAMP_PARTS) / RAMP_PARTS, 4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from unit.decide.worlds import application, running
 
-from volery.decide.rollout import Situation, abort, resume, step
+from volery.decide.rollout import Situation, abort, pause, resume, step
 from volery.decide.situation import GateState, no_gates
 from volery.decide.staged import promoted
 from volery.decide.strategy import Group, View
@@ -292,6 +292,55 @@ def test_a_ramp_lets_the_first_share_grow() -> None:
     assert seen == [0.5, 2.5, 5, 5]
 
 
+def test_no_evidence_cuts_a_ramp_short() -> None:
+    found = play(ramp=60)
+    found.until(Phase.ANALYSING)
+    found.verdict = "promote"
+    seen = []
+    for in_phase in (0.0, 12.0, 30.0, 53.9):
+        found.in_phase = in_phase
+        found.look()
+        found.look()
+        seen.append((found.rollout.step, found.weights()["b"]))
+    assert seen == [(1, 0.5), (1, 1.5), (1, 3), (1, 4.5)]
+    found.in_phase = 54.0
+    assert found.look().step == 1 and found.weights()["b"] == 5
+    assert found.look().step == 2
+
+
+@pytest.mark.parametrize("choice", ["pause", "rollback", "promote"])
+def test_a_step_is_given_its_time_after_the_ramp(choice: str) -> None:
+    found = play(ramp=60, at_most=30, on_inconclusive=choice)
+    found.until(Phase.ANALYSING)
+    for in_phase in (0.0, 31.0, 60.0, 89.0):
+        found.in_phase = in_phase
+        found.look()
+        assert (found.look().phase, found.rollout.step) == (Phase.ANALYSING, 1)
+    found.in_phase = 90.0
+    assert found.look().phase is not Phase.ANALYSING
+
+
+def test_a_person_may_cut_a_ramp_short_and_bad_evidence_does() -> None:
+    found = play(ramp=60)
+    found.until(Phase.ANALYSING)
+    found.rollout = promoted(found.rollout, full=False)
+    assert found.look().step == 2
+    found = play(ramp=60)
+    found.until(Phase.ANALYSING)
+    found.verdict = "abort"
+    assert found.look().phase is Phase.ROLLING_BACK
+
+
+def test_a_pause_does_not_begin_a_ramp_anew() -> None:
+    found = play(ramp=60)
+    found.until(Phase.ANALYSING)
+    found.in_phase = 60.0
+    found.look()
+    found.rollout = resume(pause(found.rollout, 0.0, "by hand"), 0.0)
+    found.in_phase, found.verdict = 0.0, "promote"
+    assert found.look().step == 2
+
+
 def test_after_copies_the_first_share_of_requests_grows_too() -> None:
     found = play(ramp=10, mirror=0.2)
     found.until(Phase.ANALYSING)
@@ -378,7 +427,7 @@ def test_the_last_step_waits_for_those_it_belongs_together_with() -> None:
 
 
 def test_blue_green_switches_in_one_and_is_watched_then() -> None:
-    found = play("blue-green", watch=10)
+    found = play("blue-green", watch=10, ramp=60)  # which is for canaries
     found.until(Phase.ANALYSING)
     assert found.weights() == {"a": 0, "b": 100} and found.counts() == {"a": SCALE, "b": SCALE}
     found.look()
