@@ -118,6 +118,8 @@ class SimEngine:
         self._addresses = 20000
         self.ill: dict[str, Behaviour] = {}
         """Single instances that behave otherwise than their release."""
+        self.from_its_start: Callable[[str], Behaviour | None] = lambda _: None
+        """The same, for one that does so as soon as it is started."""
         self.attended: frozenset[str] = frozenset()
         self.role_watches: Mapping[str, RoleWatch] = {}
 
@@ -147,7 +149,8 @@ class SimEngine:
     def _boot(self, identity: str) -> None:
         process = self.processes[identity]
         process.epoch += 1
-        process.behaviour = self.behaviour(process.spec.release)
+        own = self.from_its_start(identity)
+        process.behaviour = own or self.behaviour(process.spec.release)
         epoch, behaviour = process.epoch, process.behaviour
         delay = behaviour.start_seconds * self.line.random.uniform(0.5, 2)
 

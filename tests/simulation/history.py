@@ -39,6 +39,7 @@ class History(Room):
         self.faults_until = self.random.uniform(20, 60)
         self.calm = self.random.random() < 0.4  # no instance faults: capacity must hold exactly
         self.rate = 100.0 if self.random.random() < 0.1 else 10.0  # requests a second to each
+        self.beside = self.random.choice(["good", "good", "crash", "never-ready", "errors"])
         self.rest = 110.0  # seconds in which everything has to come to rest
         self.size_before: dict[str, int] = {}
         self._alive_before: dict[str, set[str]] = {}
@@ -46,6 +47,7 @@ class History(Room):
         self._waved: set[str] = set()
         self._open()
         self.engine.on_stop = self._check_stop
+        self.engine.from_its_start = self._baseline
 
     # --- what there is ----------------------------------------------------------------------------
 
@@ -110,6 +112,12 @@ class History(Room):
         kind = self.kinds.get(release, "good")
         slow = self.random.random() < 0.1
         return Behaviour(kind, 4.0 if slow and not self.calm else 0.3)
+
+    def _baseline(self, instance: str) -> Behaviour | None:
+        """What was good may be no more when it is started again: only baselines are."""
+        found = self.memory.documents("instance").get(instance)
+        is_beside = isinstance(found, Instance) and found.slot == BASELINE
+        return Behaviour(self.beside) if is_beside and self.beside != "good" else None
 
     def _build_kind(self, release: str) -> str:
         kind = self.kinds.get(release, "good")

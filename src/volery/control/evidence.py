@@ -177,11 +177,13 @@ class EvidenceWatch:
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
         found = comparing.mixed(comparing.in_step(found, rollout, service), deploy)
+        found = comparing.alone(found, rollout, service)
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
         canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)
+        old = comparing.old_group(rollout, tick, found)
         found = replace(
-            comparing.looked(found, rollout, both, tick.seconds),
+            comparing.looked(found, rollout, both, tick.seconds, old),
             marks=marks,
             streaks=streaks(rollout, deploy, answers, found.streaks, in_force=found.in_step > 0),
         )
@@ -206,9 +208,11 @@ class EvidenceWatch:
                 in_step=found.in_step,
                 canary=canary,
                 control=control,
+                old=old,
                 verdict=judgement.verdict,
                 fresh=found.fresh,
                 alarms_only=found.alarms_only,
+                begins=found.begins,
             )
         )
 

@@ -108,7 +108,7 @@ class RolloutDriver:
         view = View(
             now=draft.now,
             old=_group(world, service.name, other(rollout.slot)),
-            beside=_group(world, service.name, BASELINE),
+            beside=self._baseline(world, rollout, seen.monotonic),
             new=new,
             settled=settled,
             in_phase=self._ages.of(age, seen.monotonic),
@@ -149,8 +149,16 @@ class RolloutDriver:
             return replace(there_now, failure=failure, tail=tail, blamed=blamed)
         return there_now
 
+    def _baseline(self, world: World, rollout: Rollout, monotonic: float) -> Group:
+        there = world.instances_of(rollout.service, BASELINE)
+        mine = [item for item in there if item.release == rollout.from_release]
+        failures = [self._failure(world, rollout, item, monotonic) for item in mine]
+        found = _group(world, rollout.service, BASELINE)
+        return replace(found, failure=next(filter(None, failures), ""))
+
     def _failure(self, world: World, rollout: Rollout, item: Instance, monotonic: float) -> str:
-        """Why an instance of a new release makes the release a bad one; "" if it does not."""
+        """Why an instance of a new group, or of a baseline, makes it a bad one; "" if it does
+        not."""
         seen = world.observed.get(item.id)
         if item.id in self.unstartable:
             return f"{item.id} cannot be started: {self.unstartable[item.id]}"
@@ -314,6 +322,15 @@ def record(draft: Draft, before: Rollout, after: Rollout) -> None:
         tested = release.tested or build.tested
         draft.put("release", release.id, replace(release, state=state, tested=tested))
     draft.put("rollout", after.id, after)
+    if after.no_baseline and not before.no_baseline:
+        draft.event(
+            "rollout.no_baseline",
+            f"{after.service}: goes on without its baseline: {after.no_baseline}",
+            service=after.service,
+            release=after.to_release,
+            cause=after.no_baseline,
+            data={"rollout": after.id},
+        )
     if before.phase is after.phase:
         return
     draft.event(

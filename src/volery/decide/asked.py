@@ -214,20 +214,29 @@ def streaks(
     *,
     in_force: bool,
 ) -> dict[str, Streak]:
-    """How often in a row each metric was outside its limit, each answer counted once. None vouches
-    for a step that was not yet `in_force` when it came: it was measured before that."""
+    """How often in a row each metric was outside its limit, each answer counted once, and not while
+    the old release has it too. None vouches for a step that was not yet `in_force` when it came: it
+    was measured before that."""
     found = {}
     for name, metric in deploy.metrics.items():
         streak = before.get(name, Streak())
         answer = answers.get(metric_key(rollout, name, "new"))
         if answer is None or answer.value is None or answer.state != "yes":
-            found[name] = replace(streak, good=False)
+            streak = replace(streak, good=False)
         elif answer.at != streak.at:  # or earlier, by the clock of a machine that began anew
             good = metric.limit.holds(answer.value)
-            found[name] = Streak(0 if good else streak.failures + 1, answer.at, good and in_force)
+            streak = Streak(0 if good else streak.failures + 1, answer.at, good and in_force)
         else:
-            found[name] = replace(streak, good=streak.good and in_force)
+            streak = replace(streak, good=streak.good and in_force)
+        shared = _is_outside(metric, answers.get(metric_key(rollout, name, "old")))
+        found[name] = replace(streak, failures=0) if shared else streak
     return found
+
+
+def _is_outside(metric: CustomMetric, old: Answer | None) -> bool:
+    """Whether the old release is known to be outside the limit."""
+    value = old.value if old is not None and old.state == "yes" and metric.by_group else None
+    return value is not None and not metric.limit.holds(value)
 
 
 def metric_lines(
@@ -259,7 +268,7 @@ def _line(
         return replace(line, state="undecided", text=f"{text}: not measured in this step yet")
     if metric.by_group and (old is None or old.state == "waiting"):
         return replace(line, state="undecided", text=f"{text}: the old release was not asked yet")
-    if control is not None and not metric.limit.holds(control):
+    if _is_outside(metric, old):
         return replace(line, state="undecided", text=f"{text}: the old release has it too")
     enough = streak.failures >= metric.failures
     times = f"{streak.failures} of {metric.failures} times in a row"

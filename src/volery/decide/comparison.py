@@ -20,7 +20,7 @@ from volery.decide.staged import is_asked_for, is_watched
 from volery.decide.stages import STAGED, has_baseline, is_last, stages
 from volery.decide.world import World, number_of
 from volery.model.deploy import Deploy
-from volery.model.evidence import Arm, Judgement
+from volery.model.evidence import Arm, Judgement, Line
 from volery.model.state import Phase, Rollout, ServiceState, other
 
 COMPARED = (Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED)
@@ -44,6 +44,8 @@ class Comparison:
     step: int
     in_step: float = 0.0
     """Seconds the present step has been looked at."""
+    begins: bool = False
+    """Whether its shares came into force with this look."""
     marks: Marks | None = None
     looks: int = 0
     frozen: tuple[Arm, ...] = ()
@@ -54,6 +56,8 @@ class Comparison:
     """Which share of them was not a look ago."""
     copies: Copies = copies.NONE
     """Of requests, while that is all the new release gets."""
+    beside: int = 0
+    """How many looks there were beside a baseline that was given up then."""
 
     @property
     def alarms_only(self) -> bool:
@@ -128,6 +132,14 @@ def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) 
     return canary, tick.slots.get(slot, Arm())
 
 
+def old_group(rollout: Rollout, tick: Tick, comparison: Comparison) -> Arm:
+    """The failures of what serves most, where a baseline is what is compared with; else nothing."""
+    if not comparison.policy.same_age:
+        return Arm()
+    whole = tick.slots.get(other(rollout.slot), Arm())
+    return Arm(whole.requests, whole.failures)
+
+
 def _own(world: World, rollout: Rollout, tick: Tick, whole: Arm) -> Arm:
     """The part of a group's first tick that is its own: the release that was in this slot before
     may have answered its last requests in the same second."""
@@ -158,11 +170,28 @@ def stable_parts(world: World, service: ServiceState, tick: Tick) -> list[Arm]:
 
 
 def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Comparison:
-    """The comparison with the judge told if another step began."""
-    if comparison.step == rollout.step:
+    """The comparison with the judge told if another step began, or its shares are in force now."""
+    if comparison.step != rollout.step:
+        state = judge.step(comparison.state, next_weight(rollout, service))
+        comparison = replace(comparison, step=rollout.step, in_step=0.0, state=state)
+    if rollout.phase is Phase.ANALYSING and comparison.in_step == 0:
+        return replace(comparison, begins=True, state=judge.in_force(comparison.state))
+    return replace(comparison, begins=False) if comparison.begins else comparison
+
+
+def alone(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Comparison:
+    """The comparison with the judge told if the baseline was given up: beside old instances all of
+    the new release is cold."""
+    if not (rollout.no_baseline and comparison.policy.same_age):
         return comparison
-    state = judge.step(comparison.state, next_weight(rollout, service))
-    return replace(comparison, step=rollout.step, in_step=0.0, state=state)
+    warm_up = service.config.deploy.warm_up
+    policy = replace(comparison.policy, same_age=False, warm_up_seconds=warm_up)
+    return replace(comparison, policy=policy, beside=comparison.looks, ready=0)
+
+
+def with_baseline(policy: Policy) -> Policy:
+    """The policy as it was before the baseline was given up."""
+    return replace(policy, same_age=True, warm_up_seconds=0.0)
 
 
 def mixed(comparison: Comparison, deploy: Deploy) -> Comparison:
@@ -206,14 +235,20 @@ def copied(
 
 
 def looked(
-    comparison: Comparison, rollout: Rollout, arms: tuple[Arm, Arm], seconds: float
+    comparison: Comparison,
+    rollout: Rollout,
+    arms: tuple[Arm, Arm],
+    seconds: float,
+    old: Arm | None = None,
 ) -> Comparison:
-    """The comparison after one more tick. Only a step whose weights are in force gets older, and
-    by no more than a few seconds where nothing was seen for long."""
+    """The comparison after one more tick, of which `old` is the `old_group`'s part. Only a step
+    whose weights are in force gets older, and by no more than a few seconds where nothing was seen
+    for long."""
     older = min(seconds, TICK_SECONDS_MAX) if rollout.phase is Phase.ANALYSING else 0.0
+    state = judge.look(comparison.policy, comparison.state, *arms, seconds)
     return replace(
         comparison,
-        state=judge.look(comparison.policy, comparison.state, *arms, seconds),
+        state=judge.beside(comparison.policy, state, arms[0], old or Arm()),
         looks=comparison.looks + 1,
         in_step=comparison.in_step + older,
     )
@@ -235,7 +270,10 @@ def judgement(
         found = by_alarms(comparison.state, comparison.in_step)
     if before is not None and before.verdict == found.verdict:
         return replace(found, lines=before.lines)
-    return replace(found, lines=judge.lines_of(comparison.policy, comparison.state))
+    lines = judge.lines_of(comparison.policy, comparison.state)
+    if rollout.no_baseline:
+        lines += (Line("baseline", "missing", f"no baseline: {rollout.no_baseline}"),)
+    return replace(found, lines=lines)
 
 
 def by_alarms(state: State, in_step: float) -> Judgement:

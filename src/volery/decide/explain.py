@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from volery.decide import judge
-from volery.decide.comparison import Comparison, by_alarms
+from volery.decide.comparison import Comparison, by_alarms, with_baseline
 from volery.decide.judge import Policy
 from volery.model.application import SteadyState
 from volery.model.deploy import Deploy
@@ -55,15 +55,19 @@ def decisions(
 
 
 def _all(comparison: Comparison, looks: Sequence[Look], policy: Policy) -> Iterator[Decision]:
-    state, step, after = None, 0, 0.0
+    state, step, after, last = None, 0, 0.0, policy
     for look in looks:
+        policy = with_baseline(last) if look.number <= comparison.beside else last
         if state is None:
             state = judge.begin(policy, comparison.past, look.next_weight)
         elif look.step != step:
             state = judge.step(state, look.next_weight)
+        if look.begins:
+            state = judge.in_force(state)
         state = judge.joined(policy, state, look.fresh)
         step, after = look.step, after + look.seconds
         state = judge.look(policy, state, look.canary, look.control, look.seconds)
+        state = judge.beside(policy, state, look.canary, look.old)
         said = judge.judge(policy, state, look.weight, look.next_weight, look.in_step)
         if look.alarms_only and said.verdict != "abort":
             said = replace(by_alarms(state, look.in_step), lines=said.lines)

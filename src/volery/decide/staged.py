@@ -11,10 +11,12 @@ from dataclasses import replace
 from volery.decide.phases import Waits, enter, has_begun, pause
 from volery.decide.situation import GateState, Situation
 from volery.decide.stages import (
+    baseline_given_up,
     by_stages,
     grown,
     has_baseline,
     is_last,
+    ramp_of,
     stage_of,
     stages,
     wanted_weight,
@@ -100,13 +102,27 @@ def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     rollout = replace(rollout, steps=len(stages(rollout, service)))
     if not _group_is_ready(rollout, service, now):
         return rollout, service
-    return _take(rollout, service, now, 1), service
+    return _by_baseline(rollout, service, now) or (_take(rollout, service, now, 1), service)
 
 
 def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
-    stage, view = stage_of(rollout, service), now.view
-    beside = stage.count if has_baseline(rollout, service) and not is_last(rollout) else 0
-    return view.settled and view.new.ready >= stage.count and view.beside.ready >= beside
+    return now.view.settled and now.view.new.ready >= stage_of(rollout, service).count
+
+
+def _by_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> Moved | None:
+    """What there is to do as the baseline is not as large as the stage asks for: wait, or give it
+    up if it cannot be. None if it is, or is needed no more."""
+    passed = rollout.passed >= max(rollout.step, 1)
+    if passed or is_last(rollout) or not has_baseline(rollout, service):
+        return None
+    beside, count = now.view.beside, stage_of(rollout, service).count
+    if beside.ready >= count:
+        return None
+    if beside.failure:
+        lone = replace(rollout, no_baseline=beside.failure, reason="")
+        return lone, baseline_given_up(rollout, service)
+    there = f"{beside.ready} of {count} instances of {rollout.from_release} are ready"
+    return replace(rollout, reason=f"waits for its baseline: {there}"), service
 
 
 def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
@@ -116,8 +132,11 @@ def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
         return rollout, larger
     if not _group_is_ready(rollout, service, now):
         return rollout, service
-    weight = wanted_weight(stage, rollout.step, service.config.deploy, 0.0)
-    rollout = replace(rollout, weight=weight, verdict="continue")
+    waits = _by_baseline(rollout, service, now)
+    if waits is not None:
+        return waits
+    weight = wanted_weight(rollout, stage, service.config.deploy, 0.0)
+    rollout = replace(rollout, weight=weight, verdict="continue", reason="")
     moved = weighted(rollout, service, stage, weight)
     if moved != service:
         return rollout, moved
@@ -129,11 +148,13 @@ def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
 def _analyse(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     rollout = noted(rollout, now.judged)
     stage, deploy = stage_of(rollout, service), service.config.deploy
-    weight = wanted_weight(stage, rollout.step, deploy, now.view.in_phase)
+    weight = wanted_weight(rollout, stage, deploy, now.view.in_phase)
     if rollout.passed < rollout.step:
         if weight > rollout.weight:
             ramped = weighted(rollout, service, stage, weight)
             return replace(rollout, weight=weight), ramped
+        if rollout.weight < stage.weight:
+            return rollout, service
         rollout = _weigh(rollout, service, now)
         if rollout.phase is Phase.PAUSED or rollout.passed < rollout.step:
             return rollout, service
@@ -151,8 +172,10 @@ def lacking(rollout: Rollout, service: ServiceState, now: Situation) -> str:
     """Why the evidence of this step is given up on: it did not suffice in time. "" if it is not."""
     if rollout.phase is not Phase.ANALYSING or rollout.passed >= rollout.step:
         return ""
-    limit = service.config.deploy.at_most
-    if is_last(rollout) or now.view.in_phase < limit or _is_good(now):
+    deploy = service.config.deploy
+    limit = deploy.at_most
+    waited = now.view.in_phase - ramp_of(rollout, deploy)
+    if is_last(rollout) or waited < limit or _is_good(now):
         return ""
     why = now.judged.reason if now.judged else "no requests were measured"
     return f"not enough evidence within {format_duration(limit)}: {why}"

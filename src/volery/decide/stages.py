@@ -71,7 +71,8 @@ def stage_of(rollout: Rollout, service: ServiceState) -> Stage:
 
 def has_baseline(rollout: Rollout, service: ServiceState) -> bool:
     """Whether a group of the old release, as large and young as the new one, runs beside it."""
-    return rollout.strategy == "canary" and service.config.deploy.baseline
+    wanted = rollout.strategy == "canary" and service.config.deploy.baseline
+    return wanted and not rollout.no_baseline
 
 
 def grown(rollout: Rollout, service: ServiceState, stage: Stage) -> ServiceState:
@@ -112,11 +113,26 @@ def without_baseline(service: ServiceState) -> ServiceState:
     return replace(service, slots=dict(service.slots) | {BASELINE: gone})
 
 
-def wanted_weight(stage: Stage, step: int, deploy: Deploy, in_stage: float) -> float:
-    """The stage's weight; in the first step with requests it grows to it over `deploy.ramp` s, in
-    tenths."""
+def baseline_given_up(rollout: Rollout, service: ServiceState) -> ServiceState:
+    """The service with its baseline group on its way out; its requests go to the old group."""
+    beside, old = service.slots.get(BASELINE), service.slots[other(rollout.slot)]
+    assert beside is not None and old is not None
+    larger = replace(old, weight=round(old.weight + beside.weight, 4))
+    slots = dict(service.slots) | {other(rollout.slot): larger}
+    return without_baseline(replace(service, slots=slots))
+
+
+def ramp_of(rollout: Rollout, deploy: Deploy) -> float:
+    """Seconds in which the share of the present step grows: only that of a canary's first one with
+    requests does."""
     first = 2 if deploy.mirror else 1
-    if step != first or deploy.ramp <= 0 or in_stage >= deploy.ramp:
+    return deploy.ramp if rollout.strategy == "canary" and rollout.step == first else 0.0
+
+
+def wanted_weight(rollout: Rollout, stage: Stage, deploy: Deploy, in_stage: float) -> float:
+    """The stage's weight; where it grows, in tenths."""
+    ramp = ramp_of(rollout, deploy)
+    if in_stage >= ramp:
         return stage.weight
-    part = 1 + math.floor(RAMP_PARTS * in_stage / deploy.ramp)
+    part = 1 + math.floor(RAMP_PARTS * in_stage / ramp)
     return round(stage.weight * min(part, RAMP_PARTS) / RAMP_PARTS, 4)

@@ -33,6 +33,7 @@ PARTS: dict[str, Part] = {
     "rollout.started": "decided",
     "rollout.rolling_back": "decided",
     "rollout.paused": "decided",
+    "rollout.no_baseline": "decided",
     "rollout.done": "ended",
     "rollout.rolled_back": "ended",
     "rollout.failed": "ended",

@@ -200,6 +200,8 @@ class Rollout:
     tail: tuple[str, ...] = ()
     ready_before: int | None = None
     """How many instances of the old group were ready when it began; a return waits for no more."""
+    no_baseline: str = ""
+    """Why its baseline was given up; "" if it was not."""
     superseded_by: str = ""
     given_up: bool = False
     """It ended because its service leaves, which says nothing to the others of its group."""
@@ -240,6 +242,11 @@ class Look:
     fresh: float = 0.0
     alarms_only: bool = False
     """Whether copies were all the new release got, and not like what the old one got."""
+    begins: bool = False
+    """Whether the shares of its step came into force with it: what was seen before speaks for no
+    step."""
+    old: Arm = field(default_factory=Arm)
+    """Requests and failures of the old group, where the control is a baseline."""
 
 
 @dataclass(frozen=True)

@@ -311,6 +311,27 @@ def test_each_answer_counts_once_and_missing_ones_not_at_all(story: list[str]) -
         assert not (word in ("broken", "none") and state["queue"].good)
 
 
+def test_what_both_had_does_not_count_once_it_is_over() -> None:
+    """The two are asked at different moments: the old release is first to be seen well again."""
+    found = canary_world(metrics={"queue": QUEUE})
+    rollout, deploy = only(found), deploy_of(found)
+    state: dict[str, Streak] = {}
+
+    def told(new: tuple[float, float], old: tuple[float, float]) -> tuple[str, int]:
+        nonlocal state
+        of = {"new": new, "old": old}
+        answers = {metric_key(rollout, "queue", k): Answer("yes", "", *of[k]) for k in of}
+        state = streaks(rollout, deploy, answers, state, in_force=True)
+        (line,) = metric_lines(rollout, deploy, answers, state)
+        return line.state, state["queue"].failures
+
+    for at in (0.0, 10.0, 20.0, 30.0):
+        assert told((900, at), (900, at + 3)) == ("undecided", 0)
+    assert told((900, 30), (3, 43)) == ("undecided", 0)
+    assert told((900, 40), (3, 43)) == ("undecided", 1)
+    assert told((900, 50), (3, 53)) == ("bad", 2), "now it is its own"
+
+
 @pytest.mark.parametrize("verdict", ["promote", "continue", "abort", "inconclusive"])
 @pytest.mark.parametrize("states", [(), ("good",), ("bad",), ("missing",), ("good", "bad")])
 def test_a_bad_metric_aborts_and_an_open_one_holds(verdict: str, states: tuple[str, ...]) -> None:

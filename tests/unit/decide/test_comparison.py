@@ -22,6 +22,7 @@ from volery.decide.comparison import (
     judgement,
     looked,
     next_weight,
+    old_group,
     share,
     stable_parts,
 )
@@ -123,6 +124,19 @@ def test_a_baseline_that_gets_requests_is_the_control() -> None:
     assert arms_of(found, only(found), tick, begun(found))[1] == OLD
 
 
+def test_where_a_baseline_is_compared_with_the_old_group_is_looked_at_too() -> None:
+    found, failing = canary_world(baseline=True), replace(NEW, failures=5)
+    rollout, service = both(found)
+    comparison, plain = begun(found), begun(canary_world())
+    for _ in range(60):
+        tick = Tick(1.0, {"a": OLD, "b": failing, BASELINE: failing})
+        old = old_group(rollout, tick, comparison)
+        assert old == Arm(OLD.requests, OLD.failures), "of latency it is not asked"
+        comparison = looked(comparison, rollout, (failing, failing), 1.0, old)
+    assert "does not vouch for it" in judgement(comparison, rollout, service).reason
+    assert old_group(rollout, tick, plain) == Arm()
+
+
 def test_in_the_first_tick_only_its_own_instances_count() -> None:
     """The last requests of the release that was in this slot before are not the new one's."""
     found = canary_world()
@@ -141,6 +155,39 @@ def test_another_step_is_told_to_the_judge_once() -> None:
     assert in_step(comparison, rollout, service) is comparison
     onward = in_step(comparison, replace(rollout, step=2), service)
     assert (onward.step, onward.in_step, onward.state.next_weight) == (2, 0.0, 1.0)
+
+
+def test_what_was_seen_before_the_shares_are_in_force_vouches_for_no_step() -> None:
+    """While a step's instances start, the requests are still those of the step before."""
+    found = canary_world(warm_up="0s")
+    rollout, service = both(found)
+    shifting = replace(rollout, step=2, phase=Phase.SHIFTING)
+    onward = replace(rollout, step=2, phase=Phase.ANALYSING)
+    comparison = in_step(begun(found), shifting, service)
+    for _ in range(200):
+        comparison = looked(in_step(comparison, shifting, service), shifting, (NEW, OLD), 1.0)
+    assert comparison.state.counters["errors"].n == 2000
+    for look in range(1, 12):
+        comparison = looked(in_step(comparison, onward, service), onward, (NEW, OLD), 1.0)
+        assert comparison.state.counters["errors"].n == 10 * look
+        assert comparison.begins == (look == 1)
+    assert judgement(comparison, onward, service).verdict == "continue"
+    held = replace(onward, phase=Phase.PAUSED)
+    paused = looked(in_step(comparison, held, service), held, (NEW, OLD), 1.0)
+    again = looked(in_step(paused, onward, service), onward, (NEW, OLD), 1.0)
+    assert again.state.counters["errors"].n == 130 and not again.begins
+
+
+def test_what_speaks_against_a_release_before_the_shares_are_in_force_stays() -> None:
+    found = canary_world(warm_up="0s")
+    rollout, service = both(found)
+    comparison, bad = begun(found), replace(NEW, failures=3)
+    for phase in [Phase.SHIFTING] * 4 + [Phase.ANALYSING]:
+        at = replace(rollout, phase=phase)
+        comparison = looked(in_step(comparison, at, service), at, (bad, OLD), 1.0)
+    straight = looked(begun(found), rollout, (bad, OLD), 1.0)
+    assert comparison.state.peak > straight.state.peak
+    assert judgement(comparison, rollout, service).verdict == "abort"
 
 
 def with_second(found: World, state: str) -> World:

@@ -60,8 +60,10 @@ def told(
 
 
 def _steps(rollout: Rollout) -> Iterator[Rollout]:
+    """The second step's instances take twelve seconds to start."""
     for second in range(10_000):
-        yield replace(rollout, step=1 if second < 30 else 2)
+        phase = Phase.SHIFTING if 30 <= second < 42 else Phase.ANALYSING
+        yield replace(rollout, step=1 if second < 30 else 2, phase=phase)
 
 
 def _look(
@@ -84,6 +86,7 @@ def _look(
         *arms,
         verdict,  # type: ignore[arg-type]
         comparison.fresh,
+        begins=comparison.begins,
     )
 
 
@@ -107,6 +110,36 @@ def test_a_replay_allows_for_the_instances_that_came_later() -> None:
     assert (last.judgement.verdict, last.after) == ("abort", len(looks))
     without = [replace(look, fresh=0.0) for look in looks]
     assert decisions(comparison, without)[-1].after < len(looks)
+
+
+def test_a_replay_leaves_out_what_was_seen_before_a_step_was_in_force() -> None:
+    comparison, looks = told(failures=0, looks=200)
+    assert [look.number for look in looks if look.begins] == [1, 43]
+    passed = next(
+        one for one in decisions(comparison, looks) if verdicts([one]) == [(2, "promote")]
+    )
+    assert looks[round(passed.after) - 1].verdict == "promote"
+    assert looks[round(passed.after) - 2].verdict == "continue"
+    before = [replace(look, begins=False) for look in looks]  # as they were written once
+    earlier = next(
+        one for one in decisions(comparison, before) if verdicts([one]) == [(2, "promote")]
+    )
+    assert earlier.after < passed.after
+
+
+def test_a_replay_looks_at_the_old_group_beside_a_baseline() -> None:
+    found = canary_world(baseline=True)
+    rollout, service = only(found), found.services["catalog"]
+    comparison, looks = begin(rollout, service, judge.empty(), ()), []
+    bad, old = Arm(20, 10, {8: 20}), Arm(180, 0)
+    for number in range(1, 300):
+        comparison = looked(in_step(comparison, rollout, service), rollout, (bad, bad), 1.0, old)
+        said = judgement(comparison, rollout, service)
+        look = _look(rollout, service, comparison, number, (bad, bad), said.verdict)
+        looks.append(replace(look, old=old))
+    assert verdicts(decisions(comparison, looks))[-1] == (1, "continue")
+    before = [replace(look, old=Arm()) for look in looks]  # as they were written once
+    assert verdicts(decisions(comparison, before))[-1] == (1, "promote")
 
 
 def test_each_change_of_verdict_and_the_end_are_told_once() -> None:

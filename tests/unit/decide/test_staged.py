@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from unit.decide.worlds import application, running
 
-from volery.decide.rollout import Situation, abort, resume, step
+from volery.decide.rollout import Situation, abort, pause, resume, step
 from volery.decide.situation import GateState, no_gates
 from volery.decide.staged import promoted
 from volery.decide.strategy import Group, View
@@ -29,6 +29,8 @@ class Play:
     in_phase: float = 0.0
     gate: Callable[[str], GateState] = no_gates
     behind: str = ""
+    beside: Group | None = None
+    """What is there of the baseline, if it is not what is asked for."""
 
     def _ready(self, name: SlotName) -> Group:
         slot = self.service.slots.get(name)
@@ -40,7 +42,7 @@ class Play:
             now=0.0,
             old=self._ready("a"),
             new=self._ready("b"),
-            beside=self._ready(BASELINE),
+            beside=self.beside or self._ready(BASELINE),
             settled=True,
             in_phase=self.in_phase,
         )
@@ -128,6 +130,58 @@ def test_a_baseline_is_as_large_as_the_canary_and_gets_as_much() -> None:
         ({"a": 25, "b": 50, "c": 25}, {"a": SCALE, "b": 2, "c": 2}),
     ]
     assert found.counts()[BASELINE] == 0 and found.weights()[BASELINE] == 0
+
+
+def test_a_baseline_that_starts_is_waited_for_and_named() -> None:
+    found = play(baseline=True)
+    found.beside = Group(0, 1)
+    for _ in range(30):
+        found.look()
+    assert found.rollout.phase is Phase.STARTING
+    assert found.rollout.reason == "waits for its baseline: 0 of 1 instances of catalog@1 are ready"
+    found.beside = None
+    assert found.until(Phase.ANALYSING).no_baseline == ""
+
+
+FAILED = Group(0, 1, "catalog-1-7 was not ready within 30s: refused")
+
+
+def test_a_baseline_that_cannot_start_is_given_up() -> None:
+    found = play(baseline=True)
+    found.beside = FAILED
+    found.until(Phase.ANALYSING)
+    assert found.rollout.no_baseline == FAILED.failure
+    assert found.weights() == {"a": 95, "b": 5, "c": 0} and found.counts()[BASELINE] == 0
+    found.verdict = "promote"
+    found.until(Phase.DONE)
+    assert found.counts() == {"a": SCALE, "b": SCALE, "c": 0}
+
+
+def test_a_baseline_that_cannot_grow_gives_its_requests_back_to_the_old_group() -> None:
+    found = play(baseline=True)
+    found.until(Phase.ANALYSING)
+    assert found.weights() == {"a": 90, "b": 5, "c": 5}
+    found.verdict, found.beside = "promote", FAILED
+    while not found.rollout.no_baseline:
+        assert sum(found.weights().values()) == 100
+        found.look()
+    assert found.weights() == {"a": 95, "b": 5, "c": 0}
+    assert found.until(Phase.ANALYSING).step == 2
+    assert found.weights() == {"a": 50, "b": 50, "c": 0} and found.counts()[BASELINE] == 0
+
+
+def test_a_failing_baseline_that_is_large_enough_is_kept() -> None:
+    found = play(baseline=True)
+    found.beside = replace(FAILED, ready=1)
+    assert found.until(Phase.ANALYSING).no_baseline == ""
+
+
+def test_who_lets_every_step_pass_does_not_wait_for_a_baseline() -> None:
+    found = play(baseline=True)
+    found.beside = Group(0, 1)
+    found.until(Phase.STARTING)
+    found.rollout = promoted(found.rollout, full=True)
+    found.until(Phase.DONE)
 
 
 def test_bad_evidence_gives_all_requests_back_at_once_and_keeps_the_old_group_whole() -> None:
@@ -238,6 +292,55 @@ def test_a_ramp_lets_the_first_share_grow() -> None:
     assert seen == [0.5, 2.5, 5, 5]
 
 
+def test_no_evidence_cuts_a_ramp_short() -> None:
+    found = play(ramp=60)
+    found.until(Phase.ANALYSING)
+    found.verdict = "promote"
+    seen = []
+    for in_phase in (0.0, 12.0, 30.0, 53.9):
+        found.in_phase = in_phase
+        found.look()
+        found.look()
+        seen.append((found.rollout.step, found.weights()["b"]))
+    assert seen == [(1, 0.5), (1, 1.5), (1, 3), (1, 4.5)]
+    found.in_phase = 54.0
+    assert found.look().step == 1 and found.weights()["b"] == 5
+    assert found.look().step == 2
+
+
+@pytest.mark.parametrize("choice", ["pause", "rollback", "promote"])
+def test_a_step_is_given_its_time_after_the_ramp(choice: str) -> None:
+    found = play(ramp=60, at_most=30, on_inconclusive=choice)
+    found.until(Phase.ANALYSING)
+    for in_phase in (0.0, 31.0, 60.0, 89.0):
+        found.in_phase = in_phase
+        found.look()
+        assert (found.look().phase, found.rollout.step) == (Phase.ANALYSING, 1)
+    found.in_phase = 90.0
+    assert found.look().phase is not Phase.ANALYSING
+
+
+def test_a_person_may_cut_a_ramp_short_and_bad_evidence_does() -> None:
+    found = play(ramp=60)
+    found.until(Phase.ANALYSING)
+    found.rollout = promoted(found.rollout, full=False)
+    assert found.look().step == 2
+    found = play(ramp=60)
+    found.until(Phase.ANALYSING)
+    found.verdict = "abort"
+    assert found.look().phase is Phase.ROLLING_BACK
+
+
+def test_a_pause_does_not_begin_a_ramp_anew() -> None:
+    found = play(ramp=60)
+    found.until(Phase.ANALYSING)
+    found.in_phase = 60.0
+    found.look()
+    found.rollout = resume(pause(found.rollout, 0.0, "by hand"), 0.0)
+    found.in_phase, found.verdict = 0.0, "promote"
+    assert found.look().step == 2
+
+
 def test_after_copies_the_first_share_of_requests_grows_too() -> None:
     found = play(ramp=10, mirror=0.2)
     found.until(Phase.ANALYSING)
@@ -324,7 +427,7 @@ def test_the_last_step_waits_for_those_it_belongs_together_with() -> None:
 
 
 def test_blue_green_switches_in_one_and_is_watched_then() -> None:
-    found = play("blue-green", watch=10)
+    found = play("blue-green", watch=10, ramp=60)  # which is for canaries
     found.until(Phase.ANALYSING)
     assert found.weights() == {"a": 0, "b": 100} and found.counts() == {"a": SCALE, "b": SCALE}
     found.look()

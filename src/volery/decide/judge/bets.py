@@ -31,6 +31,9 @@ STEEPEST = 3.0
 MOST = 1e15
 """Wealth is cut here: more says nothing, and products stay finite."""
 
+PRESENT_MOST = 200.0
+"""What a bet on the present may be worth: it has to be over soon after what it is about."""
+
 
 class Bets(NamedTuple):
     """What each bet is worth now, and for how many seconds there was something to bet on. May be
@@ -150,3 +153,21 @@ def grown(bets: Bets, of: Terms, k: float, k_control: float, phi: float, dt: flo
     if max(early) > MOST or max(late) > MOST:
         early, late = (tuple([min(wealth, MOST) for wealth in part]) for part in (early, late))
     return Bets(early, late, seconds + dt)
+
+
+def anew(
+    present: tuple[float, ...], counts: Counts, rho: float, delta: float, phi: float
+) -> tuple[float, ...]:
+    """Bets on the present after one tick: each begins anew when it has lost (an e-detector, see
+    Shin, Ramdas & Rinaldo 2023), so that they tell of now and not of all that ever was."""
+    if counts.n <= 0 or counts.n_control <= 0:
+        return present
+    by = factors(counts, rho, delta, phi)
+    before = present or (1.0,) * len(by)
+    grown = zip(before, by, strict=True)
+    return tuple([min(PRESENT_MOST, max(1.0, worth) * factor) for worth, factor in grown])
+
+
+def at_present(present: tuple[float, ...]) -> float:
+    """The evidence that something is so now. Starts at 1."""
+    return sum(present) / len(present) if present else 1.0

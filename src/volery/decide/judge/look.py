@@ -12,7 +12,7 @@ from dataclasses import replace
 from operator import add
 
 from volery.decide.judge import alarm
-from volery.decide.judge.bets import Bets, Counts, place
+from volery.decide.judge.bets import Bets, Counts, anew, at_present, place, wealth
 from volery.decide.judge.history import remember
 from volery.decide.judge.moves import exposure, moved
 from volery.decide.judge.policy import (
@@ -26,6 +26,7 @@ from volery.decide.judge.settled import answered, excused
 from volery.decide.judge.starts import FEWEST_REQUESTS as FEWEST_YOUNG
 from volery.decide.judge.starts import YOUNG_SECONDS, Seen, Start, measured
 from volery.decide.judge.state import (
+    NO_BETS,
     NO_COUNTS,
     RUNS_PHI,
     Alarms,
@@ -49,6 +50,8 @@ SATURATION_DELTA = 0.1
 PROBES_DELTA = 0.05
 PROBES = Counter(RUNS_PHI, RUNS_PHI)
 """For a judgement that began before these were compared."""
+OVER = 6.0
+"""With lower odds that it still goes on, trouble of the old release is over."""
 RECENT = 0.7
 """How much of what the control failed a second ago is still no surprise."""
 
@@ -105,6 +108,7 @@ def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float
         state.learning,
         start=state.start or _start(counters["errors"], latency, latency_control),
         firm=_firm(policy, state, canary, control, dt) if state.firm else None,
+        beside=state.beside,
     )
 
 
@@ -250,25 +254,30 @@ def _kept(
                 above(control.latency, [promise.edge])[0],
             )
             loose = promise.limit
+        moved = _after_trouble(promise, arms, policy)
         result[name] = replace(
-            promise,
-            broken=_over(promise.broken, arms.n, arms.k, loose, promise.phi, dt),
+            moved,
+            broken=place(moved.broken, _alone(arms.n, arms.k), 0.0, loose, promise.phi, dt),
             worse=place(promise.worse, arms, 1.0, 0.0, promise.phi, dt),
-            control_broken=_over(
-                promise.control_broken,
-                arms.n_control,
-                arms.k_control,
-                promise.limit,
-                promise.phi,
-                dt,
-            ),
         )
     return result
 
 
-def _over(bets: Bets, n: float, k: float, limit: float, phi: float, dt: float) -> Bets:
-    """Bets that a rate is over a fixed limit: compared with nobody (`rho` 0)."""
-    return place(bets, Counts(n, k, 1.0, 0.0), 0.0, limit, phi, dt)
+def _after_trouble(promise: Promise, arms: Counts, policy: Policy) -> Promise:
+    """The promise with what the old release did to it. When that keeps it again, what the new one
+    did meanwhile tells nothing: it has to show anew that it keeps it."""
+    theirs = _alone(arms.n_control, arms.k_control)
+    present = anew(promise.control_present, theirs, 0.0, promise.limit, promise.phi)
+    odds = at_present(present)
+    shared = odds >= (OVER if promise.shared else 1 / policy.beta)
+    over = promise.shared and not shared and wealth(promise.broken) > 1
+    broken = NO_BETS if over else promise.broken
+    return replace(promise, broken=broken, control_present=present, shared=shared)
+
+
+def _alone(n: float, k: float) -> Counts:
+    """What is compared with a limit and nobody (`rho` 0)."""
+    return Counts(n, k, 1.0, 0.0)
 
 
 def _added(total: Latency, tick: Latency) -> Latency:

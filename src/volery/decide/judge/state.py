@@ -95,14 +95,30 @@ NO_ALARMS = Alarms()
 @dataclass(frozen=True)
 class Promise:
     """A limit of `steady_state`: bets that the release breaks it, that it is worse than the old one
-    at all, and that the old one breaks it."""
+    at all, and that the old one breaks it at present; `shared` is said from when this is sure until
+    it is over."""
 
     limit: float
     edge: int | None
     phi: float
     broken: Bets = NO_BETS
     worse: Bets = NO_BETS
-    control_broken: Bets = NO_BETS
+    control_present: tuple[float, ...] = ()
+    shared: bool = False
+
+
+class Beside(NamedTuple):
+    """Where the control is a baseline: bets that the new release fails at present what the old
+    group does not, and requests and failures of both in this step."""
+
+    present: tuple[float, ...] = ()
+    n: float = 0.0
+    k: float = 0.0
+    n_old: float = 0.0
+    k_old: float = 0.0
+
+
+NO_BESIDE = Beside()
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,8 @@ class State:
     `learning` is there while the latency edges are unknown. `waiting` are the arms of the last
     `waited` seconds, too few requests to be bet on yet. `start` is how cold the release was in its
     first seconds, None until that is known. `firm` is what bets on its first failures are worth
-    without an excuse, see `settled`.
+    without an excuse, see `settled`. `beside` is the comparison with the old group where a baseline
+    is the control.
     """
 
     age: float = 0.0
@@ -133,6 +150,7 @@ class State:
     waited: float = 0.0
     start: Start | None = None
     firm: Bets | None = None
+    beside: Beside = NO_BESIDE
 
 
 def begin(policy: Policy, history: History, next_weight: float = 1.0) -> State:
@@ -159,19 +177,19 @@ def begin(policy: Policy, history: History, next_weight: float = 1.0) -> State:
 
 def step(state: State, next_weight: float) -> State:
     """A step began: evidence in favour begins anew, evidence against stays."""
+    return replace(
+        in_force(state), next_weight=next_weight, start=state.start or UNKNOWN, firm=None
+    )
+
+
+def in_force(state: State) -> State:
+    """The step's shares are in force now: what was seen before that speaks for no step."""
     counters = {
         name: c._replace(trust=NO_TRUST, n=0.0, k=0.0, n_control=0.0, k_control=0.0)
         for name, c in state.counters.items()
     }
-    return replace(
-        state,
-        next_weight=next_weight,
-        counters=counters,
-        latency={},
-        latency_control={},
-        start=state.start or UNKNOWN,
-        firm=None,
-    )
+    beside = Beside(state.beside.present)
+    return replace(state, counters=counters, latency={}, latency_control={}, beside=beside)
 
 
 def joined(policy: Policy, state: State, share: float) -> State:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from volery.decide.judge import alarm
+from volery.decide.judge.beside import vouches_for_harm
 from volery.decide.judge.bets import wealth
 from volery.decide.judge.lines import lines_of, odds, percent, promise_line, worst
 from volery.decide.judge.policy import Policy
@@ -49,7 +50,7 @@ def decide(
 ) -> Judgement:
     """The same without the lines, which take longer to write than it takes to decide."""
     at = _Step(weight, next_weight, seconds_in_step)
-    for question in (_alarm, _abort, _split, _shared):
+    for question in (_alarm, _abort, _split, _shared, _beside):
         found = question(policy, state, at)
         if found is not None:
             return found
@@ -105,12 +106,12 @@ def _split(policy: Policy, state: State, at: _Step) -> Judgement | None:
 
 
 def _shared(policy: Policy, state: State, at: _Step) -> Judgement | None:
-    """A promise that both releases break: nobody is blamed, and nothing is promoted."""
+    """A promise that both releases break: nobody is blamed, and nothing is promoted meanwhile."""
     for name, promise in state.promises.items():
         if wealth(promise.broken) < 1 / policy.beta:
             continue
         line = promise_line(policy, state, name, promise)
-        if wealth(promise.control_broken) >= 1 / policy.beta:
+        if promise.shared:
             return Judgement(
                 "continue",
                 f"the old release breaks the promise as well ({line.text}): the new one is not"
@@ -119,6 +120,11 @@ def _shared(policy: Policy, state: State, at: _Step) -> Judgement | None:
             )
         return Judgement("continue", f"waits until it is clear who breaks the promise: {line.text}")
     return None
+
+
+def _beside(policy: Policy, state: State, at: _Step) -> Judgement | None:
+    excused = vouches_for_harm(policy, state)
+    return Judgement("continue", excused) if excused else None
 
 
 def _promote(state: State, at: _Step) -> Judgement:

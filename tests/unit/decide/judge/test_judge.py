@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -11,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from unit.decide.judge.traffic import GOOD, Release, known, ticks
+from unit.decide.judge.traffic import GOOD, Release, arm, known, ticks
 
 from volery.decide.judge import (
     History,
     Policy,
     State,
     begin,
+    beside,
     detects,
     empty,
     enough,
@@ -267,6 +269,96 @@ def test_a_broken_promise_of_both_is_shared_and_of_one_is_its_fault() -> None:
     one = (Arm(100, 5, {40: 100}, 1.0), Arm(100, 0, {40: 100}, 1.0))
     _, said = until_decided(loose, (one for _ in range(60)), 0.5, 1.0, limit=60)
     assert said.verdict == "abort" and "promise" in said.reason
+
+
+@pytest.mark.parametrize(("canary", "control"), [(2, 38), (10, 190)])
+@pytest.mark.parametrize("outage", [20, 60])
+def test_once_trouble_of_both_is_over_the_promise_holds_nothing_up(
+    canary: int, control: int, outage: int
+) -> None:
+    policy = Policy(error_limit=0.01)
+    state, source = begin(policy, known(rate=min(control, 100)), 0.25), random.Random(3)
+    down, said = Release(errors=0.5), []
+    for second in range(20 + outage + 60):
+        release = down if 20 <= second < 20 + outage else GOOD
+        both = arm(source, canary, release), arm(source, control, release)
+        state = look(policy, state, *both, 1.0)
+        said.append(judge(policy, state, 0.05, 0.25, second))
+    assert said[19].verdict in ("continue", "promote") and not said[19].shared
+    assert said[19 + outage].shared and "not blamed" in said[19 + outage].reason
+    assert "promise" not in said[-1].reason, said[-1].reason
+
+
+def test_who_breaks_the_promise_after_trouble_of_both_is_taken_back() -> None:
+    policy = Policy(error_limit=0.01, rho=1.1, delta=0.1)
+    state, source = begin(policy, known(rate=190), 0.25), random.Random(3)
+    for second in range(300):
+        new, old = (0.5, 0.5) if second < 30 else (0.05, 0.001)
+        both = arm(source, 10, Release(errors=new)), arm(source, 190, Release(errors=old))
+        state = look(policy, state, *both, 1.0)
+        said = judge(policy, state, 0.05, 0.25, second)
+        assert said.verdict != "promote"
+        if said.verdict == "abort":
+            break
+    assert said.verdict == "abort" and "promise" in said.reason and second > 30
+
+
+def test_a_promise_that_both_go_on_to_break_holds_for_as_long() -> None:
+    """Also one that is broken by little."""
+    policy = Policy(error_limit=0.01)
+    state, source = begin(policy, known(rate=100), 0.25), random.Random(3)
+    release = Release(errors=0.02)
+    for second in range(1200):
+        both = arm(source, 10, release), arm(source, 90, release)
+        state = look(policy, state, *both, 1.0)
+        assert second < 600 or judge(policy, state, 0.1, 0.25, second).shared
+
+
+def beside_a_baseline(
+    new: Release, baseline: Release, old: Release, seconds: int = 600, cold: int = 0
+) -> list[Judgement]:
+    """What is said second by second, until something else than to go on; for the first `cold`
+    seconds the two young groups fail 3 %, for warming up."""
+    policy, source, said = Policy(same_age=True), random.Random(5), []
+    state = begin(policy, known(rate=200), 0.25)
+    for second in range(seconds):
+        young = [replace(one, errors=0.03) if second < cold else one for one in (new, baseline)]
+        canary, control = [arm(source, 10, one) for one in young]
+        state = look(policy, state, canary, control, 1.0)
+        state = beside(policy, state, canary, arm(source, 180, old))
+        said.append(judge(policy, state, 0.5, 0.25, second))
+        if said[-1].verdict != "continue":
+            break
+    return said
+
+
+@pytest.mark.parametrize(
+    ("new", "baseline"), [(0.3, 0.5), (0.5, 0.5), (0.3, 0.3), (1.0, 1.0), (0.05, 0.05)]
+)
+def test_a_baseline_that_fails_vouches_for_nobody_the_old_group_is_better_than(
+    new: float, baseline: float
+) -> None:
+    *_, said = beside_a_baseline(Release(errors=new), Release(errors=baseline), GOOD)
+    assert said.verdict == "continue" and "does not vouch for it" in said.reason
+    *_, said = beside_a_baseline(
+        Release(errors=new), Release(errors=baseline), Release(errors=baseline)
+    )
+    assert said.verdict == "promote", "what all have is nobody's fault"
+
+
+@pytest.mark.parametrize(
+    ("new", "baseline", "cold"),
+    [
+        (Release(slower=2.0), Release(slower=2.0), 0),
+        (Release(slower=2.0), Release(slower=2.0), 20),
+        (GOOD, Release(errors=0.3), 0),
+        (GOOD, GOOD, 0),
+    ],
+    ids=["cold, thus slow", "fails a little while it is cold", "only the baseline fails", "good"],
+)
+def test_a_baseline_excuses_what_is_young(new: Release, baseline: Release, cold: int) -> None:
+    *_, said = beside_a_baseline(new, baseline, GOOD, seconds=200, cold=cold)
+    assert said.verdict == "promote", said.reason
 
 
 def test_a_broken_latency_promise_is_found() -> None:
