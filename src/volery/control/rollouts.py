@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -18,8 +18,8 @@ from volery.decide.asked import gate_state
 from volery.decide.built import is_built
 from volery.decide.capacity import floor
 from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
-from volery.decide.phases import has_begun
-from volery.decide.rollout import abort, placed, step
+from volery.decide.phases import has_begun, is_return
+from volery.decide.rollout import FAILED_STARTS, abort, placed, step
 from volery.decide.situation import Situation
 from volery.decide.stages import STAGED, by_stages
 from volery.decide.strategy import Group, View
@@ -133,13 +133,15 @@ class RolloutDriver:
         mine = [item for item in there if item.release == rollout.to_release]
         begun, excused = has_begun(rollout), self._is_excused(rollout.service, monotonic)
         there_now = Group(_ready(world, mine), len(there))
-        for item in mine if begun else ():
-            failure = self._failure(world, rollout, item, monotonic)
-            if failure:
-                tail = tuple(self._engine.tail(item.id))
-                blamed = not excused and not _was_killed(world.observed.get(item.id))
-                return replace(there_now, failure=failure, tail=tail, blamed=blamed)
+        failures = self._failures(world, rollout, mine, monotonic) if begun else {}
         claimed = claims.failure(world, rollout) if begun else ""
+        lacking = next(iter(failures.values()), "") or claimed
+        if is_return(rollout) and lacking and _may_serve(world, rollout, there_now, failures):
+            return replace(there_now, lacking=lacking)
+        for identity, failure in failures.items():
+            tail = tuple(self._engine.tail(identity))
+            blamed = not excused and not _was_killed(world.observed.get(identity))
+            return replace(there_now, failure=failure, tail=tail, blamed=blamed)
         if claimed:
             return replace(there_now, failure=claimed)
         if mine and there_now.ready == 0 and _is_relied_on(rollout) and not excused:
@@ -148,6 +150,13 @@ class RolloutDriver:
             tail, blamed = tuple(self._engine.tail(mine[0].id)), not _was_killed(seen)
             return replace(there_now, failure=failure, tail=tail, blamed=blamed)
         return there_now
+
+    def _failures(
+        self, world: World, rollout: Rollout, mine: Sequence[Instance], monotonic: float
+    ) -> dict[str, str]:
+        """What speaks against a new release, by instance."""
+        found = {item.id: self._failure(world, rollout, item, monotonic) for item in mine}
+        return {identity: failure for identity, failure in found.items() if failure}
 
     def _failure(self, world: World, rollout: Rollout, item: Instance, monotonic: float) -> str:
         """Why an instance of a new release makes the release a bad one; "" if it does not."""
@@ -167,6 +176,22 @@ class RolloutDriver:
         forgiven = 1 if rollout.strategy == "canary" and _is_relied_on(rollout) else 0
         crashes = seen.restarts - before - forgiven
         return _why_bad(item, seen, crashes, waited, startup)
+
+
+def _may_serve(world: World, rollout: Rollout, there: Group, failures: Mapping[str, str]) -> bool:
+    """Whether a group of which something fails serves all the same, or still may: another instance
+    starts, or one that ended at its start is about to be started again, not for the n-th time."""
+    if there.ready > 0:
+        return True
+    mine = [i for i in world.instances_of(rollout.service, rollout.slot) if i.intent == "run"]
+    hopeful = [i for i in mine if i.id not in failures or _ended_at_start(world, i)]
+    failed = world.services[rollout.service].start_failures
+    return bool(hopeful) and failed < max(FAILED_STARTS, len(mine))
+
+
+def _ended_at_start(world: World, item: Instance) -> bool:
+    seen = world.observed.get(item.id)
+    return seen is not None and seen.state == "exited" and not item.proven
 
 
 def _is_relied_on(rollout: Rollout) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from volery.decide.phases import Waits, enter, has_begun, pause
+from volery.decide.phases import Waits, enter, has_begun, is_return, pause
 from volery.decide.situation import GateState, Situation
 from volery.decide.stages import (
     by_stages,
@@ -20,6 +20,7 @@ from volery.decide.stages import (
     wanted_weight,
     weighted,
 )
+from volery.decide.strategy import is_late, is_there
 from volery.model.evidence import Judgement
 from volery.model.state import Phase, Rollout, ServiceState
 from volery.model.units import format_duration
@@ -98,6 +99,9 @@ def counted(rollout: Rollout) -> Rollout:
 
 def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     rollout = replace(rollout, steps=len(stages(rollout, service)))
+    if is_return(rollout):
+        serves = now.view.settled and now.view.new.ready > 0
+        return (_take(rollout, service, now, 1) if serves else rollout), service
     if not _group_is_ready(rollout, service, now):
         return rollout, service
     return _take(rollout, service, now, 1), service
@@ -109,11 +113,32 @@ def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> 
     return view.settled and view.new.ready >= stage.count and view.beside.ready >= beside
 
 
+def _bring_back(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
+    """What comes back gets as much as it bears in the place of what serves now: its share by what
+    is ready, and everything as soon as as many are, or half as many where the rest is late."""
+    view, stage = now.view, stage_of(rollout, service)
+    if not view.settled or view.new.ready == 0:
+        return rollout, service
+    needed = min(service.scale, max(1, view.old.ready))
+    share = min(1.0, view.new.ready / needed)
+    if share >= 0.5 and is_late(rollout, service, view):
+        share = 1.0
+    weight = round(100 * share, 4)
+    rollout = replace(rollout, weight=weight)
+    moved = weighted(rollout, service, stage, weight)
+    enough = rollout.passed >= rollout.step or (weight >= 100 and is_there(rollout, service, view))
+    if moved != service or not enough:
+        return rollout, moved
+    return _onward(replace(rollout, passed=rollout.step), service, now)
+
+
 def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     stage = stage_of(rollout, service)
     larger = grown(rollout, service, stage)
     if larger != service:
         return rollout, larger
+    if is_return(rollout):
+        return _bring_back(rollout, service, now)
     if not _group_is_ready(rollout, service, now):
         return rollout, service
     weight = wanted_weight(stage, rollout.step, service.config.deploy, 0.0)
