@@ -183,7 +183,9 @@ class _Story:
             if here == ("rollout.shifting", item["id"], item["step"]):
                 if data["verdict"] == "promote":
                     return str(data["evidence"][0])
-                return "by hand" if data["verdict"] == "continue" else "without enough evidence"
+                if data["verdict"] != "continue":
+                    return "without enough evidence"
+                return "by hand" if event["cause"] == item["cause"] else str(event["cause"])
         return f"see volery rollout {item['id']} --explain"
 
     def _why(self, item: Json) -> None:

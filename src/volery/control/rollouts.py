@@ -105,13 +105,18 @@ class RolloutDriver:
         # A return waits anew when the new group is gone: only now may the old one be restored.
         cleared = rollout.phase is Phase.ROLLING_BACK and new.existing == 0
         age = (rollout.id, rollout.phase, rollout.step, cleared)
+        old = _group(world, service.name, other(rollout.slot))
+        beside = _group(world, service.name, BASELINE)
         view = View(
             now=draft.now,
-            old=_group(world, service.name, other(rollout.slot)),
-            beside=_group(world, service.name, BASELINE),
+            old=old,
+            beside=beside,
             new=new,
             settled=settled,
             in_phase=self._ages.of(age, seen.monotonic),
+            unserved=0.0
+            if old.ready + beside.ready
+            else self._ages.of((rollout.id, "unserved"), seen.monotonic),
             rejected=seen.rejected,
             surge=0 if stateful else deploy.surge,
             unavailable=1 if stateful else min(deploy.unavailable, service.scale - floor(service)),

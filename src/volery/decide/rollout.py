@@ -141,7 +141,8 @@ def _forward(
     if back is not None:
         return back
     if rollout.phase is Phase.PAUSED:
-        return rollout, service
+        freed = rollout.paused_for == "evidence" and staged.is_unopposed(view)
+        return (resume(rollout, view.now) if freed else rollout), service
     if rollout.phase is Phase.PROMOTING:
         return _promote(rollout, service, view)
     if is_return(rollout):

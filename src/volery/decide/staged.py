@@ -19,17 +19,27 @@ from volery.decide.stages import (
     stages,
     wanted_weight,
     weighted,
+    whole,
 )
-from volery.decide.strategy import is_late, is_there
+from volery.decide.strategy import View, is_late, is_there
 from volery.model.evidence import Judgement
 from volery.model.state import Phase, Rollout, ServiceState
 from volery.model.units import format_duration
 
 Moved = tuple[Rollout, ServiceState]
+UNSERVED_SECONDS = 10.0
+"""Nothing of the old release serves any more if nothing did for so long."""
+UNOPPOSED = (
+    "nothing of the old release serves: there is nothing to compare with and nobody to protect"
+)
 
 
 def forward(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     """The next move of a staged rollout beside an old group, or the same again."""
+    if is_unopposed(now.view):
+        larger = whole(rollout, service)  # it gets all requests, whatever its share
+        if larger != service:
+            return rollout, larger
     if rollout.phase is Phase.STARTING:
         return _start(rollout, service, now)
     if rollout.phase is Phase.SHIFTING:
@@ -107,9 +117,15 @@ def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     return _take(rollout, service, now, 1), service
 
 
+def is_unopposed(view: View) -> bool:
+    """Whether the new release alone serves, for want of anything of the old one."""
+    return view.unserved >= UNSERVED_SECONDS
+
+
 def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
     stage, view = stage_of(rollout, service), now.view
-    beside = stage.count if has_baseline(rollout, service) and not is_last(rollout) else 0
+    compared = has_baseline(rollout, service) and not is_last(rollout)
+    beside = stage.count if compared and not is_unopposed(view) else 0
     return view.settled and view.new.ready >= stage.count and view.beside.ready >= beside
 
 
@@ -134,7 +150,7 @@ def _bring_back(rollout: Rollout, service: ServiceState, now: Situation) -> Move
 
 def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     stage = stage_of(rollout, service)
-    larger = grown(rollout, service, stage)
+    larger = service if is_unopposed(now.view) else grown(rollout, service, stage)
     if larger != service:
         return rollout, larger
     if is_return(rollout):
@@ -177,7 +193,7 @@ def lacking(rollout: Rollout, service: ServiceState, now: Situation) -> str:
     if rollout.phase is not Phase.ANALYSING or rollout.passed >= rollout.step:
         return ""
     limit = service.config.deploy.at_most
-    if is_last(rollout) or now.view.in_phase < limit or _is_good(now):
+    if is_last(rollout) or now.view.in_phase < limit or _is_good(now) or is_unopposed(now.view):
         return ""
     why = now.judged.reason if now.judged else "no requests were measured"
     return f"not enough evidence within {format_duration(limit)}: {why}"
@@ -192,6 +208,12 @@ def _weigh(rollout: Rollout, service: ServiceState, now: Situation) -> Rollout:
     over = is_last(rollout) and now.view.in_phase >= service.config.deploy.watch
     if _is_good(now) or over:
         return replace(rollout, passed=rollout.step)
+    if is_unopposed(now.view) and not is_last(rollout):
+        # Not sooner than by evidence: by then a release that fails most requests is found out.
+        passed = rollout.step if now.view.in_phase >= UNSERVED_SECONDS else rollout.passed
+        return replace(rollout, verdict="continue", passed=passed, reason=UNOPPOSED)
+    if rollout.reason == UNOPPOSED:  # it is back
+        rollout = replace(rollout, reason="")
     reason = lacking(rollout, service, now)
     if not reason:
         return rollout
@@ -226,7 +248,8 @@ def _take(rollout: Rollout, service: ServiceState, now: Situation, step: int) ->
         return held
     if rollout.phase is Phase.SHIFTING:
         rollout = enter(rollout, Phase.ANALYSING, moment)
-    return replace(enter(rollout, Phase.SHIFTING, moment), step=step, reason="")
+    reason = UNOPPOSED if is_asked_for(rollout) and is_unopposed(now.view) else ""
+    return replace(enter(rollout, Phase.SHIFTING, moment), step=step, reason=reason)
 
 
 def _held_by_gate(rollout: Rollout, point: str, now: Situation) -> Rollout | None:

@@ -36,7 +36,8 @@ class Group:
 
 @dataclass(frozen=True)
 class View:
-    """What a strategy may know. `in_phase` is seconds since the phase began, on a steady clock."""
+    """What a strategy may know. Seconds are those of a steady clock; `in_phase` counts from the
+    beginning of the phase."""
 
     now: float
     old: Group
@@ -45,6 +46,8 @@ class View:
     beside: Group = Group()
     """A canary's baseline."""
     in_phase: float = 0.0
+    unserved: float = 0.0
+    """Seconds since anything of the old release was ready; 0 while something is."""
     rejected: str | None = None
     surge: int = 1
     unavailable: int = 0
