@@ -15,6 +15,7 @@ from volery.control.guarding import note_turn
 from volery.control.watch import Ages
 from volery.decide import claims
 from volery.decide.asked import gate_state
+from volery.decide.blame import LOOP_SECONDS
 from volery.decide.built import is_built
 from volery.decide.capacity import floor
 from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
@@ -101,7 +102,7 @@ class RolloutDriver:
         build = None if there else world.builds.get(release.id)
         built = there or (build is not None and _suffices(build, rollout))
         deploy, stateful = service.config.deploy, service.config.state is not None
-        new = self._new_group(world, rollout, seen.monotonic)
+        new = self._new_group(draft, rollout, seen.monotonic)
         # A return waits anew when the new group is gone: only now may the old one be restored.
         cleared = rollout.phase is Phase.ROLLING_BACK and new.existing == 0
         age = (rollout.id, rollout.phase, rollout.step, cleared)
@@ -133,12 +134,13 @@ class RolloutDriver:
             behind=_behind(world, rollout),
         )
 
-    def _new_group(self, world: World, rollout: Rollout, monotonic: float) -> Group:
+    def _new_group(self, draft: Draft, rollout: Rollout, monotonic: float) -> Group:
+        world = draft.world
         there = world.instances_of(rollout.service, rollout.slot)
         mine = [item for item in there if item.release == rollout.to_release]
         begun, excused = has_begun(rollout), self._is_excused(rollout.service, monotonic)
         there_now = Group(_ready(world, mine), len(there))
-        failures = self._failures(world, rollout, mine, monotonic) if begun else {}
+        failures = self._failures(draft, rollout, mine, monotonic) if begun else {}
         claimed = claims.failure(world, rollout) if begun else ""
         lacking = next(iter(failures.values()), "") or claimed
         if is_return(rollout) and lacking and _may_serve(world, rollout, there_now, failures):
@@ -157,13 +159,16 @@ class RolloutDriver:
         return there_now
 
     def _failures(
-        self, world: World, rollout: Rollout, mine: Sequence[Instance], monotonic: float
+        self, draft: Draft, rollout: Rollout, mine: Sequence[Instance], monotonic: float
     ) -> dict[str, str]:
         """What speaks against a new release, by instance."""
-        found = {item.id: self._failure(world, rollout, item, monotonic) for item in mine}
+        world, now = draft.world, draft.now
+        found = {item.id: self._failure(world, rollout, item, now, monotonic) for item in mine}
         return {identity: failure for identity, failure in found.items() if failure}
 
-    def _failure(self, world: World, rollout: Rollout, item: Instance, monotonic: float) -> str:
+    def _failure(
+        self, world: World, rollout: Rollout, item: Instance, now: float, monotonic: float
+    ) -> str:
         """Why an instance of a new release makes the release a bad one; "" if it does not."""
         seen = world.observed.get(item.id)
         if item.id in self.unstartable:
@@ -177,9 +182,12 @@ class RolloutDriver:
         waited = self._ages.of((item.id, "not ready"), monotonic) if waiting else 0.0
         # An instance that is older than the rollout (a warm group) may have crashed long ago.
         before = item.restarts if item.created_at < rollout.created_at else 0
-        # While a canary gets requests its crashes are compared with the old release's.
-        forgiven = 1 if rollout.strategy == "canary" and _is_relied_on(rollout) else 0
-        crashes = seen.restarts - before - forgiven
+        crashes = seen.restarts - before
+        if rollout.strategy == "canary" and _is_relied_on(rollout):
+            # While it gets requests its crashes are compared with the old release's, unless it
+            # does nothing else.
+            lately = sum(0 <= now - ended.at <= LOOP_SECONDS for ended in seen.exits)
+            crashes = min(crashes, lately) - 1
         return _why_bad(item, seen, crashes, waited, startup)
 
 
