@@ -20,6 +20,7 @@ from volery.decide.built import is_built
 from volery.decide.capacity import floor
 from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.phases import has_begun, is_return
+from volery.decide.plan import is_found_bad
 from volery.decide.rollout import FAILED_STARTS, abort, placed, step
 from volery.decide.situation import Situation
 from volery.decide.stages import STAGED, by_stages
@@ -386,14 +387,12 @@ def _settle_releases(draft: Draft, rollout: Rollout) -> None:
             if item.service == rollout.service and item.state == "live" and item.id != new.id:
                 draft.put("release", item.id, _left(item, rollout))
         draft.put("release", new.id, replace(new, state="live", reason=""))
-    elif new.state not in ("new", "built"):
-        return
-    elif rollout.verdict == "abort" and not _comes_again(draft, new):
+    elif is_found_bad(new, rollout) and not _comes_again(draft, new):
         build = draft.world.builds.get(new.id)
         unbuilt = build is not None and build.failed_in == "build"
         bad = replace(new, state="failed" if unbuilt else "refused", reason=rollout.reason)
         draft.put("release", new.id, bad)
-    else:
+    elif new.state in ("new", "built"):
         reason = f"never served all requests: {rollout.reason}"
         draft.put("release", new.id, replace(new, reason=reason))
 
