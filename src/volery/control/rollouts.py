@@ -132,7 +132,7 @@ class RolloutDriver:
             turn_reason=reason,
             judged=self._evidence.judged(draft, rollout, seen.monotonic),
             gate=partial(gate_state, rollout, deploy, answers=seen.answers),
-            behind=_behind(world, rollout),
+            behind=behind(world, rollout),
         )
 
     def _new_group(self, draft: Draft, rollout: Rollout, monotonic: float) -> Group:
@@ -313,7 +313,7 @@ def _lets_start(world: World, before: Rollout, rollout: Rollout) -> bool:
     return bool(side_by_side) and not _is_unbuilt(world, before) and before.step > 0
 
 
-def _behind(world: World, rollout: Rollout) -> str:
+def behind(world: World, rollout: Rollout) -> str:
     """Whom a canary must wait for before its last step: the canaries of a group are promoted
     together, when all have passed their steps, and what is needed goes first."""
     if rollout.strategy != "canary":
@@ -331,7 +331,14 @@ def is_its_turn(world: World, rollout: Rollout) -> bool:
     """Whether no other rollout goes before its next move."""
     if not has_begun(rollout):
         return _turn(world, rollout)[0] == "go"
-    return rollout.step + 1 != rollout.steps or not _behind(world, rollout)
+    return rollout.step + 1 != rollout.steps or not behind(world, rollout)
+
+
+def answered(world: World, rollout: Rollout) -> Rollout:
+    """A rollout that a person let pass a step just now, with whom it waits for all the same."""
+    is_next_last = has_begun(rollout) and rollout.step + 1 == rollout.steps
+    service = behind(world, rollout) if is_next_last else ""
+    return replace(rollout, reason=f"waits for {service}") if service else rollout
 
 
 def _is_unproven(item: Rollout, rollout: Rollout) -> bool:
