@@ -45,6 +45,7 @@ class History(Room):
         self._alive_before: dict[str, set[str]] = {}
         self._judged: dict[str, int] = {}
         self._waved: set[str] = set()
+        self._turned: set[str] = set()
         self._open()
         self.engine.on_stop = self._check_stop
         self.engine.from_its_start = self._baseline
@@ -255,6 +256,7 @@ class History(Room):
             self._check_weights(service)
             self._check_copies(service)
         for rollout in world.active_rollouts():
+            self._check_return(world, rollout)
             self._check_evidence(rollout)
             self._check_stages(world, rollout)
 
@@ -324,6 +326,17 @@ class History(Room):
         promised = min(service.scale, self.size_before.get(rollout.id, 0)) - deploy.unavailable
         if ready < promised and not self._growing(world, service):
             raise Violation(f"{service.name}: {ready} ready, {promised} promised")
+
+    def _check_return(self, world: World, rollout: Rollout) -> None:
+        """What served before is not given up because of one instance while another one serves."""
+        turned = rollout.phase is Phase.ROLLING_BACK and rollout.id not in self._turned
+        if not turned or rollout.cause not in ("rollback", "heal"):
+            return
+        self._turned.add(rollout.id)
+        there = world.instances_of(rollout.service, rollout.slot)
+        ready = [item.id for item in there if world.ready(item)]
+        if ready and any(item.id in rollout.reason for item in there):
+            raise Violation(f"{rollout.id}: {rollout.reason}, and {ready} serve")
 
     def _note_sizes(self) -> None:
         """`up` may ask for a new size and a new release at once: the promise is the old size."""

@@ -52,9 +52,9 @@ def follow(
             news = client.get("/v1/rollouts", ids=",".join(ids), unless=version, wait=wait)
             found, version = _concerning(news["rollouts"], ids), news["version"]
             story.show(found)
-            for those in (found, news["rollouts"]):  # it may wait for one that waits for a person
-                if is_over(those, attended=attended):
-                    return list(those)
+            ended = at_end(news["rollouts"], ids, attended=attended)
+            if ended is not None:
+                return ended
             story.show_lacking(found)
             if deadline is not None and time.monotonic() > deadline:
                 raise VoleryError(
@@ -63,6 +63,18 @@ def follow(
                     hint="volery status",
                 )
             time.sleep(LOOK_EVERY_SECONDS)
+
+
+def at_end(rollouts: Sequence[Json], ids: Sequence[str], *, attended: bool) -> list[Json] | None:
+    """How those asked for, and what can still turn them round, stand in the end; None before that.
+    `rollouts` are those of their groups."""
+    for those in (
+        _concerning(rollouts, ids),
+        rollouts,
+    ):  # it may wait for one that waits for a person
+        if is_over(those, attended=attended):
+            return list(those)
+    return None
 
 
 def _concerning(rollouts: Sequence[Json], ids: Sequence[str]) -> list[Json]:
@@ -183,7 +195,9 @@ class _Story:
             if here == ("rollout.shifting", item["id"], item["step"]):
                 if data["verdict"] == "promote":
                     return str(data["evidence"][0])
-                return "by hand" if data["verdict"] == "continue" else "without enough evidence"
+                if data["verdict"] != "continue":
+                    return "without enough evidence"
+                return "by hand" if event["cause"] == item["cause"] else str(event["cause"])
         return f"see volery rollout {item['id']} --explain"
 
     def _why(self, item: Json) -> None:

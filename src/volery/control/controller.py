@@ -20,7 +20,14 @@ from volery.control.exits import note_exits
 from volery.control.gateway import lead
 from volery.control.guarding import rule, tend_brakes
 from volery.control.healing import Healer
-from volery.control.rollouts import RolloutDriver, Seen, is_its_turn, record, turn_round
+from volery.control.rollouts import (
+    RolloutDriver,
+    Seen,
+    answered,
+    is_its_turn,
+    record,
+    turn_round,
+)
 from volery.control.stewardship import Stewards
 from volery.control.volumes import note_volumes
 from volery.control.watch import Ages, Generations
@@ -278,6 +285,8 @@ class Controller:
         after, state = act(
             rollout, draft.world.services[service], verb, reason, draft.now, full=full
         )
+        if verb == "promote":
+            after = answered(draft.world, after)
         draft.put("service", service, state)
         draft.event(
             f"rollout.{verb}",

@@ -19,7 +19,7 @@ from volery.decide import blame, healing
 from volery.decide.ailments import Signs, ailments
 from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.guard import braked, noted
-from volery.decide.phases import has_begun
+from volery.decide.phases import has_begun, is_return
 from volery.decide.submit import Order, rollback
 from volery.decide.upkeep import is_leaving
 from volery.decide.world import World
@@ -63,7 +63,7 @@ class Healer:
 
     def _signs(self, draft: Draft, service: ServiceState, excuse: str, monotonic: float) -> Signs:
         rollout = draft.world.rollout_of(service.name)
-        judged = rollout is not None and has_begun(rollout)
+        judged = rollout is not None and has_begun(rollout) and not is_return(rollout)
         return Signs(
             now=draft.now,
             unready_for=lambda key: self._ages.of((key, "not ready"), monotonic),

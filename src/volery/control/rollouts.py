@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -15,11 +15,13 @@ from volery.control.guarding import note_turn
 from volery.control.watch import Ages
 from volery.decide import claims
 from volery.decide.asked import gate_state
+from volery.decide.blame import LOOP_SECONDS
 from volery.decide.built import is_built
 from volery.decide.capacity import floor
 from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
-from volery.decide.phases import has_begun
-from volery.decide.rollout import abort, placed, step
+from volery.decide.phases import has_begun, is_return
+from volery.decide.plan import is_found_bad
+from volery.decide.rollout import FAILED_STARTS, abort, placed, step
 from volery.decide.situation import Situation
 from volery.decide.stages import STAGED, by_stages
 from volery.decide.strategy import Group, View
@@ -101,17 +103,22 @@ class RolloutDriver:
         build = None if there else world.builds.get(release.id)
         built = there or (build is not None and _suffices(build, rollout))
         deploy, stateful = service.config.deploy, service.config.state is not None
-        new = self._new_group(world, rollout, seen.monotonic)
+        new = self._new_group(draft, rollout, seen.monotonic)
         # A return waits anew when the new group is gone: only now may the old one be restored.
         cleared = rollout.phase is Phase.ROLLING_BACK and new.existing == 0
         age = (rollout.id, rollout.phase, rollout.step, cleared)
+        old = _group(world, service.name, other(rollout.slot))
+        beside = self._baseline(draft, rollout, seen.monotonic)
         view = View(
             now=draft.now,
-            old=_group(world, service.name, other(rollout.slot)),
-            beside=self._baseline(world, rollout, seen.monotonic),
+            old=old,
+            beside=beside,
             new=new,
             settled=settled,
             in_phase=self._ages.of(age, seen.monotonic),
+            unserved=0.0
+            if old.ready + beside.ready
+            else self._ages.of((rollout.id, "unserved"), seen.monotonic),
             rejected=seen.rejected,
             surge=0 if stateful else deploy.surge,
             unavailable=1 if stateful else min(deploy.unavailable, service.scale - floor(service)),
@@ -125,21 +132,24 @@ class RolloutDriver:
             turn_reason=reason,
             judged=self._evidence.judged(draft, rollout, seen.monotonic),
             gate=partial(gate_state, rollout, deploy, answers=seen.answers),
-            behind=_behind(world, rollout),
+            behind=behind(world, rollout),
         )
 
-    def _new_group(self, world: World, rollout: Rollout, monotonic: float) -> Group:
+    def _new_group(self, draft: Draft, rollout: Rollout, monotonic: float) -> Group:
+        world = draft.world
         there = world.instances_of(rollout.service, rollout.slot)
         mine = [item for item in there if item.release == rollout.to_release]
         begun, excused = has_begun(rollout), self._is_excused(rollout.service, monotonic)
         there_now = Group(_ready(world, mine), len(there))
-        for item in mine if begun else ():
-            failure = self._failure(world, rollout, item, monotonic)
-            if failure:
-                tail = tuple(self._engine.tail(item.id))
-                blamed = not excused and not _was_killed(world.observed.get(item.id))
-                return replace(there_now, failure=failure, tail=tail, blamed=blamed)
+        failures = self._failures(draft, rollout, mine, monotonic) if begun else {}
         claimed = claims.failure(world, rollout) if begun else ""
+        lacking = next(iter(failures.values()), "") or claimed
+        if is_return(rollout) and lacking and _may_serve(world, rollout, there_now, failures):
+            return replace(there_now, lacking=lacking)
+        for identity, failure in failures.items():
+            tail = tuple(self._engine.tail(identity))
+            blamed = not excused and not _was_killed(world.observed.get(identity))
+            return replace(there_now, failure=failure, tail=tail, blamed=blamed)
         if claimed:
             return replace(there_now, failure=claimed)
         if mine and there_now.ready == 0 and _is_relied_on(rollout) and not excused:
@@ -149,16 +159,25 @@ class RolloutDriver:
             return replace(there_now, failure=failure, tail=tail, blamed=blamed)
         return there_now
 
-    def _baseline(self, world: World, rollout: Rollout, monotonic: float) -> Group:
-        there = world.instances_of(rollout.service, BASELINE)
+    def _baseline(self, draft: Draft, rollout: Rollout, monotonic: float) -> Group:
+        there = draft.world.instances_of(rollout.service, BASELINE)
         mine = [item for item in there if item.release == rollout.from_release]
-        failures = [self._failure(world, rollout, item, monotonic) for item in mine]
-        found = _group(world, rollout.service, BASELINE)
-        return replace(found, failure=next(filter(None, failures), ""))
+        failures = self._failures(draft, rollout, mine, monotonic)
+        found = _group(draft.world, rollout.service, BASELINE)
+        return replace(found, failure=next(iter(failures.values()), ""))
 
-    def _failure(self, world: World, rollout: Rollout, item: Instance, monotonic: float) -> str:
-        """Why an instance of a new group, or of a baseline, makes it a bad one; "" if it does
-        not."""
+    def _failures(
+        self, draft: Draft, rollout: Rollout, mine: Sequence[Instance], monotonic: float
+    ) -> dict[str, str]:
+        """What speaks against a new group, or a baseline, by instance."""
+        world, now = draft.world, draft.now
+        found = {item.id: self._failure(world, rollout, item, now, monotonic) for item in mine}
+        return {identity: failure for identity, failure in found.items() if failure}
+
+    def _failure(
+        self, world: World, rollout: Rollout, item: Instance, now: float, monotonic: float
+    ) -> str:
+        """Why an instance makes its group a bad one; "" if it does not."""
         seen = world.observed.get(item.id)
         if item.id in self.unstartable:
             return f"{item.id} cannot be started: {self.unstartable[item.id]}"
@@ -171,10 +190,29 @@ class RolloutDriver:
         waited = self._ages.of((item.id, "not ready"), monotonic) if waiting else 0.0
         # An instance that is older than the rollout (a warm group) may have crashed long ago.
         before = item.restarts if item.created_at < rollout.created_at else 0
-        # While a canary gets requests its crashes are compared with the old release's.
-        forgiven = 1 if rollout.strategy == "canary" and _is_relied_on(rollout) else 0
-        crashes = seen.restarts - before - forgiven
+        crashes = seen.restarts - before
+        if rollout.strategy == "canary" and _is_relied_on(rollout):
+            # While it gets requests its crashes are compared with the old release's, unless it
+            # does nothing else.
+            lately = sum(0 <= now - ended.at <= LOOP_SECONDS for ended in seen.exits)
+            crashes = min(crashes, lately) - 1
         return _why_bad(item, seen, crashes, waited, startup)
+
+
+def _may_serve(world: World, rollout: Rollout, there: Group, failures: Mapping[str, str]) -> bool:
+    """Whether a group of which something fails serves all the same, or still may: another instance
+    starts, or one that ended at its start is about to be started again, not for the n-th time."""
+    if there.ready > 0:
+        return True
+    mine = [i for i in world.instances_of(rollout.service, rollout.slot) if i.intent == "run"]
+    hopeful = [i for i in mine if i.id not in failures or _ended_at_start(world, i)]
+    failed = world.services[rollout.service].start_failures
+    return bool(hopeful) and failed < max(FAILED_STARTS, len(mine))
+
+
+def _ended_at_start(world: World, item: Instance) -> bool:
+    seen = world.observed.get(item.id)
+    return seen is not None and seen.state == "exited" and not item.proven
 
 
 def _is_relied_on(rollout: Rollout) -> bool:
@@ -282,7 +320,7 @@ def _lets_start(world: World, before: Rollout, rollout: Rollout) -> bool:
     return bool(side_by_side) and not _is_unbuilt(world, before) and before.step > 0
 
 
-def _behind(world: World, rollout: Rollout) -> str:
+def behind(world: World, rollout: Rollout) -> str:
     """Whom a canary must wait for before its last step: the canaries of a group are promoted
     together, when all have passed their steps, and what is needed goes first."""
     if rollout.strategy != "canary":
@@ -300,7 +338,14 @@ def is_its_turn(world: World, rollout: Rollout) -> bool:
     """Whether no other rollout goes before its next move."""
     if not has_begun(rollout):
         return _turn(world, rollout)[0] == "go"
-    return rollout.step + 1 != rollout.steps or not _behind(world, rollout)
+    return rollout.step + 1 != rollout.steps or not behind(world, rollout)
+
+
+def answered(world: World, rollout: Rollout) -> Rollout:
+    """A rollout that a person let pass a step just now, with whom it waits for all the same."""
+    is_next_last = has_begun(rollout) and rollout.step + 1 == rollout.steps
+    service = behind(world, rollout) if is_next_last else ""
+    return replace(rollout, reason=f"waits for {service}") if service else rollout
 
 
 def _is_unproven(item: Rollout, rollout: Rollout) -> bool:
@@ -365,14 +410,12 @@ def _settle_releases(draft: Draft, rollout: Rollout) -> None:
             if item.service == rollout.service and item.state == "live" and item.id != new.id:
                 draft.put("release", item.id, _left(item, rollout))
         draft.put("release", new.id, replace(new, state="live", reason=""))
-    elif new.state not in ("new", "built"):
-        return
-    elif rollout.verdict == "abort" and not _comes_again(draft, new):
+    elif is_found_bad(new, rollout) and not _comes_again(draft, new):
         build = draft.world.builds.get(new.id)
         unbuilt = build is not None and build.failed_in == "build"
         bad = replace(new, state="failed" if unbuilt else "refused", reason=rollout.reason)
         draft.put("release", new.id, bad)
-    else:
+    elif new.state in ("new", "built"):
         reason = f"never served all requests: {rollout.reason}"
         draft.put("release", new.id, replace(new, reason=reason))
 

@@ -78,6 +78,11 @@ def resume(rollout: Rollout, now: float) -> Rollout:
     return replace(going, resume_to=None, reason="", attempt=rollout.attempt + 1)
 
 
+def is_return(rollout: Rollout) -> bool:
+    """Whether it brings back what served before."""
+    return rollout.cause in ("rollback", "heal")
+
+
 def has_begun(rollout: Rollout) -> bool:
     """Whether anything of the new release may run already."""
     phase = rollout.resume_to if rollout.phase is Phase.PAUSED else rollout.phase

@@ -150,9 +150,16 @@ def _refused(wanted: Release, running: Rollout | None, *, healed: bool) -> Relea
     """The release, with the reason, if it was refused, or will be as soon as the rollout that takes
     it back for what it did has ended. What goes back for another reason comes again."""
     goes_back = running is not None and running.to_release == wanted.id
-    if running and goes_back and running.verdict == "abort" and wanted.state in ("new", "built"):
+    if running and goes_back and is_found_bad(wanted, running):
         return replace(wanted, reason=running.reason)
     return wanted if wanted.state == "refused" or healed else None
+
+
+def is_found_bad(release: Release, by: Rollout) -> bool:
+    """Whether a rollout that goes back says that its release must not come again. What served
+    before may be bad as a deploy of today; a rollback to it that fails says less."""
+    served = release.state == "kept" and by.cause in ("deploy", "up")
+    return by.verdict == "abort" and (served or release.state in ("new", "built"))
 
 
 def refuse_other_traffic(serving: Release | None, wanted: Service) -> None:

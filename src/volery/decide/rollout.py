@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from volery.decide import staged, strategy
 from volery.decide.group import started_anew
-from volery.decide.phases import TRANSITIONS, enter, has_begun, pause, resume
+from volery.decide.phases import TRANSITIONS, enter, has_begun, is_return, pause, resume
 from volery.decide.situation import Situation
 from volery.decide.stages import by_stages, without_baseline
 from volery.decide.strategy import Group, Moved, View
@@ -110,7 +110,9 @@ def _begin(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rol
         return rollout, moved.service
     ready = min(now.view.old.ready, service.scale)
     begun = replace(rollout, steps=moved.steps, reason="", ready_before=ready)
-    return enter(staged.counted(begun), Phase.STARTING, moment), moved.service
+    # What comes back does not wait for how the release before it failed to start.
+    after = started_anew(moved.service) if is_return(rollout) else moved.service
+    return enter(staged.counted(begun), Phase.STARTING, moment), after
 
 
 def _serves_already(rollout: Rollout) -> bool:
@@ -139,9 +141,12 @@ def _forward(
     if back is not None:
         return back
     if rollout.phase is Phase.PAUSED:
-        return rollout, service
+        freed = rollout.paused_for == "evidence" and staged.is_unopposed(view)
+        return (resume(rollout, view.now) if freed else rollout), service
     if rollout.phase is Phase.PROMOTING:
         return _promote(rollout, service, view)
+    if is_return(rollout):
+        rollout = replace(rollout, reason=view.new.lacking)
     if by_stages(rollout):
         return staged.forward(rollout, service, now)
     rollout = staged.noted(rollout, now.judged)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from volery.decide.phases import Waits, enter, has_begun, pause
+from volery.decide.phases import Waits, enter, has_begun, is_return, pause
 from volery.decide.situation import GateState, Situation
 from volery.decide.stages import (
     baseline_given_up,
@@ -21,16 +21,27 @@ from volery.decide.stages import (
     stages,
     wanted_weight,
     weighted,
+    whole,
 )
+from volery.decide.strategy import View, is_late, is_there
 from volery.model.evidence import Judgement
 from volery.model.state import Phase, Rollout, ServiceState
 from volery.model.units import format_duration
 
 Moved = tuple[Rollout, ServiceState]
+UNSERVED_SECONDS = 10.0
+"""Nothing of the old release serves any more if nothing did for so long."""
+UNOPPOSED = (
+    "nothing of the old release serves: there is nothing to compare with and nobody to protect"
+)
 
 
 def forward(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     """The next move of a staged rollout beside an old group, or the same again."""
+    if is_unopposed(now.view):
+        larger = whole(rollout, service)  # it gets all requests, whatever its share
+        if larger != service:
+            return rollout, larger
     if rollout.phase is Phase.STARTING:
         return _start(rollout, service, now)
     if rollout.phase is Phase.SHIFTING:
@@ -100,9 +111,17 @@ def counted(rollout: Rollout) -> Rollout:
 
 def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     rollout = replace(rollout, steps=len(stages(rollout, service)))
+    if is_return(rollout):
+        serves = now.view.settled and now.view.new.ready > 0
+        return (_take(rollout, service, now, 1) if serves else rollout), service
     if not _group_is_ready(rollout, service, now):
         return rollout, service
     return _by_baseline(rollout, service, now) or (_take(rollout, service, now, 1), service)
+
+
+def is_unopposed(view: View) -> bool:
+    """Whether the new release alone serves, for want of anything of the old one."""
+    return view.unserved >= UNSERVED_SECONDS
 
 
 def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
@@ -112,7 +131,7 @@ def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> 
 def _by_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> Moved | None:
     """What there is to do as the baseline is not as large as the stage asks for: wait, or give it
     up if it cannot be. None if it is, or is needed no more."""
-    passed = rollout.passed >= max(rollout.step, 1)
+    passed = rollout.passed >= max(rollout.step, 1) or is_unopposed(now.view)
     if passed or is_last(rollout) or not has_baseline(rollout, service):
         return None
     beside, count = now.view.beside, stage_of(rollout, service).count
@@ -125,18 +144,40 @@ def _by_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> Mov
     return replace(rollout, reason=f"waits for its baseline: {there}"), service
 
 
+def _bring_back(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
+    """What comes back gets as much as it bears in the place of what serves now: its share by what
+    is ready, and everything as soon as as many are, or half as many where the rest is late."""
+    view, stage = now.view, stage_of(rollout, service)
+    if not view.settled or view.new.ready == 0:
+        return rollout, service
+    needed = min(service.scale, max(1, view.old.ready))
+    share = min(1.0, view.new.ready / needed)
+    if share >= 0.5 and is_late(rollout, service, view):
+        share = 1.0
+    weight = round(100 * share, 4)
+    rollout = replace(rollout, weight=weight)
+    moved = weighted(rollout, service, stage, weight)
+    enough = rollout.passed >= rollout.step or (weight >= 100 and is_there(rollout, service, view))
+    if moved != service or not enough:
+        return rollout, moved
+    return _onward(replace(rollout, passed=rollout.step), service, now)
+
+
 def _shift(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     stage = stage_of(rollout, service)
-    larger = grown(rollout, service, stage)
+    larger = service if is_unopposed(now.view) else grown(rollout, service, stage)
     if larger != service:
         return rollout, larger
+    if is_return(rollout):
+        return _bring_back(rollout, service, now)
     if not _group_is_ready(rollout, service, now):
         return rollout, service
     waits = _by_baseline(rollout, service, now)
     if waits is not None:
         return waits
     weight = wanted_weight(rollout, stage, service.config.deploy, 0.0)
-    rollout = replace(rollout, weight=weight, verdict="continue", reason="")
+    reason = rollout.reason if is_unopposed(now.view) else ""
+    rollout = replace(rollout, weight=weight, verdict="continue", reason=reason)
     moved = weighted(rollout, service, stage, weight)
     if moved != service:
         return rollout, moved
@@ -175,7 +216,7 @@ def lacking(rollout: Rollout, service: ServiceState, now: Situation) -> str:
     deploy = service.config.deploy
     limit = deploy.at_most
     waited = now.view.in_phase - ramp_of(rollout, deploy)
-    if is_last(rollout) or waited < limit or _is_good(now):
+    if is_last(rollout) or waited < limit or _is_good(now) or is_unopposed(now.view):
         return ""
     why = now.judged.reason if now.judged else "no requests were measured"
     return f"not enough evidence within {format_duration(limit)}: {why}"
@@ -190,6 +231,12 @@ def _weigh(rollout: Rollout, service: ServiceState, now: Situation) -> Rollout:
     over = is_last(rollout) and now.view.in_phase >= service.config.deploy.watch
     if _is_good(now) or over:
         return replace(rollout, passed=rollout.step)
+    if is_unopposed(now.view) and not is_last(rollout):
+        # Not sooner than by evidence: by then a release that fails most requests is found out.
+        passed = rollout.step if now.view.in_phase >= UNSERVED_SECONDS else rollout.passed
+        return replace(rollout, verdict="continue", passed=passed, reason=UNOPPOSED)
+    if rollout.reason == UNOPPOSED:  # it is back
+        rollout = replace(rollout, reason="")
     reason = lacking(rollout, service, now)
     if not reason:
         return rollout
@@ -224,7 +271,8 @@ def _take(rollout: Rollout, service: ServiceState, now: Situation, step: int) ->
         return held
     if rollout.phase is Phase.SHIFTING:
         rollout = enter(rollout, Phase.ANALYSING, moment)
-    return replace(enter(rollout, Phase.SHIFTING, moment), step=step, reason="")
+    reason = UNOPPOSED if is_asked_for(rollout) and is_unopposed(now.view) else ""
+    return replace(enter(rollout, Phase.SHIFTING, moment), step=step, reason=reason)
 
 
 def _held_by_gate(rollout: Rollout, point: str, now: Situation) -> Rollout | None:

@@ -88,6 +88,14 @@ def grown(rollout: Rollout, service: ServiceState, stage: Stage) -> ServiceState
     return replace(service, slots=slots)
 
 
+def whole(rollout: Rollout, service: ServiceState) -> ServiceState:
+    """The service with a new group that could have all requests."""
+    new = service.slots[rollout.slot]
+    assert new is not None
+    slot = replace(new, count=max(new.count, service.scale))
+    return replace(service, slots=dict(service.slots) | {rollout.slot: slot})
+
+
 def weighted(rollout: Rollout, service: ServiceState, stage: Stage, weight: float) -> ServiceState:
     """The service with the new group at this weight; the baseline gets as much as the new group
     while the old one keeps at least as much, and nothing in the last stage."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from volery.decide.phases import is_return
 from volery.decide.stages import STAGED, grown, stages, without_baseline
 from volery.model.state import Rollout, ServiceState, Slot, SlotName, Track, other
 
@@ -29,11 +30,14 @@ class Group:
     tail: tuple[str, ...] = ()
     blamed: bool = True
     """Whether the failure is the release's own: what somebody killed from outside is not."""
+    lacking: str = ""
+    """Why a group that comes back is not whole yet, though of it others serve or may."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What a strategy may know. `in_phase` is seconds since the phase began, on a steady clock."""
+    """What a strategy may know. Seconds are those of a steady clock; `in_phase` counts from the
+    beginning of the phase."""
 
     now: float
     old: Group
@@ -42,6 +46,8 @@ class View:
     beside: Group = Group()
     """A canary's baseline."""
     in_phase: float = 0.0
+    unserved: float = 0.0
+    """Seconds since anything of the old release was ready; 0 while something is."""
     rejected: str | None = None
     surge: int = 1
     unavailable: int = 0
@@ -105,18 +111,30 @@ def advance(rollout: Rollout, service: ServiceState, view: View) -> Moved:
     old = service.slots[other(rollout.slot)]
     assert new is not None
     if old is None or is_alone(rollout):
-        ready = view.new.ready >= service.scale and view.settled
-        return Moved(service, weight=100, complete=ready)
+        return Moved(service, weight=100, complete=is_there(rollout, service, view))
     if rollout.strategy == "rolling":
         return _rolling(rollout, service, view, old, new)
     assert rollout.strategy == "recreate", rollout.strategy
     return _recreate(rollout, service, view, old, new)
 
 
+def is_there(rollout: Rollout, service: ServiceState, view: View) -> bool:
+    """Whether the new group serves as a whole; what comes back late, with what there is of it."""
+    enough = min(service.scale, 1 if is_late(rollout, service, view) else service.scale)
+    return view.settled and view.new.ready >= enough
+
+
+def is_late(rollout: Rollout, service: ServiceState, view: View) -> bool:
+    """Whether what comes back has been awaited for longer than a start takes: what still lacks of
+    it follows when it can."""
+    return is_return(rollout) and view.in_phase >= service.config.health.startup
+
+
 def _rolling(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:
     scale = service.scale
     here = Moved(service, new.weight, new.count, scale, shifting=new.weight > 0)
-    if not view.settled or view.new.ready < new.count:
+    awaited = min(1, new.count) if is_return(rollout) else new.count
+    if not view.settled or view.new.ready < awaited:
         return here
     if new.count >= scale and old.count == 0:
         return replace(here, complete=view.old.existing == 0)
@@ -147,8 +165,7 @@ def _recreate(rollout: Rollout, service: ServiceState, view: View, old: Slot, ne
         service = _put(service, rollout.slot, replace(new, count=service.scale, weight=100))
         service = _put(service, other(rollout.slot), replace(old, weight=0))
         return Moved(service, 100, shifting=True)
-    ready = view.new.ready >= service.scale and view.settled
-    return Moved(service, 100, 1, shifting=True, complete=ready)
+    return Moved(service, 100, 1, shifting=True, complete=is_there(rollout, service, view))
 
 
 def turn_round(rollout: Rollout, service: ServiceState) -> ServiceState:

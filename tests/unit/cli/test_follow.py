@@ -38,24 +38,31 @@ def canary(phase: str, step: int, weight: float, **more: Any) -> dict[str, Any]:
 class Ledger:
     """A control plane that knows why the second step began."""
 
-    def __init__(self, verdict: str | None) -> None:
+    def __init__(self, verdict: str | None, cause: str) -> None:
         self.verdict = verdict
+        self.cause = cause
 
     def get(self, path: str, **query: object) -> dict[str, Any]:
         data = {"rollout": "menu-r3", "step": 2, "verdict": self.verdict, "evidence": [ERRORS]}
+        here = {"kind": "rollout.shifting", "data": data, "cause": self.cause}
         other = {"rollout": "menu-r2", "step": 2, "verdict": "abort", "evidence": []}
         return {
             "events": [
                 {"kind": "instance.ready", "data": {}},
                 {"kind": "rollout.shifting", "data": other},
-                {"kind": "rollout.shifting", "data": data},
+                here,
             ]
         }
 
 
-def told(capsys: pytest.CaptureFixture[str], verdict: str | None, *seen: dict[str, Any]) -> str:
+def told(
+    capsys: pytest.CaptureFixture[str],
+    verdict: str | None,
+    *seen: dict[str, Any],
+    cause: str = "deploy",
+) -> str:
     """What is printed for these, one after the other."""
-    story = _Story(Ledger(verdict))  # type: ignore[arg-type]
+    story = _Story(Ledger(verdict, cause))  # type: ignore[arg-type]
     for item in seen:
         story.show([item])
     return capsys.readouterr().err
@@ -83,6 +90,12 @@ def test_why_a_step_passed(capsys: pytest.CaptureFixture[str], verdict: str, why
     assert [line.split()[1] for line in lines] == ["starting", "analysing", "step", "analysing"]
     assert "step 1/3 passed after" in lines[2] and lines[2].endswith(f": {why}")
     assert "step 2/3, 50 % of requests" in lines[3]
+
+
+def test_a_step_that_passed_for_want_of_an_old_release(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = canary("analysing", 1, 20), canary("analysing", 2, 50)
+    text = told(capsys, "continue", *steps, cause="nothing of the old release serves")
+    assert text.splitlines()[1].endswith(": nothing of the old release serves")
 
 
 def test_a_step_that_was_too_quick_to_be_seen_between(capsys: pytest.CaptureFixture[str]) -> None:

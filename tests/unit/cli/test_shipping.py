@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from simulation.adapters import Behaviour
 from unit.cli.desk import Desk
 
-from volery.cli.commands import shipping
+from volery.cli.commands import looking, shipping
 from volery.cli.commands.acting import abort
 from volery.cli.commands.looking import rollout
 from volery.cli.commands.shipping import deploy
@@ -125,6 +126,31 @@ def test_a_bad_first_release_is_exit_1(wrong: str) -> None:
     desk.plane.bad["catalog@aaaaaaaa"] = wrong
     desk.client.post("/v1/apply", desk.session().apply_body())
     assert rollout("catalog", watch=True, session=desk.session("json")) == 1
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("moment", ["at once", "when it is done", "when all is over"])
+def test_who_watches_one_of_a_group_learns_that_it_was_undone(
+    desk: Desk,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+    moment: str,
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.setattr(looking, "LOOK_EVERY_SECONDS", 0.0)
+    desk.plane.sources.version = "bbbbbbbb"
+    desk.plane.engine.behaviour = lambda release: Behaviour(
+        "never-ready" if release == "shop@bbbbbbbb" else "good"
+    )
+    assert deploy("catalog", "shop", detach=True, session=desk.session()) == 0
+    phase = ""
+    while moment == "when it is done" and phase != "done":
+        phase = desk.client.get("/v1/services/catalog-r2/rollout")["phase"]
+    desk.plane.run(60 if moment == "when all is over" else 0)
+    capsys.readouterr()
+    assert rollout("catalog-r2", watch=True, session=desk.session()) == 3
+    assert "catalog@bbbbbbbb -> catalog@aaaaaaaa" in capsys.readouterr().out
 
 
 def test_a_paused_rollout_says_how_to_go_on(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

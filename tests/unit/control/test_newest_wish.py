@@ -174,6 +174,31 @@ def test_what_is_just_taken_back_for_what_it_did_is_refused_or_comes_again_by_fo
     assert shop.live() == B and shop.plane.operations.world.releases[B].state == "live"
 
 
+def test_what_served_once_and_is_found_bad_as_a_deploy_is_remembered(shop: Shop) -> None:
+    canary = {"deploy": {"strategy": "canary", "steps": ["50%"], "warm": "1s", "at_most": "3s"}}
+    canary["deploy"]["on_inconclusive"] = "promote"
+    shop.deploy("bbbbbbbb", catalog=canary)
+    shop.plane.run(60)
+    shop.spoil(A)
+    shop.deploy("aaaaaaaa", catalog=canary)
+    shop.plane.run(60)
+    assert shop.told()[-1] == (A, Phase.ROLLED_BACK)
+    world = shop.plane.operations.world
+    assert world.releases[A].state == "refused" and "not ready" in world.releases[A].reason
+    again = shop.api.post("/v1/apply", json=body(services=["catalog"]))
+    assert again.status_code == 403 and "was refused" in again.json()["error"]["message"]
+
+
+def test_what_cannot_come_back_at_once_may_come_later(shop: Shop) -> None:
+    shop.deploy("bbbbbbbb", catalog={"deploy": {"strategy": "rolling"}})
+    shop.plane.run(60)
+    shop.spoil(A)
+    shop.act("rollback")
+    shop.plane.run(60)
+    assert shop.told()[-1] == (A, Phase.ROLLED_BACK)
+    assert shop.plane.operations.world.releases[A].state == "kept"
+
+
 def test_what_serves_is_done_when_the_one_that_was_aborted_is_gone(shop: Shop) -> None:
     shop.deploy("bbbbbbbb")
     shop.until_phase(Phase.SHIFTING)

@@ -65,6 +65,24 @@ def test_none_takes_its_last_step_while_a_gate_keeps_another_from_its_first(
     assert {two.rollout(name).phase for name in ("catalog", "shop")} == {Phase.DONE}
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_promote_answers_with_whom_it_waits_for_all_the_same(full: bool) -> None:
+    two = Two(needs=False)
+    two.sent["application"]["services"]["catalog"]["deploy"] |= {"at_most": "10m"}
+    two.apply(services=["catalog", "shop"])
+    two.plane.run(20)
+    assert two.rollout("catalog").step == 1
+    for step, said in ((1, ""), (2, "waits for shop")):
+        two.plane.run(20)
+        assert two.rollout("catalog").step == step
+        answer = two.api.post("/v1/services/catalog/promote", json={"full": full and step == 2})
+        assert answer.status_code == 202
+        found = two.api.get("/v1/services/catalog/rollout").json()
+        assert found["reason"] == said
+    two.plane.run(20)
+    assert two.rollout("catalog").reason == "waits for shop"
+
+
 def test_nobody_waits_for_one_that_waits_for_it() -> None:
     two = Two(needs=True)
     two.apply(services=["catalog", "shop"])

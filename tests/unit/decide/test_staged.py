@@ -11,7 +11,7 @@ from unit.decide.worlds import application, running
 
 from volery.decide.rollout import Situation, abort, pause, resume, step
 from volery.decide.situation import GateState, no_gates
-from volery.decide.staged import promoted
+from volery.decide.staged import UNOPPOSED, promoted
 from volery.decide.strategy import Group, View
 from volery.model.evidence import Judgement, Line, Verdict
 from volery.model.state import BASELINE, Phase, Rollout, ServiceState, Slot, SlotName, Track
@@ -27,6 +27,8 @@ class Play:
     service: ServiceState
     verdict: Verdict = "continue"
     in_phase: float = 0.0
+    unserved: float = 0.0
+    """For how long nothing of the old release serves."""
     gate: Callable[[str], GateState] = no_gates
     behind: str = ""
     beside: Group | None = None
@@ -34,7 +36,10 @@ class Play:
 
     def _ready(self, name: SlotName) -> Group:
         slot = self.service.slots.get(name)
-        return Group(ready=slot.count, existing=slot.count) if slot else Group()
+        if slot is None:
+            return Group()
+        down = self.unserved > 0 and name != "b"
+        return Group(ready=0 if down else slot.count, existing=slot.count)
 
     def look(self) -> Rollout:
         """One step."""
@@ -45,6 +50,7 @@ class Play:
             beside=self.beside or self._ready(BASELINE),
             settled=True,
             in_phase=self.in_phase,
+            unserved=self.unserved,
         )
         line = Line("errors", "undecided", "errors 1 % against 1 %")
         judged = Judgement(self.verdict, f"it says {self.verdict}", (line,))
@@ -279,6 +285,63 @@ def test_what_is_left_of_an_earlier_baseline_gets_nothing() -> None:
     found.service = replace(found.service, slots=dict(found.service.slots) | {BASELINE: left})
     found.until(Phase.ANALYSING)
     assert found.weights()[BASELINE] == 0 and found.weights()["b"] == 5
+
+
+@pytest.mark.parametrize("deploy", [{}, {"baseline": True}, {"mirror": 0.2}, {"ramp": 600.0}])
+@pytest.mark.parametrize("choice", ["pause", "rollback"])
+def test_where_nothing_of_the_old_release_serves_the_steps_pass(
+    deploy: dict[str, Any], choice: str
+) -> None:
+    found = play(on_inconclusive=choice, at_most=10, **deploy)
+    found.unserved, found.in_phase = 10.0, 10.0
+    while found.rollout.step == 0:
+        found.look()
+    assert found.counts()["b"] == SCALE
+    assert found.rollout.reason == UNOPPOSED
+    found.until(Phase.ANALYSING)
+    assert found.weights()["b"] < 50
+    found.until(Phase.DONE)
+
+
+def test_there_is_time_to_see_that_the_remedy_is_none() -> None:
+    found = play()
+    found.unserved = 60.0
+    found.until(Phase.ANALYSING)
+    found.in_phase = 9.0
+    for _ in range(10):
+        assert (found.look().phase, found.rollout.step) == (Phase.ANALYSING, 1)
+    found.verdict = "abort"
+    assert found.look().phase is Phase.ROLLING_BACK
+
+
+@pytest.mark.parametrize("unserved", [0.0, 9.0])
+def test_an_old_release_that_serves_or_only_blinks_is_compared_with(unserved: float) -> None:
+    found = play()
+    found.unserved, found.in_phase = unserved, 10.0
+    found.until(Phase.ANALYSING)
+    for _ in range(10):
+        found.look()
+    assert (found.rollout.phase, found.rollout.step) == (Phase.ANALYSING, 1)
+    assert found.counts()["b"] == 1
+
+
+def test_a_remedy_still_waits_for_gates_and_for_approval() -> None:
+    found = play(approve=True)
+    found.unserved, found.in_phase = 60.0, 10.0
+    found.gate = lambda at: GateState("hold" if at == "before_step:2" else "open", f"gate {at}")
+    assert found.until(Phase.PAUSED).reason == "gate before_step:2"
+    found.rollout = promoted(resume(found.rollout, 0.0), full=False)
+    assert found.until(Phase.PAUSED).paused_for == "approval"
+    assert found.counts()["b"] == SCALE
+
+
+def test_what_is_paused_for_want_of_evidence_goes_on_when_the_old_release_is_down() -> None:
+    found = play(at_most=60)
+    found.until(Phase.ANALYSING)
+    found.in_phase = 61
+    assert found.until(Phase.PAUSED).paused_for == "evidence"
+    found.unserved = 10.0
+    found.until(Phase.DONE)
 
 
 def test_a_ramp_lets_the_first_share_grow() -> None:

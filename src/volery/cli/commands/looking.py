@@ -71,14 +71,12 @@ def rollout(
         with_: What another promise would have decided, such as
             "errors: < 2%, latency: {p99: < 1s}".
     """
-    from volery.cli.follow import exit_code
-
-    path = f"/v1/services/{service}/rollout"
+    path, code = _path(service), 0
     if explain or with_ is not None:
         return _explain(session, path, with_)
     found = session.client.get(path)
     if watch:
-        found = _watch(session, path, found)
+        found, code = _watch(session, found)
     if session.json:
         session.emit(found)
     else:
@@ -86,28 +84,43 @@ def rollout(
         from volery.cli.show.rollout import rollout_view
 
         out().print(rollout_view(found), soft_wrap=False)
-    return exit_code([found]) if watch else 0
+    return code
 
 
-def _watch(session: Session, path: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Follow a rollout: the whole picture again and again on a terminal, else a line a change."""
-    from volery.cli.follow import follow, is_over
+def _watch(session: Session, found: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """Follow a rollout to where nothing can turn it round any more: the last one of its service,
+    which may be its group's way back, and the exit code of a `deploy`."""
+    from volery.cli.follow import exit_code, follow
 
-    path = f"/v1/services/{found['id']}/rollout"
-    if session.json or not sys.stdout.isatty():
-        ended = follow(session.client, [found["id"]])
-        return next(item for item in ended if item["id"] == found["id"])
+    whole = not session.json and sys.stdout.isatty()
+    ended = _look_on(session, found) if whole else follow(session.client, [found["id"]])
+    code = exit_code([item for item in ended if item["id"] == found["id"]]) or exit_code(ended)
+    last = [item for item in ended if item["service"] == found["service"]][-1]
+    return session.client.get(_path(last["id"])) if whole else last, code
+
+
+def _look_on(session: Session, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The whole picture of a rollout again and again, until it is over."""
     from rich.live import Live
 
+    from volery.cli.follow import at_end
     from volery.cli.show.console import out
     from volery.cli.show.rollout import rollout_view
 
+    ids = [found["id"]]
     with Live(rollout_view(found), console=out(), transient=True) as live:
-        while not is_over([found], attended=session.attended):
+        while True:
+            group = session.client.get("/v1/rollouts", ids=found["id"])["rollouts"]
+            ended = at_end(group, ids, attended=session.attended)
+            if ended is not None:
+                return ended
             time.sleep(LOOK_EVERY_SECONDS)
-            found = session.client.get(path)
-            live.update(rollout_view(found))
-    return found
+            live.update(rollout_view(session.client.get(_path(found["id"]))))
+
+
+def _path(which: str) -> str:
+    """Of a rollout, or of the newest one of a service."""
+    return f"/v1/services/{which}/rollout"
 
 
 def _explain(session: Session, path: str, promise: str | None) -> int:

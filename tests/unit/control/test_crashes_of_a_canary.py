@@ -1,0 +1,46 @@
+"""Single crashes of a canary are compared with the old release's; a loop takes it back."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.testclient import TestClient
+from unit.api.plane import SimPlane, body
+
+from volery.api.app import create_app
+from volery.model.state import Phase, Rollout
+
+
+def waiting_for_approval() -> SimPlane:
+    """Two of four instances are new and wait for a person."""
+    plane = SimPlane()
+    api, sent = TestClient(create_app(plane)), body()
+    deploy = {"strategy": "canary", "steps": ["50%"], "approve": True, "at_most": "10s"}
+    deploy |= {"on_inconclusive": "promote"}
+    sent["application"]["services"]["shop"]["needs"] = {}
+    sent["application"]["services"]["catalog"] |= {"scale": 4, "deploy": deploy}
+    assert api.post("/v1/apply", json=sent).status_code == 202
+    plane.run(10)
+    plane.sources.version = "bbbbbbbb"
+    assert api.post("/v1/apply", json=sent | {"services": ["catalog"]}).status_code == 202
+    plane.run(30)
+    assert canary(plane).paused_for == "approval"
+    return plane
+
+
+def canary(plane: SimPlane) -> Rollout:
+    return plane.operations.world.rollouts["catalog-r2"]
+
+
+@pytest.mark.parametrize(
+    ("pause", "phase"), [(70.0, Phase.PAUSED), (50.0, Phase.ROLLED_BACK), (2.0, Phase.ROLLED_BACK)]
+)
+def test_only_a_loop_is_a_reason_of_its_own(pause: float, phase: Phase) -> None:
+    plane = waiting_for_approval()
+    for _ in range(4):
+        if "catalog-bbbbbbbb-1" in plane.engine.processes:
+            plane.engine.exit("catalog-bbbbbbbb-1", 1)
+        plane.run(pause)
+    plane.run(10)
+    assert canary(plane).phase is phase
+    if phase is Phase.ROLLED_BACK:
+        assert canary(plane).reason.startswith("catalog-bbbbbbbb-1 crashed after it was ready")
