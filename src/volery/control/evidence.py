@@ -187,7 +187,8 @@ class EvidenceWatch:
         )
         before = self._lately(rollout, monotonic)
         own = comparing.judgement(found, rollout, service, before.own if before else None)
-        judgement = with_metrics(own, metric_lines(rollout, deploy, answers, found.streaks))
+        lines = metric_lines(rollout, deploy, answers, found.streaks)
+        judgement = with_metrics(own, lines, found.streaks)
         kept = before is not None and own.lines is before.own.lines
         written = before.written if before and kept else monotonic
         self._said[rollout.id] = _Said(

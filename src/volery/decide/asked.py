@@ -273,11 +273,15 @@ def said(limit: Condition) -> str:
     return f"{limit.operator} {limit.value:g}{' s' if limit.unit == 'seconds' else ''}"
 
 
-def with_metrics(judged: Judgement, lines: tuple[Line, ...]) -> Judgement:
-    """The judgement with custom metrics: one that is bad aborts, one that is not good holds."""
+def with_metrics(
+    judged: Judgement, lines: tuple[Line, ...], found: Mapping[str, Streak]
+) -> Judgement:
+    """The judgement with custom metrics: one that is bad aborts, one that is not good holds, and
+    one that was outside its limit when it was last known is suspicious."""
     if not lines:
         return judged
-    judged = replace(judged, lines=(*judged.lines, *lines))
+    suspicious = judged.suspicious or any(streak.failures for streak in found.values())
+    judged = replace(judged, lines=(*judged.lines, *lines), suspicious=suspicious)
     bad = next((line for line in lines if line.state == "bad"), None)
     if bad is not None and judged.verdict != "abort":
         return replace(judged, verdict="abort", reason=bad.text)

@@ -151,8 +151,9 @@ def lacking(rollout: Rollout, service: ServiceState, now: Situation) -> str:
     """Why the evidence of this step is given up on: it did not suffice in time. "" if it is not."""
     if rollout.phase is not Phase.ANALYSING or rollout.passed >= rollout.step:
         return ""
-    limit = service.config.deploy.at_most
-    if is_last(rollout) or now.view.in_phase < limit or _is_good(now):
+    deploy = service.config.deploy
+    limit = max(deploy.watch, deploy.at_most) if is_last(rollout) else deploy.at_most
+    if now.view.in_phase < limit or _is_good(now) or _is_over(rollout, service, now):
         return ""
     why = now.judged.reason if now.judged else "no requests were measured"
     return f"not enough evidence within {format_duration(limit)}: {why}"
@@ -162,10 +163,17 @@ def _is_good(now: Situation) -> bool:
     return now.judged is not None and now.judged.verdict == "promote"
 
 
+def _is_over(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
+    """Whether a switch was watched for long enough, and nothing speaks against it now. What was
+    looked at, but not just now, may be as bad as it was."""
+    if not is_last(rollout) or now.view.in_phase < service.config.deploy.watch:
+        return False
+    return not (now.judged.suspicious if now.judged else rollout.evidence)
+
+
 def _weigh(rollout: Rollout, service: ServiceState, now: Situation) -> Rollout:
     """Whether the step is passed by evidence, or by what the owner wants without enough of it."""
-    over = is_last(rollout) and now.view.in_phase >= service.config.deploy.watch
-    if _is_good(now) or over:
+    if _is_good(now) or _is_over(rollout, service, now):
         return replace(rollout, passed=rollout.step)
     reason = lacking(rollout, service, now)
     if not reason:

@@ -216,6 +216,13 @@ def _metric(at: Path, deploy: Deploy, metric: CustomMetric) -> Iterator[Finding]
             f"step (at_most: {time_text(deploy.at_most)}): it can never take a release back"
         )
         yield warning((*at, "failures"), said)
+    if deploy.strategy == "blue-green" and shorter(deploy.watch, metric.every * metric.failures):
+        said = (
+            f"{metric.failures} measurements every {time_text(metric.every)} take longer than a "
+            f"switch is watched (watch: {time_text(deploy.watch)}): what they show late takes "
+            "nothing back"
+        )
+        yield warning((*at, "failures"), said)
     if metric.query is not None:
         yield from _query((*at, "query"), metric)
     yield from _password((*at, "prometheus"), metric.prometheus or "")

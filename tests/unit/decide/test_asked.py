@@ -316,7 +316,7 @@ def test_each_answer_counts_once_and_missing_ones_not_at_all(story: list[str]) -
 def test_a_bad_metric_aborts_and_an_open_one_holds(verdict: str, states: tuple[str, ...]) -> None:
     lines = tuple(Line(f"m{n}", s, f"{n} is {s}") for n, s in enumerate(states))  # type: ignore[arg-type]
     before = Judgement(verdict, "by requests", (Line("errors", "good", "errors"),))  # type: ignore[arg-type]
-    after = with_metrics(before, lines)
+    after = with_metrics(before, lines, {})
     assert after.lines == (*before.lines, *lines)
     if "bad" in states:
         assert after.verdict == "abort"
@@ -326,6 +326,17 @@ def test_a_bad_metric_aborts_and_an_open_one_holds(verdict: str, states: tuple[s
         assert (after.verdict, after.reason) == ("continue", "by requests; 0 is missing")
     else:
         assert (after.verdict, after.reason) == (verdict, "by requests")
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_metric_out_of_its_limit_is_suspicious_before_it_is_bad(
+    before: bool, failures: int
+) -> None:
+    judged = Judgement("continue", "by requests", suspicious=before)
+    line = Line("queue", "undecided", "queue 900")
+    after = with_metrics(judged, (line,), {"queue": Streak(failures)})
+    assert after.suspicious == (before or failures > 0)
 
 
 @pytest.mark.parametrize(

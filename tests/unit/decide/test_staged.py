@@ -26,6 +26,8 @@ class Play:
     rollout: Rollout
     service: ServiceState
     verdict: Verdict = "continue"
+    suspicious: bool = False
+    looked: bool = True
     in_phase: float = 0.0
     gate: Callable[[str], GateState] = no_gates
     behind: str = ""
@@ -45,8 +47,17 @@ class Play:
             in_phase=self.in_phase,
         )
         line = Line("errors", "undecided", "errors 1 % against 1 %")
-        judged = Judgement(self.verdict, f"it says {self.verdict}", (line,))
-        now = Situation(view, None, True, "go", judged=judged, gate=self.gate, behind=self.behind)
+        said = f"it says {self.verdict}"
+        judged = Judgement(self.verdict, said, (line,), suspicious=self.suspicious)
+        now = Situation(
+            view,
+            None,
+            True,
+            "go",
+            judged=judged if self.looked else None,
+            gate=self.gate,
+            behind=self.behind,
+        )
         self.rollout, self.service = step(self.rollout, self.service, now)
         return self.rollout
 
@@ -331,6 +342,46 @@ def test_blue_green_switches_in_one_and_is_watched_then() -> None:
     assert found.rollout.phase is Phase.ANALYSING
     found.in_phase = 10
     found.until(Phase.DONE)
+
+
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_switch_is_watched_for_longer_while_something_speaks_against_it(looked: bool) -> None:
+    """Also by a control plane that began anew and has not looked yet."""
+    found = play("blue-green", watch=10)
+    found.suspicious = True
+    found.until(Phase.ANALYSING)
+    found.look()
+    found.in_phase, found.looked = 599, looked
+    assert found.look().phase is Phase.ANALYSING
+    found.suspicious, found.looked = False, True
+    found.until(Phase.DONE)
+
+
+def test_a_switch_that_nobody_could_look_at_is_watched_no_longer() -> None:
+    found = play("blue-green", watch=10)
+    found.looked = False
+    found.until(Phase.ANALYSING)
+    found.in_phase = 10
+    found.until(Phase.DONE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "phase"),
+    [("pause", Phase.PAUSED), ("rollback", Phase.ROLLING_BACK), ("promote", Phase.PROMOTING)],
+)
+@pytest.mark.parametrize(("watch", "at_most"), [(10, 60), (60, 10)])
+def test_a_switch_that_is_not_known_to_be_well_in_time_is_decided_by_the_owner(
+    choice: str, phase: Phase, watch: int, at_most: int
+) -> None:
+    found = play("blue-green", watch=watch, at_most=at_most, on_inconclusive=choice)
+    found.suspicious = True
+    found.until(Phase.ANALYSING)
+    found.in_phase = 59
+    assert found.look().phase is Phase.ANALYSING
+    found.in_phase = 60
+    assert found.look().phase is phase
+    if choice != "promote":
+        assert "not enough evidence within 1m" in found.rollout.reason
 
 
 def test_blue_green_switches_back_by_itself() -> None:
