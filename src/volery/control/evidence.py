@@ -176,7 +176,7 @@ class EvidenceWatch:
         service = draft.world.services[rollout.service]
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
-        found = comparing.mixed(comparing.in_step(found, rollout, service), deploy)
+        found = comparing.mixed(comparing.in_step(found, rollout, service), draft.world, service)
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
         canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from volery.decide.built import is_built
-from volery.decide.routes import SYNTHETIC_CALLER, EdgePort
+from volery.decide.routes import EdgePort
 from volery.decide.situation import GateState
 from volery.decide.staged import due, is_asked_for, is_gated
 from volery.decide.stages import STAGED, has_baseline
@@ -20,6 +20,7 @@ from volery.decide.world import World
 from volery.model.deploy import CustomMetric, Deploy, Gate
 from volery.model.evidence import Judgement, Line
 from volery.model.ports import (
+    SYNTHETIC_CALLER,
     Answer,
     GateCall,
     MetricCall,

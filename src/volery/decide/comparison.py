@@ -18,8 +18,8 @@ from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
 from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
 from volery.decide.stages import STAGED, has_baseline, is_last, stages
+from volery.decide.tags import steered
 from volery.decide.world import World, number_of
-from volery.model.deploy import Deploy
 from volery.model.evidence import Arm, Judgement
 from volery.model.state import Phase, Rollout, ServiceState, other
 
@@ -165,10 +165,11 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
     return replace(comparison, step=rollout.step, in_step=0.0, state=state)
 
 
-def mixed(comparison: Comparison, deploy: Deploy) -> Comparison:
-    """The comparison with the judge told if by now requests of ours come on top of the shares; what
-    was counted of them stays, and so does that."""
-    if comparison.policy.unsplit or not deploy.synthetic:
+def mixed(comparison: Comparison, world: World, service: ServiceState) -> Comparison:
+    """The comparison with the judge told if by now requests come on top of the shares: ours, or
+    those that are sent on purpose or by a tag. What was counted of them stays, and so does that."""
+    on_top = bool(service.config.deploy.synthetic) or steered(world, service)
+    if comparison.policy.unsplit or not on_top:
         return comparison
     return replace(comparison, policy=replace(comparison.policy, unsplit=True))
 
