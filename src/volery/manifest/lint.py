@@ -7,7 +7,7 @@ acted on by this version. Nothing here stops a deploy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,7 +41,7 @@ def lint(application: Application) -> tuple[Finding, ...]:
     asked = [
         finding
         for at, service, deploy in _deploys(application)
-        for finding in _outside(at, service, deploy)
+        for finding in (*_options(at, service, deploy), *_outside(at, service, deploy))
     ]
     return (*warnings, *asked, *_inactive(application))
 
@@ -56,6 +56,24 @@ def unset_secrets(application: Application, known: Collection[str]) -> Iterator[
 
 
 Services = Mapping[str, Service]
+STAGED = ("canary", "blue-green")
+ONLY_IN: Mapping[str, Sequence[str]] = {
+    "steps": ("canary",),
+    "at_most": STAGED,
+    "on_inconclusive": STAGED,
+    "approve": STAGED,
+    "baseline": ("canary",),
+    "ramp": ("canary",),
+    "sticky": ("canary",),
+    "override": ("canary",),
+    "mirror": ("canary",),
+    "mirror_methods": ("canary",),
+    "watch": ("blue-green",),
+    "surge": (*STAGED, "rolling"),
+    "unavailable": ("rolling",),
+    "warm": STAGED,
+}
+"""Options of a deploy that only some strategies know."""
 
 
 # --- one service ----------------------------------------------------------------------------------
@@ -168,6 +186,23 @@ def _deploys(application: Application) -> Iterator[tuple[Path, Service, Deploy]]
             if override.deploy is not None and name in application.services:
                 at: Path = ("environments", environment, "overrides", name, "deploy")
                 yield at, application.services[name], override.deploy
+
+
+def _options(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
+    """What is written of a deploy and has no effect under its strategy."""
+    own = service.deploy.strategy
+    if own != deploy.strategy and "strategy" not in deploy.model_fields_set:
+        said = f"stands for the whole of the service's deploy: {deploy.strategy} here, not {own}"
+        yield warning(at, said)
+    for name, strategies in ONLY_IN.items():
+        written = getattr(deploy, name) != Deploy.model_fields[name].default
+        if written and deploy.strategy not in strategies:
+            said = f"has no effect in a {deploy.strategy} deploy, only in {_either(strategies)}"
+            yield warning((*at, name), said)
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _outside(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:

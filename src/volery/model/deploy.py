@@ -154,7 +154,7 @@ class Deploy(Model):
     on_inconclusive: Literal["promote", "rollback", "pause"] = "pause"
     """canary and blue-green: what to do without enough evidence."""
     approve: Flag = False
-    """canary: wait for `volery promote` before the last step."""
+    """canary and blue-green: wait for `volery promote` before the last step."""
     baseline: Flag = False
     """canary: compare with a group of the old release that is as large and as young."""
     warm_up: Duration = 20.0
