@@ -85,11 +85,12 @@ def begin(
 ) -> Comparison:
     """A comparison with nothing in it yet."""
     deploy = service.config.deploy
+    has_copies = any(stage.mirror for stage in stages(rollout, service))
     # While copies are all the new release gets, its baseline gets nothing to compare with.
-    beside = has_baseline(rollout, service) and not deploy.mirror
+    beside = has_baseline(rollout, service) and not has_copies
     policy = judge.policy_of(service.config.steady_state, deploy, beside)
     policy = judge.expected(policy, history.start)
-    if deploy.mirror:
+    if has_copies:
         policy = replace(policy, slack_ms=COPIES_SLACK_MS)
     frozen = recent if rollout.strategy == "blue-green" else ()
     policy = replace(policy, frozen_control=rollout.strategy == "blue-green")

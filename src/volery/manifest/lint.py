@@ -199,6 +199,19 @@ def _options(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
         if written and deploy.strategy not in strategies:
             said = f"has no effect in a {deploy.strategy} deploy, only in {_either(strategies)}"
             yield warning((*at, name), said)
+    if deploy.strategy == "canary":
+        yield from _unreachable(at, service.protocol, deploy)
+
+
+def _unreachable(at: Path, protocol: str, deploy: Deploy) -> Iterator[Finding]:
+    """Ways to a canary that its protocol does not know."""
+    if deploy.mirror and protocol in ("grpc", "tcp"):
+        calls = "calls" if protocol == "grpc" else "connections"
+        yield warning((*at, "mirror"), f"has no effect: {protocol} {calls} are not copied")
+    for name in ("sticky", "override"):
+        if getattr(deploy, name) is not None and protocol == "tcp":
+            said = "has no effect: tcp connections go by weight alone"
+            yield warning((*at, name), said)
 
 
 def _either(names: Sequence[str]) -> str:

@@ -74,8 +74,11 @@ class Play:
         return {name: slot.count for name, slot in self.service.slots.items() if slot}
 
 
-def play(strategy: str = "canary", cause: str = "deploy", **deploy: Any) -> Play:
-    body = {"scale": SCALE, "deploy": {"strategy": strategy, "steps": [0.05, 0.5]} | deploy}
+def play(
+    strategy: str = "canary", cause: str = "deploy", protocol: str = "http", **deploy: Any
+) -> Play:
+    deploy = {"strategy": strategy, "steps": [0.05, 0.5]} | deploy
+    body = {"scale": SCALE, "protocol": protocol, "deploy": deploy}
     service = running(application(catalog=body)).services["catalog"]
     rollout = Rollout(
         id="catalog-r1",
@@ -228,6 +231,18 @@ def test_copies_of_requests_come_before_any_request() -> None:
     again.until(Phase.ANALYSING)
     new = again.service.slots["b"]
     assert new is not None and (new.mirror, new.weight, new.count) == (20, 0, 1)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "tcp"])
+def test_no_evidence_is_awaited_of_copies_that_are_not_made(protocol: str) -> None:
+    found = play(mirror=0.2, protocol=protocol)
+    while found.rollout.step < 2:
+        found.look()
+        new = found.service.slots["b"]
+        assert new is None or (new.mirror, new.weight) == (0, 0)
+    assert found.until(Phase.ANALYSING).step == 2 and found.weights()["b"] == 5
+    found.look()
+    assert found.rollout.phase is Phase.ANALYSING
 
 
 def test_what_is_left_of_an_earlier_baseline_gets_nothing() -> None:

@@ -410,6 +410,24 @@ def test_what_the_strategy_knows_or_is_so_anyway(strategy: str, option: dict[str
     assert warnings(a={"deploy": {"strategy": strategy} | option, "scale": 2}) == []
 
 
+def test_ways_to_a_canary_that_its_protocol_does_not_know() -> None:
+    deploy = {"strategy": "canary", "mirror": "5%", "sticky": {"header": "x"}}
+    for protocol, said in (
+        ("http", []),
+        ("grpc", ["mirror: has no effect: grpc calls are not copied"]),
+        (
+            "tcp",
+            [
+                "mirror: has no effect: tcp connections are not copied",
+                "sticky: has no effect: tcp connections go by weight alone",
+                "override: has no effect: tcp connections go by weight alone",
+            ],
+        ),
+    ):
+        service = {"protocol": protocol, "deploy": deploy | {"override": {"header": "y"}}}
+        assert warnings(a=service) == [f"services.a.deploy.{line}" for line in said]
+
+
 def test_an_override_stands_for_the_whole_deploy() -> None:
     services = {"a": {"deploy": {"strategy": "canary"}}}
     at = "environments.live.overrides.a.deploy"
