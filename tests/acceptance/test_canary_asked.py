@@ -141,6 +141,9 @@ def test_requests_of_our_own_where_nobody_else_asks(project: Project) -> None:
     deploy = project.start("--output", "json", "deploy", "web")
     shown = reached(project, "analysing", step=2)  # by evidence: nobody else can have let it pass
     assert shown["passed"] == 1 and shown["weight"] == 60
+    line = next(line for line in shown["evidence"] if line["metric"] == "synthetic GET /deep")
+    assert line["state"] == "good" and "sent, 0 failed; to the old release" in line["text"]
+    assert line["n"] > 0 and line["n_control"] > 0
     project.ok("promote", "web", "--full")
     out, err = deploy.communicate(timeout=300)
     assert deploy.returncode == 0, out + err

@@ -12,9 +12,8 @@ from volery.control.draft import Draft
 from volery.decide.by_role import owner_of
 from volery.decide.edges import EdgeState, away, by_caller, looked
 from volery.decide.evidence import counted
-from volery.decide.routes import SYNTHETIC_CALLER
 from volery.model.evidence import Counters, Sample
-from volery.model.ports import TrafficConfig
+from volery.model.ports import SYNTHETIC_CALLER, TrafficConfig
 
 LOOK_SECONDS = 1.0
 USERS = "gateway"

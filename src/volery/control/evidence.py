@@ -15,7 +15,7 @@ from volery.control.draft import Draft
 from volery.control.sick import Evidence
 from volery.decide import comparison as comparing
 from volery.decide import judge
-from volery.decide.asked import metric_lines, streaks, with_metrics
+from volery.decide.asked import metric_lines, request_lines, streaks, with_metrics
 from volery.decide.comparison import FROZEN_TICKS, Comparison, Past, is_compared
 from volery.decide.evidence import Marks, Tick, arms, split
 from volery.decide.judge import History
@@ -176,7 +176,7 @@ class EvidenceWatch:
         service = draft.world.services[rollout.service]
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
-        found = comparing.mixed(comparing.in_step(found, rollout, service), deploy)
+        found = comparing.mixed(comparing.in_step(found, rollout, service), draft.world, service)
         found = comparing.alone(found, rollout, service)
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
@@ -189,7 +189,9 @@ class EvidenceWatch:
         )
         before = self._lately(rollout, monotonic)
         own = comparing.judgement(found, rollout, service, before.own if before else None)
-        judgement = with_metrics(own, metric_lines(rollout, deploy, answers, found.streaks))
+        metrics = metric_lines(rollout, deploy, answers, found.streaks)
+        lines = (*metrics, *request_lines(rollout, deploy, answers))
+        judgement = with_metrics(own, lines, found.streaks)
         kept = before is not None and own.lines is before.own.lines
         written = before.written if before and kept else monotonic
         self._said[rollout.id] = _Said(

@@ -1,8 +1,8 @@
 """What a rollout asks outside, and what the answers mean for it: gates, custom metrics, requests.
 
-`calls` says what should be asked now; `gate_state` and `metric_lines` say what the answers add up
-to. A metric that cannot be had is missing: the rollout holds, and nobody is blamed. A number both
-releases have is trouble of both.
+`calls` says what should be asked now; `gate_state`, `metric_lines` and `request_lines` say what the
+answers add up to. A metric that cannot be had is missing: the rollout holds, and nobody is blamed.
+A number both releases have is trouble of both.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Literal
 
 from volery.decide.built import is_built
-from volery.decide.routes import SYNTHETIC_CALLER, EdgePort
+from volery.decide.routes import EdgePort
 from volery.decide.situation import GateState
 from volery.decide.staged import due, is_asked_for, is_gated
 from volery.decide.stages import STAGED, has_baseline
@@ -20,6 +21,7 @@ from volery.decide.world import World
 from volery.model.deploy import CustomMetric, Deploy, Gate
 from volery.model.evidence import Judgement, Line
 from volery.model.ports import (
+    SYNTHETIC_CALLER,
     Answer,
     GateCall,
     MetricCall,
@@ -32,6 +34,7 @@ from volery.model.units import Condition
 Call = GateCall | MetricCall | SyntheticCall
 Answers = Mapping[str, Answer]
 MEASURED = (Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED)
+UNANSWERED = Answer("waiting")
 TAG_HEADER = "baggage"
 TAG = "volery-track=canary"
 
@@ -158,9 +161,13 @@ def _requests(world: World, rollout: Rollout, edge_port: EdgePort) -> dict[str, 
     for number, item in enumerate(service.config.deploy.synthetic, 1):
         for side in ("new", "old"):
             headers = {TAG_HEADER: TAG} if side == "new" else {}
-            key = f"{rollout.id}/synthetic/{number}/{side}"
-            found[key] = SyntheticCall(item, base, headers)
+            found[request_key(rollout, number, side)] = SyntheticCall(item, base, headers)
     return found
+
+
+def request_key(rollout: Rollout, number: int, side: str) -> str:
+    """The key of one kind of synthetic requests; `side` is "new" or "old"."""
+    return f"{rollout.id}/synthetic/{number}/{side}"
 
 
 def _subject(world: World, rollout: Rollout, slot: SlotName) -> Subject:
@@ -275,6 +282,33 @@ def _line(
     return replace(line, state="bad" if enough else "undecided", text=f"{text}: {times}")
 
 
+def request_lines(rollout: Rollout, deploy: Deploy, answers: Answers) -> tuple[Line, ...]:
+    """How many requests of ours are in the evidence, by kind. Where one release gives no right
+    answer to any, they are no question to judge it by."""
+    if rollout.strategy != "canary":
+        return ()
+    found = []
+    for number, item in enumerate(deploy.synthetic, 1):
+        new, old = (
+            answers.get(request_key(rollout, number, side), UNANSWERED) for side in ("new", "old")
+        )
+        counts = int(new.value or 0), int(old.value or 0)
+        name = f"synthetic {item.method} {item.path}"
+        state, text = _requests_said(new, old)
+        found.append(Line(name, state, f"{name} {text}", n=counts[0], n_control=counts[1]))
+    return tuple(found)
+
+
+def _requests_said(new: Answer, old: Answer) -> tuple[Literal["good", "undecided", "missing"], str]:
+    if "waiting" in (new.state, old.state):
+        return "missing", "not answered yet"
+    text = f"{new.text}; to the old release {old.text}"
+    for answer, whose in ((old, "old"), (new, "new")):
+        if answer.state != "yes":
+            return "undecided", f"{text}: the {whose} release gives no right answer"
+    return "good", text
+
+
 def said(limit: Condition) -> str:
     """A condition as people write it."""
     if limit.unit == "fraction":
@@ -282,11 +316,16 @@ def said(limit: Condition) -> str:
     return f"{limit.operator} {limit.value:g}{' s' if limit.unit == 'seconds' else ''}"
 
 
-def with_metrics(judged: Judgement, lines: tuple[Line, ...]) -> Judgement:
-    """The judgement with custom metrics: one that is bad aborts, one that is not good holds."""
+def with_metrics(
+    judged: Judgement, lines: tuple[Line, ...], found: Mapping[str, Streak]
+) -> Judgement:
+    """The judgement with the lines of custom metrics and of our requests: one that is bad aborts,
+    one that is not good holds. A metric that was outside its limit when it was last known is
+    suspicious."""
     if not lines:
         return judged
-    judged = replace(judged, lines=(*judged.lines, *lines))
+    suspicious = judged.suspicious or any(streak.failures for streak in found.values())
+    judged = replace(judged, lines=(*judged.lines, *lines), suspicious=suspicious)
     bad = next((line for line in lines if line.state == "bad"), None)
     if bad is not None and judged.verdict != "abort":
         return replace(judged, verdict="abort", reason=bad.text)

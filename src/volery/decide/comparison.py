@@ -18,8 +18,8 @@ from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
 from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
 from volery.decide.stages import STAGED, has_baseline, is_last, stages
+from volery.decide.tags import steered
 from volery.decide.world import World, number_of
-from volery.model.deploy import Deploy
 from volery.model.evidence import Arm, Judgement, Line
 from volery.model.state import Phase, Rollout, ServiceState, other
 
@@ -89,11 +89,12 @@ def begin(
 ) -> Comparison:
     """A comparison with nothing in it yet."""
     deploy = service.config.deploy
+    has_copies = any(stage.mirror for stage in stages(rollout, service))
     # While copies are all the new release gets, its baseline gets nothing to compare with.
-    beside = has_baseline(rollout, service) and not deploy.mirror
+    beside = has_baseline(rollout, service) and not has_copies
     policy = judge.policy_of(service.config.steady_state, deploy, beside)
     policy = judge.expected(policy, history.start)
-    if deploy.mirror:
+    if has_copies:
         policy = replace(policy, slack_ms=COPIES_SLACK_MS)
     frozen = recent if rollout.strategy == "blue-green" else ()
     policy = replace(policy, frozen_control=rollout.strategy == "blue-green")
@@ -194,10 +195,11 @@ def with_baseline(policy: Policy) -> Policy:
     return replace(policy, same_age=True, warm_up_seconds=0.0)
 
 
-def mixed(comparison: Comparison, deploy: Deploy) -> Comparison:
-    """The comparison with the judge told if by now requests of ours come on top of the shares; what
-    was counted of them stays, and so does that."""
-    if comparison.policy.unsplit or not deploy.synthetic:
+def mixed(comparison: Comparison, world: World, service: ServiceState) -> Comparison:
+    """The comparison with the judge told if by now requests come on top of the shares: ours, or
+    those that are sent on purpose or by a tag. What was counted of them stays, and so does that."""
+    on_top = bool(service.config.deploy.synthetic) or steered(world, service)
+    if comparison.policy.unsplit or not on_top:
         return comparison
     return replace(comparison, policy=replace(comparison.policy, unsplit=True))
 

@@ -184,7 +184,7 @@ def _turned_back(
     gate = now.gate(staged.due(rollout)) if staged.is_gated(rollout) else None
     if gate is not None and gate.state == "abort":
         return abort(rollout, service, gate.text, moment, verdict="abort")
-    if rollout.strategy == "canary" and service.config.deploy.on_inconclusive == "rollback":
+    if service.config.deploy.on_inconclusive == "rollback":
         lacking = staged.lacking(rollout, service, now)
         if lacking:
             return abort(rollout, service, lacking, moment, verdict="inconclusive")

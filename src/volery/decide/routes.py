@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from volery.decide.by_role import by_role, has_roles, replicas_of
+from volery.decide.tags import are_welcome, canary_of
 from volery.decide.world import World
 from volery.model.needs import Need
 from volery.model.ports import (
+    SYNTHETIC_CALLER,
     Edge,
     Endpoint,
     GatewayRoute,
@@ -25,10 +27,8 @@ from volery.model.ports import (
     Split,
     TrafficConfig,
 )
-from volery.model.state import BASELINE, SLOTS, Instance, ServiceState, SlotName, Track
+from volery.model.state import BASELINE, SLOTS, Instance, ServiceState, SlotName
 
-SYNTHETIC_CALLER = "synthetic.volery"
-"""Who calls on the edge of our own requests; no service can have this name."""
 EdgePort = Callable[[str, SlotName, str], int]
 
 
@@ -59,6 +59,7 @@ def _given(world: World) -> tuple[object, ...]:
         world.instances,
         world.releases,
         world.tenures,
+        [(item.group, item.from_release, item.to_release) for item in world.active_rollouts()],
         {key: _looked_at(seen) for key, seen in world.observed.items()},
     )
 
@@ -108,7 +109,7 @@ def _services(world: World, service: ServiceState) -> dict[str, ServiceTraffic]:
 
 
 def _service(world: World, service: ServiceState) -> ServiceTraffic:
-    canary = _canary(service)
+    canary = canary_of(service)
     groups = {
         slot: _group(world, service, slot)
         for slot in SLOTS
@@ -117,19 +118,11 @@ def _service(world: World, service: ServiceState) -> ServiceTraffic:
     return ServiceTraffic(
         world.spec(service, service.active).protocol,
         _without_dead_weight(groups),
-        _split(service, canary) if canary else Split(),
+        _split(world, service, canary) if canary else Split(),
     )
 
 
-def _canary(service: ServiceState) -> SlotName | None:
-    """The slot of a canary that has been given requests, or copies of them."""
-    for name, slot in service.slots.items():
-        if slot and slot.track is Track.CANARY and (slot.weight or slot.mirror):
-            return name
-    return None
-
-
-def _split(service: ServiceState, canary: SlotName) -> Split:
+def _split(world: World, service: ServiceState, canary: SlotName) -> Split:
     deploy, slot = service.config.deploy, service.slots[canary]
     assert slot is not None
     return Split(
@@ -138,6 +131,7 @@ def _split(service: ServiceState, canary: SlotName) -> Split:
         override=deploy.override,
         mirror=slot.mirror,
         mirror_all=deploy.mirror_methods == "all",
+        tagged=are_welcome(world, service),
     )
 
 

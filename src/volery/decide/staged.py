@@ -214,9 +214,10 @@ def lacking(rollout: Rollout, service: ServiceState, now: Situation) -> str:
     if rollout.phase is not Phase.ANALYSING or rollout.passed >= rollout.step:
         return ""
     deploy = service.config.deploy
-    limit = deploy.at_most
+    limit = max(deploy.watch, deploy.at_most) if is_last(rollout) else deploy.at_most
     waited = now.view.in_phase - ramp_of(rollout, deploy)
-    if is_last(rollout) or waited < limit or _is_good(now) or is_unopposed(now.view):
+    passes = _is_good(now) or _is_over(rollout, service, now) or is_unopposed(now.view)
+    if waited < limit or passes:
         return ""
     why = now.judged.reason if now.judged else "no requests were measured"
     return f"not enough evidence within {format_duration(limit)}: {why}"
@@ -226,10 +227,22 @@ def _is_good(now: Situation) -> bool:
     return now.judged is not None and now.judged.verdict == "promote"
 
 
+def _is_over(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
+    """Whether a switch was watched for long enough, and nothing speaks against it now, or nothing
+    is left to go back to. What was looked at, but not just now, may be as bad as it was."""
+    if not is_last(rollout) or now.view.in_phase < service.config.deploy.watch:
+        return False
+    if is_unopposed(now.view):
+        return True
+    return not (now.judged.suspicious if now.judged else rollout.evidence)
+
+
 def _weigh(rollout: Rollout, service: ServiceState, now: Situation) -> Rollout:
-    """Whether the step is passed by evidence, or by what the owner wants without enough of it."""
-    over = is_last(rollout) and now.view.in_phase >= service.config.deploy.watch
-    if _is_good(now) or over:
+    """Whether the step is passed by evidence, or by what the owner wants without enough of it. In
+    one that gives the release nothing there is nothing to wait for."""
+    stage = stage_of(rollout, service)
+    gives_nothing = not (stage.weight or stage.mirror)
+    if _is_good(now) or _is_over(rollout, service, now) or gives_nothing:
         return replace(rollout, passed=rollout.step)
     if is_unopposed(now.view) and not is_last(rollout):
         # Not sooner than by evidence: by then a release that fails most requests is found out.

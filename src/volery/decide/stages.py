@@ -19,6 +19,8 @@ STAGED = ("canary", "blue-green")
 STAGED_BY = ("steps", "mirror", "baseline")
 """What of a service's `deploy` says which stages there are and what is in them."""
 RAMP_PARTS = 10
+NOT_COPIED = ("grpc", "tcp")
+"""Protocols of which no requests are copied."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Stage:
 
 
 def stages(rollout: Rollout, service: ServiceState) -> tuple[Stage, ...]:
-    """All stages of a staged rollout, in order; the last one has all requests."""
+    """All stages of a staged rollout, in order; the last one has all requests. Where nothing can be
+    copied the stage of copies gets nothing: their number is the same, whatever is edited."""
     whole = Stage(100.0, service.scale)
     if rollout.strategy != "canary":
         return (whole,)
@@ -42,7 +45,8 @@ def stages(rollout: Rollout, service: ServiceState) -> tuple[Stage, ...]:
         if share < 1
     ]
     first = steps[0].count if steps else service.scale
-    copied = [Stage(0.0, first, round(100 * deploy.mirror, 4))] if deploy.mirror else []
+    mirror = 0.0 if service.config.protocol in NOT_COPIED else round(100 * deploy.mirror, 4)
+    copied = [Stage(0.0, first, mirror)] if deploy.mirror else []
     return (*copied, *steps, whole)
 
 

@@ -7,7 +7,7 @@ acted on by this version. Nothing here stops a deploy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,7 +41,7 @@ def lint(application: Application) -> tuple[Finding, ...]:
     asked = [
         finding
         for at, service, deploy in _deploys(application)
-        for finding in _outside(at, service, deploy)
+        for finding in (*_options(at, service, deploy), *_outside(at, service, deploy))
     ]
     return (*warnings, *asked, *_inactive(application))
 
@@ -56,6 +56,24 @@ def unset_secrets(application: Application, known: Collection[str]) -> Iterator[
 
 
 Services = Mapping[str, Service]
+STAGED = ("canary", "blue-green")
+ONLY_IN: Mapping[str, Sequence[str]] = {
+    "steps": ("canary",),
+    "at_most": STAGED,
+    "on_inconclusive": STAGED,
+    "approve": STAGED,
+    "baseline": ("canary",),
+    "ramp": ("canary",),
+    "sticky": ("canary",),
+    "override": ("canary",),
+    "mirror": ("canary",),
+    "mirror_methods": ("canary",),
+    "watch": ("blue-green",),
+    "surge": (*STAGED, "rolling"),
+    "unavailable": ("rolling",),
+    "warm": STAGED,
+}
+"""Options of a deploy that only some strategies know."""
 
 
 # --- one service ----------------------------------------------------------------------------------
@@ -170,6 +188,36 @@ def _deploys(application: Application) -> Iterator[tuple[Path, Service, Deploy]]
                 yield at, application.services[name], override.deploy
 
 
+def _options(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
+    """What is written of a deploy and has no effect under its strategy."""
+    own = service.deploy.strategy
+    if own != deploy.strategy and "strategy" not in deploy.model_fields_set:
+        said = f"stands for the whole of the service's deploy: {deploy.strategy} here, not {own}"
+        yield warning(at, said)
+    for name, strategies in ONLY_IN.items():
+        written = getattr(deploy, name) != Deploy.model_fields[name].default
+        if written and deploy.strategy not in strategies:
+            said = f"has no effect in a {deploy.strategy} deploy, only in {_either(strategies)}"
+            yield warning((*at, name), said)
+    if deploy.strategy == "canary":
+        yield from _unreachable(at, service.protocol, deploy)
+
+
+def _unreachable(at: Path, protocol: str, deploy: Deploy) -> Iterator[Finding]:
+    """Ways to a canary that its protocol does not know."""
+    if deploy.mirror and protocol in ("grpc", "tcp"):
+        calls = "calls" if protocol == "grpc" else "connections"
+        yield warning((*at, "mirror"), f"has no effect: {protocol} {calls} are not copied")
+    for name in ("sticky", "override"):
+        if getattr(deploy, name) is not None and protocol == "tcp":
+            said = "has no effect: tcp connections go by weight alone"
+            yield warning((*at, name), said)
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _outside(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
     for index, gate in enumerate(deploy.gates):
         yield from _gate((*at, "gates", index), service, deploy, gate)
@@ -214,6 +262,13 @@ def _metric(at: Path, deploy: Deploy, metric: CustomMetric) -> Iterator[Finding]
         said = (
             f"{metric.failures} measurements every {time_text(metric.every)} take longer than a "
             f"step (at_most: {time_text(deploy.at_most)}): it can never take a release back"
+        )
+        yield warning((*at, "failures"), said)
+    if deploy.strategy == "blue-green" and shorter(deploy.watch, metric.every * metric.failures):
+        said = (
+            f"{metric.failures} measurements every {time_text(metric.every)} take longer than a "
+            f"switch is watched (watch: {time_text(deploy.watch)}): what they show late takes "
+            "nothing back"
         )
         yield warning((*at, "failures"), said)
     if metric.query is not None:

@@ -149,11 +149,12 @@ class Deploy(Model):
     written: 1%, 5%, 25%, 50%, without those at the beginning that could hardly tell anything within
     `at_most` at today's traffic."""
     at_most: Duration = 600.0
-    """canary: how long a step waits for evidence."""
+    """canary: how long a step waits for evidence; blue-green: how long a switch is watched that
+    something speaks against."""
     on_inconclusive: Literal["promote", "rollback", "pause"] = "pause"
-    """canary: what to do without enough evidence."""
+    """canary and blue-green: what to do without enough evidence."""
     approve: Flag = False
-    """canary: wait for `volery promote` before the last step."""
+    """canary and blue-green: wait for `volery promote` before the last step."""
     baseline: Flag = False
     """canary: compare with a group of the old release that is as large and as young."""
     warm_up: Duration = 20.0
@@ -178,7 +179,8 @@ class Deploy(Model):
     metrics: dict[Name, CustomMetric] = {}
     """Numbers from elsewhere that the new release is held to."""
     watch: Duration = 10.0
-    """blue-green: how long the new release is watched after the switch, at most."""
+    """blue-green: how long the new release is watched after the switch; longer while something
+    speaks against it, see `at_most`."""
     surge: Annotated[Whole, Field(ge=0, le=1000)] = 1
     """rolling: how many instances more than `scale` may exist at once."""
     unavailable: Annotated[Whole, Field(ge=0, le=1000)] = 0

@@ -118,9 +118,11 @@ class Line:
 @dataclass(frozen=True)
 class Judgement:
     """What the evidence says now, in one line and metric by metric. `shared` says that the service
-    is in trouble with the old release too."""
+    is in trouble with the old release too; `suspicious` that something speaks against the new one,
+    if not enough to take it back."""
 
     verdict: Verdict
     reason: str
     lines: tuple[Line, ...] = ()
     shared: bool = False
+    suspicious: bool = False

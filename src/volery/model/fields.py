@@ -44,6 +44,8 @@ UNIT_CHARACTERS_MAX = 64
 FRAMING_HEADERS = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
+LEAST_SHARE = 0.0001
+"""Of the requests, that a step may give."""
 WRITTEN = {"written": True}
 """Validation context of a manifest: a bare number has no unit there and is a mistake. Without it,
 plain numbers are values of ours coming back as JSON."""
@@ -177,13 +179,22 @@ def _no_framing(value: str) -> str:
     return value
 
 
-def ascending(steps: tuple[float, ...]) -> tuple[float, ...]:
-    """Shares that only grow."""
+def ascending(steps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+    """Shares that only grow; in a manifest one at least that something can be told at, though one
+    of ours from before may have none."""
     before = 0.0
     for step in steps:
         if step <= before:
             raise ValueError(f"must ascend, got {step * 100:g}% after {before * 100:g}%")
         before = step
+    if not (info.context or {}).get("written"):
+        return steps
+    if not steps or steps[0] >= 1:
+        raise ValueError(
+            "must have a share below 100%; strategy: blue-green gives all requests at once"
+        )
+    if steps[0] < LEAST_SHARE:
+        raise ValueError(f"must begin with {LEAST_SHARE * 100:g}% or more, got {steps[0] * 100:g}%")
     return steps
 
 

@@ -211,11 +211,11 @@ class Split:
     """How requests find a group of a service, besides by weight. Only http, http2 and grpc.
 
     `canary` is the slot of the new release while it gets a share. Requests for which `override`
-    holds go there on purpose, and so do those that came through the canary of a caller (their
-    `baggage` says `volery-track=canary`). With `sticky` the same user stays in the same group as
-    long as weights allow: a canary whose weight grows loses nobody. `mirror` is the percentage of
-    requests of which a copy goes to the canary as well, its answers discarded: safe methods only,
-    unless `mirror_all`.
+    holds go there on purpose, and if it is `tagged` so do those that came through the canary of a
+    caller (their `baggage` says `volery-track=canary`). With `sticky` the same user stays in the
+    same group as long as weights allow: a canary whose weight grows loses nobody. `mirror` is the
+    percentage of requests of which a copy goes to the canary as well, its answers discarded: safe
+    methods only, unless `mirror_all`.
     """
 
     canary: SlotName | None = None
@@ -223,6 +223,7 @@ class Split:
     override: Override | None = None
     mirror: float = 0
     mirror_all: bool = False
+    tagged: bool = True
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,10 @@ class Edge:
     need: str
     port: int
     policy: Need
+
+
+SYNTHETIC_CALLER = "synthetic.volery"
+"""Who calls on the edge of our own requests; no service can have this name."""
 
 
 @dataclass(frozen=True)

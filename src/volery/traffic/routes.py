@@ -21,7 +21,13 @@ from envoy.type.matcher.v3 import regex_pb2
 from google.protobuf.message import Message
 
 from volery.model.needs import KEEP_TRYING_SECONDS, Need
-from volery.model.ports import Edge, GatewayRoute, GatewayTraffic, ServiceTraffic
+from volery.model.ports import (
+    SYNTHETIC_CALLER,
+    Edge,
+    GatewayRoute,
+    GatewayTraffic,
+    ServiceTraffic,
+)
 from volery.traffic import border, breaker, calm, reasons, shedding
 from volery.traffic.messages import seconds
 from volery.traffic.retries import (
@@ -61,7 +67,8 @@ def gateway_routes(gateway: GatewayTraffic, services: Services) -> Message:
 
 def edge_routes(edge: Edge, services: Services) -> Message:
     """Everything a caller sends to one need."""
-    routes = list(_to_service("/", edge.need, services, edge.policy))
+    ours = edge.caller == SYNTHETIC_CALLER
+    routes = list(_to_service("/", edge.need, services, edge.policy, ours=ours))
     host = route_components_pb2.VirtualHost(name=edge.need, domains=["*"], routes=routes)
     if not keeps_trying(edge.policy):
         _with(host, breaker.filled())
@@ -101,7 +108,12 @@ def _prefix(path: str) -> str:
 
 
 def _to_service(
-    path: str, name: str, services: Services, policy: Need | None, strip: str | None = None
+    path: str,
+    name: str,
+    services: Services,
+    policy: Need | None,
+    strip: str | None = None,
+    ours: bool = False,
 ) -> Iterator[Message]:
     service = services.get(name)
     if service is None or service.protocol == "tcp" or not _has_way(service, policy):
@@ -110,7 +122,7 @@ def _to_service(
     for upgrade in (True, False) if service.protocol == "http" else (False,):
         first_byte = _first_byte(service, policy, upgrade)
         tried = list(retries(service, policy, first_byte, upgrade))
-        for way in ways(name, service, users=policy is None, upgrade=upgrade):
+        for way in ways(name, service, policy is None, upgrade, ours):
             for retry in tried:
                 match = _match(path, upgrade)
                 match.headers.extend(way.headers)

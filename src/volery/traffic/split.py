@@ -2,8 +2,9 @@
 
 A *way* says which requests take it, where they go, and what is said on the way. A service of which
 nothing is being released has one: everything, by weight. While there is a canary that can answer:
-what already came through a canary (*tagged*), what is sent there on purpose (*override*), what is
-copied to it (*mirror*), the first request of a user to be remembered (*newcomer*), and the rest.
+what already came through a canary (*tagged*, where it takes that), what is sent there on purpose
+(*override*), what is copied to it (*mirror*), the first request of a user to be remembered
+(*newcomer*), and the rest.
 
 The tag is the member `volery-track=canary` of `baggage`. Services pass it on; the gateway lets none
 in. A group is chosen once for each request: no retry leaves it, so the canary's failures are its
@@ -77,17 +78,20 @@ def parts(weights: Mapping[SlotName, float], canary: SlotName | None) -> dict[Sl
     return found
 
 
-def ways(name: str, service: ServiceTraffic, users: bool, upgrade: bool) -> Iterator[Way]:
+def ways(
+    name: str, service: ServiceTraffic, users: bool, upgrade: bool, ours: bool = False
+) -> Iterator[Way]:
     """The ways to a service, best match first; one without weights is asked where it will be.
 
     `users`: for requests from outside, which carry no tag and may be given a cookie. `upgrade`: for
-    requests that become another protocol, which are neither copied nor given a cookie.
+    requests that become another protocol, which are neither copied nor given a cookie. `ours`: for
+    requests of ours, which a tag leads to the canary whatever else is tagged.
     """
     split, weights = service.split, shares(service) or {SLOTS[0]: 100.0}
     canary = split.canary if split.canary and _serves(service, split.canary) else None
     rest = _weighted(name, parts(weights, canary), canary)
     if canary is not None:
-        if not users:
+        if ours or (split.tagged and not users):
             yield Way(_weighted(name, {canary: WHOLE}, None), (matched("baggage", TAGGED),))
         if split.override is not None:
             yield Way(_weighted(name, {canary: WHOLE}, canary), (_chosen(split.override),))

@@ -83,6 +83,21 @@ def test_what_went_through_a_canary_says_so_once_and_goes_on_to_canaries(tmp_pat
     run(test())
 
 
+def test_what_went_through_a_canary_goes_by_weight_where_it_would_be_too_much(
+    tmp_path: Path,
+) -> None:
+    async def test() -> None:
+        async with stage(tmp_path) as at:
+            await at.splits(100, 0, mirror=100, tagged=False)
+            found = await ask(at.inside.port, TAGGED)
+            assert (found["name"], found["baggage"]) == ("stable", ["volery-track=canary"])
+            await at.splits(70, 30, tagged=False)
+            many = await names(at.inside.port, 400, lambda _: "baggage: volery-track=canary\r\n")
+            assert near(many.count("canary"), 400, 0.3)
+
+    run(test())
+
+
 @pytest.mark.parametrize(
     "member",
     [

@@ -19,6 +19,8 @@ from volery.decide.asked import (
     gate_state,
     metric_key,
     metric_lines,
+    request_key,
+    request_lines,
     said,
     streaks,
     with_metrics,
@@ -337,7 +339,7 @@ def test_what_both_had_does_not_count_once_it_is_over() -> None:
 def test_a_bad_metric_aborts_and_an_open_one_holds(verdict: str, states: tuple[str, ...]) -> None:
     lines = tuple(Line(f"m{n}", s, f"{n} is {s}") for n, s in enumerate(states))  # type: ignore[arg-type]
     before = Judgement(verdict, "by requests", (Line("errors", "good", "errors"),))  # type: ignore[arg-type]
-    after = with_metrics(before, lines)
+    after = with_metrics(before, lines, {})
     assert after.lines == (*before.lines, *lines)
     if "bad" in states:
         assert after.verdict == "abort"
@@ -349,6 +351,17 @@ def test_a_bad_metric_aborts_and_an_open_one_holds(verdict: str, states: tuple[s
         assert (after.verdict, after.reason) == (verdict, "by requests")
 
 
+@pytest.mark.parametrize("failures", [0, 1])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_metric_out_of_its_limit_is_suspicious_before_it_is_bad(
+    before: bool, failures: int
+) -> None:
+    judged = Judgement("continue", "by requests", suspicious=before)
+    line = Line("queue", "undecided", "queue 900")
+    after = with_metrics(judged, (line,), {"queue": Streak(failures)})
+    assert after.suspicious == (before or failures > 0)
+
+
 @pytest.mark.parametrize(
     ("written", "words"),
     [("< 1%", "< 1 %"), (">= 300ms", ">= 0.3 s"), ("> 0.1", "> 0.1"), ("<= 500", "<= 500")],
@@ -358,3 +371,44 @@ def test_limits_are_said_as_people_write_them(written: str, words: str) -> None:
 
     metric = CustomMetric.model_validate({"command": "./count", "limit": written})
     assert isinstance(metric.limit, Condition) and said(metric.limit) == words
+
+
+def sent(state: str, text: str, number: float | None = 90) -> Answer:
+    return Answer(state, text, number)  # type: ignore[arg-type]
+
+
+FINE, WRONG = sent("yes", "90 sent, 0 failed"), sent("no", "90 sent, 90 failed, most by status_404")
+DEEP = "synthetic GET /deep"
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "state", "text"),
+    [
+        (None, None, "missing", f"{DEEP} not answered yet"),
+        (FINE, sent("waiting", "", None), "missing", f"{DEEP} not answered yet"),
+        (FINE, FINE, "good", f"{DEEP} 90 sent, 0 failed; to the old release 90 sent, 0 failed"),
+        (FINE, WRONG, "undecided", "most by status_404: the old release gives no right answer"),
+        (WRONG, WRONG, "undecided", "most by status_404: the old release gives no right answer"),
+        (WRONG, FINE, "undecided", "0 failed: the new release gives no right answer"),
+        (FINE, sent("broken", "9 sent"), "undecided", "the old release gives no right answer"),
+    ],
+)
+def test_our_requests_are_told_and_hold_where_they_get_no_right_answer(
+    new: Answer | None, old: Answer | None, state: str, text: str
+) -> None:
+    found = canary_world(synthetic=[{"path": "/deep"}])
+    rollout = only(found)
+    given_ = {"new": new, "old": old}
+    answers = {request_key(rollout, 1, k): a for k, a in given_.items() if a is not None}
+    assert all(key in asked_in(found) for key in answers)
+    (line,) = request_lines(rollout, deploy_of(found), answers)
+    assert (line.metric, line.state) == (DEEP, state)
+    assert text in line.text
+    assert line.n == (90 if new else 0)
+    judged = with_metrics(Judgement("promote", "by requests"), (line,), {})
+    assert judged.verdict == ("promote" if state == "good" else "continue")
+
+
+def test_only_a_canary_has_requests_of_ours() -> None:
+    found = canary_world(strategy="blue-green", synthetic=[{"path": "/deep"}])
+    assert request_lines(only(found), deploy_of(found), {}) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from volery.decide.comparison import (
     is_stable,
     judgement,
     looked,
+    mixed,
     next_weight,
     old_group,
     share,
@@ -188,6 +190,22 @@ def test_what_speaks_against_a_release_before_the_shares_are_in_force_stays() ->
     straight = looked(begun(found), rollout, (bad, OLD), 1.0)
     assert comparison.state.peak > straight.state.peak
     assert judgement(comparison, rollout, service).verdict == "abort"
+@pytest.mark.parametrize(
+    ("deploy", "unsplit"),
+    [
+        ({}, False),
+        ({"synthetic": [{"path": "/"}]}, True),
+        ({"override": {"header": "x-go"}}, True),
+    ],
+)
+def test_what_comes_on_top_of_the_shares_is_told_to_the_judge_for_good(
+    deploy: dict[str, Any], unsplit: bool
+) -> None:
+    before, found = begun(canary_world()), canary_world(**deploy)
+    told = mixed(before, found, found.services["catalog"])
+    assert (before.policy.unsplit, told.policy.unsplit) == (False, unsplit)
+    later = canary_world()
+    assert mixed(told, later, later.services["catalog"]) is told
 
 
 def with_second(found: World, state: str) -> World:

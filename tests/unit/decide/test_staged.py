@@ -26,6 +26,8 @@ class Play:
     rollout: Rollout
     service: ServiceState
     verdict: Verdict = "continue"
+    suspicious: bool = False
+    looked: bool = True
     in_phase: float = 0.0
     unserved: float = 0.0
     """For how long nothing of the old release serves."""
@@ -53,8 +55,17 @@ class Play:
             unserved=self.unserved,
         )
         line = Line("errors", "undecided", "errors 1 % against 1 %")
-        judged = Judgement(self.verdict, f"it says {self.verdict}", (line,))
-        now = Situation(view, None, True, "go", judged=judged, gate=self.gate, behind=self.behind)
+        said = f"it says {self.verdict}"
+        judged = Judgement(self.verdict, said, (line,), suspicious=self.suspicious)
+        now = Situation(
+            view,
+            None,
+            True,
+            "go",
+            judged=judged if self.looked else None,
+            gate=self.gate,
+            behind=self.behind,
+        )
         self.rollout, self.service = step(self.rollout, self.service, now)
         return self.rollout
 
@@ -71,8 +82,11 @@ class Play:
         return {name: slot.count for name, slot in self.service.slots.items() if slot}
 
 
-def play(strategy: str = "canary", cause: str = "deploy", **deploy: Any) -> Play:
-    body = {"scale": SCALE, "deploy": {"strategy": strategy, "steps": [0.05, 0.5]} | deploy}
+def play(
+    strategy: str = "canary", cause: str = "deploy", protocol: str = "http", **deploy: Any
+) -> Play:
+    deploy = {"strategy": strategy, "steps": [0.05, 0.5]} | deploy
+    body = {"scale": SCALE, "protocol": protocol, "deploy": deploy}
     service = running(application(catalog=body)).services["catalog"]
     rollout = Rollout(
         id="catalog-r1",
@@ -277,6 +291,18 @@ def test_copies_of_requests_come_before_any_request() -> None:
     again.until(Phase.ANALYSING)
     new = again.service.slots["b"]
     assert new is not None and (new.mirror, new.weight, new.count) == (20, 0, 1)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "tcp"])
+def test_no_evidence_is_awaited_of_copies_that_are_not_made(protocol: str) -> None:
+    found = play(mirror=0.2, protocol=protocol)
+    while found.rollout.step < 2:
+        found.look()
+        new = found.service.slots["b"]
+        assert new is None or (new.mirror, new.weight) == (0, 0)
+    assert found.until(Phase.ANALYSING).step == 2 and found.weights()["b"] == 5
+    found.look()
+    assert found.rollout.phase is Phase.ANALYSING
 
 
 def test_what_is_left_of_an_earlier_baseline_gets_nothing() -> None:
@@ -497,6 +523,46 @@ def test_blue_green_switches_in_one_and_is_watched_then() -> None:
     assert found.rollout.phase is Phase.ANALYSING
     found.in_phase = 10
     found.until(Phase.DONE)
+
+
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_switch_is_watched_for_longer_while_something_speaks_against_it(looked: bool) -> None:
+    """Also by a control plane that began anew and has not looked yet."""
+    found = play("blue-green", watch=10)
+    found.suspicious = True
+    found.until(Phase.ANALYSING)
+    found.look()
+    found.in_phase, found.looked = 599, looked
+    assert found.look().phase is Phase.ANALYSING
+    found.suspicious, found.looked = False, True
+    found.until(Phase.DONE)
+
+
+def test_a_switch_that_nobody_could_look_at_is_watched_no_longer() -> None:
+    found = play("blue-green", watch=10)
+    found.looked = False
+    found.until(Phase.ANALYSING)
+    found.in_phase = 10
+    found.until(Phase.DONE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "phase"),
+    [("pause", Phase.PAUSED), ("rollback", Phase.ROLLING_BACK), ("promote", Phase.PROMOTING)],
+)
+@pytest.mark.parametrize(("watch", "at_most"), [(10, 60), (60, 10)])
+def test_a_switch_that_is_not_known_to_be_well_in_time_is_decided_by_the_owner(
+    choice: str, phase: Phase, watch: int, at_most: int
+) -> None:
+    found = play("blue-green", watch=watch, at_most=at_most, on_inconclusive=choice)
+    found.suspicious = True
+    found.until(Phase.ANALYSING)
+    found.in_phase = 59
+    assert found.look().phase is Phase.ANALYSING
+    found.in_phase = 60
+    assert found.look().phase is phase
+    if choice != "promote":
+        assert "not enough evidence within 1m" in found.rollout.reason
 
 
 def test_blue_green_switches_back_by_itself() -> None:

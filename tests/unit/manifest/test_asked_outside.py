@@ -105,7 +105,7 @@ def test_nothing_to_say() -> None:
     }
     assert warnings(deploy) == []
     deploy.pop("synthetic")
-    assert warnings(deploy | {"strategy": "blue-green"}) == []
+    assert warnings(deploy | {"strategy": "blue-green", "watch": "30s"}) == []
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,11 @@ def test_nothing_to_say() -> None:
             {"metrics": {"m": QUERY}, "at_most": "20s"},
             "metrics.m.failures: 3 measurements every 10s take longer than a step (at_most: 20s): "
             "it can never take a release back",
+        ),
+        (
+            {"metrics": {"m": QUERY}, "strategy": "blue-green"},
+            "metrics.m.failures: 3 measurements every 10s take longer than a switch is watched "
+            "(watch: 10s): what they show late takes nothing back",
         ),
         (
             {"metrics": {"m": PROMETHEUS | {"query": 'x{r="{relase}",t="{track}"}'}}},

@@ -377,6 +377,75 @@ def test_a_stateful_service_may_be_recreated() -> None:
     assert warnings(a={"deploy": {"strategy": "recreate"}, "state": {"volume": "v"}}) == []
 
 
+@pytest.mark.parametrize(
+    ("strategy", "option", "where"),
+    [
+        ("rolling", {"steps": ["5%"]}, "canary"),
+        ("blue-green", {"mirror": "5%"}, "canary"),
+        ("recreate", {"sticky": {"cookie": "c"}}, "canary"),
+        ("rolling", {"approve": True}, "canary or blue-green"),
+        ("rolling", {"on_inconclusive": "promote"}, "canary or blue-green"),
+        ("canary", {"watch": "1m"}, "blue-green"),
+        ("blue-green", {"unavailable": 1}, "rolling"),
+        ("recreate", {"surge": 2}, "canary, blue-green or rolling"),
+    ],
+)
+def test_what_the_strategy_does_not_know(strategy: str, option: dict[str, Any], where: str) -> None:
+    (name,) = option
+    service = {"deploy": {"strategy": strategy} | option, "state": {"volume": "v"}}
+    assert warnings(a=service) == [
+        f"services.a.deploy.{name}: has no effect in a {strategy} deploy, only in {where}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "option"),
+    [
+        ("blue-green", {"approve": True, "at_most": "1m", "watch": "1m", "surge": 2}),
+        ("canary", {"steps": ["5%"], "mirror": "5%", "warm": "1m", "warm_up": "1m"}),
+        ("rolling", {"warm_up": "1m", "surge": 2, "approve": False, "at_most": "10m"}),
+    ],
+)
+def test_what_the_strategy_knows_or_is_so_anyway(strategy: str, option: dict[str, Any]) -> None:
+    assert warnings(a={"deploy": {"strategy": strategy} | option, "scale": 2}) == []
+
+
+def test_ways_to_a_canary_that_its_protocol_does_not_know() -> None:
+    deploy = {"strategy": "canary", "mirror": "5%", "sticky": {"header": "x"}}
+    for protocol, said in (
+        ("http", []),
+        ("grpc", ["mirror: has no effect: grpc calls are not copied"]),
+        (
+            "tcp",
+            [
+                "mirror: has no effect: tcp connections are not copied",
+                "sticky: has no effect: tcp connections go by weight alone",
+                "override: has no effect: tcp connections go by weight alone",
+            ],
+        ),
+    ):
+        service = {"protocol": protocol, "deploy": deploy | {"override": {"header": "y"}}}
+        assert warnings(a=service) == [f"services.a.deploy.{line}" for line in said]
+
+
+def test_an_override_stands_for_the_whole_deploy() -> None:
+    services = {"a": {"deploy": {"strategy": "canary"}}}
+    at = "environments.live.overrides.a.deploy"
+    for deploy, said in (
+        (
+            {"approve": True},
+            [
+                f"{at}: stands for the whole of the service's deploy: rolling here, not canary",
+                f"{at}.approve: has no effect in a rolling deploy, only in canary or blue-green",
+            ],
+        ),
+        ({"strategy": "rolling"}, []),
+        ({"strategy": "canary", "approve": True}, []),
+    ):
+        live = {"overrides": {"a": {"deploy": deploy}}}
+        assert findings("warning", services, environments={"live": live}) == said
+
+
 def test_drain_shorter_than_the_slowest_caller() -> None:
     found = warnings(
         a={"needs": {"c": {"timeout": "20s"}}}, b={"needs": {"c": {"timeout": "1s"}}}, c={}

@@ -68,6 +68,14 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
                                           "false, got 'yes'"]),
         ("    deploy: {steps: [5%, 1%]}\n", ["5:14: services.a.deploy.steps: must ascend, got 1% "
                                              "after 5%"]),
+        ("    deploy: {steps: []}\n", [
+            "5:14: services.a.deploy.steps: must have a share below 100%; strategy: blue-green "
+            "gives all requests at once"]),
+        ("    deploy: {steps: [100%]}\n", [
+            "5:14: services.a.deploy.steps: must have a share below 100%; strategy: blue-green "
+            "gives all requests at once"]),
+        ("    deploy: {steps: [0.001%, 5%]}\n", [
+            "5:14: services.a.deploy.steps: must begin with 0.01% or more, got 0.001%"]),
         ("    deploy: {steps: [5]}\n", ["5:22: services.a.deploy.steps[0]: must be a percentage "
                                         "such as 5%, got 5"]),
         ("    deploy: {surge: 0}\n", ["5:5: services.a.deploy: surge and unavailable cannot both "

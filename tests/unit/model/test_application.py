@@ -153,3 +153,10 @@ def test_what_is_refused(values: dict[str, Any], says: str) -> None:
 )
 def test_a_shell_runs_only_what_asks_for_one(text: str, words: tuple[str, ...]) -> None:
     assert Service.model_validate({"run": text}).run == words
+
+
+@pytest.mark.parametrize("steps", [[], [1.0], [0.00001, 0.5]])
+def test_steps_that_are_refused_today_may_be_in_a_ledger(steps: list[float]) -> None:
+    told = service().model_dump(mode="json")
+    told["deploy"]["steps"] = steps
+    assert Service.model_validate(told).deploy.shares == tuple(steps)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from unit.traffic.configs import edge, gateway, group, service
 
 from volery.model.deploy import Override, Sticky
-from volery.model.ports import GatewayRoute, ServiceTraffic
+from volery.model.ports import SYNTHETIC_CALLER, GatewayRoute, ServiceTraffic
 from volery.model.state import SlotName
 from volery.traffic.retries import IDEMPOTENT
 from volery.traffic.routes import edge_routes, gateway_routes
@@ -203,6 +204,7 @@ def line(route: dict[str, Any]) -> str:
                 " -> b+tag a by who",
             ],
         ),
+        (False, CANARY | {"tagged": False}, ["upgrade -> b+tag a", " -> b+tag a"]),
         (True, CANARY | HEADER, ["upgrade -> b+tag a by x-user", " -> b+tag a by x-user"]),
         (
             True,
@@ -237,6 +239,7 @@ def line(route: dict[str, Any]) -> str:
         "canary edge",
         "all at the gateway",
         "all at an edge",
+        "canary edge that takes no tagged ones",
         "header",
         "dark",
         "every method",
@@ -249,6 +252,14 @@ def test_ways_are_few_and_tried_in_order(
     users: bool, web: dict[str, Any], expected: list[str]
 ) -> None:
     assert [line(route) for route in routes(users, service(**web))] == expected
+
+
+@pytest.mark.parametrize("groups", [CANARY, DARK])
+def test_our_own_requests_reach_the_canary_whatever_else_is_tagged(groups: dict[str, Any]) -> None:
+    ours = replace(edge("web"), caller=SYNTHETIC_CALLER)
+    table = edge_routes(ours, {"web": service(**groups, tagged=False)})
+    found = MessageToDict(table, preserving_proto_field_name=True)["virtual_hosts"][0]["routes"]
+    assert "baggage -> b" in [line(route) for route in found]
 
 
 def test_a_plain_service_says_nothing_that_it_need_not() -> None:

@@ -51,7 +51,8 @@ class Policy:
     frozen_control: bool = False
     """The control is not running now but replayed from before (blue-green after the switch)."""
     unsplit: bool = False
-    """Requests of ours go to both groups besides their shares, so that these say nothing."""
+    """Requests come to the groups besides their shares, so that these say nothing: ours, or such as
+    are sent to one on purpose."""
     warm_up_seconds: float = 0.0
     """Half-life of what a cold release is allowed to be worse; 0: nothing is allowed."""
     cold_errors: float = 0.03

@@ -50,12 +50,25 @@ def decide(
 ) -> Judgement:
     """The same without the lines, which take longer to write than it takes to decide."""
     at = _Step(weight, next_weight, seconds_in_step)
+    return replace(_decided(policy, state, at), suspicious=_is_suspicious(policy, state))
+
+
+def _decided(policy: Policy, state: State, at: _Step) -> Judgement:
     for question in (_alarm, _abort, _split, _shared, _beside):
         found = question(policy, state, at)
         if found is not None:
             return found
     missing = _missing(policy, state, at)
     return Judgement("continue", missing) if missing else _promote(state, at)
+
+
+def _is_suspicious(policy: Policy, state: State) -> bool:
+    """Whether something speaks against the release: on the whole, or a promise that it alone
+    breaks."""
+    return state.against > policy.alpha**-SUSPICION or any(
+        wealth(promise.broken) >= 1 / policy.beta > wealth(promise.control_broken)
+        for promise in state.promises.values()
+    )
 
 
 def _alarm(policy: Policy, state: State, at: _Step) -> Judgement | None:

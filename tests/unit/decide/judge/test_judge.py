@@ -452,6 +452,33 @@ def test_after_a_switch_the_release_is_judged_against_the_recent_past() -> None:
     assert said.verdict == "promote" and took < 200
 
 
+@pytest.mark.parametrize(
+    ("delta", "failures", "before", "suspicious"),
+    [
+        (0.001, 3, 0, True),
+        (0.001, 0, 0, False),
+        (0.1, 3, 0, True),  # it breaks the promise, if nothing else
+        (0.1, 3, 3, False),  # so did the one before
+    ],
+)
+def test_what_speaks_against_a_release_is_told_before_it_takes_it_back(
+    delta: float, failures: int, before: int, suspicious: bool
+) -> None:
+    wanted = SteadyState.model_validate({"errors": "< 1%"})
+    policy = policy_of(wanted, Deploy(warm_up=0.0), same_age=False)
+    policy = replace(policy, frozen_control=True, delta=delta)
+    canary, control = (Arm(100, k, {40: 100}, 1.0) for k in (failures, before))
+    history = empty()
+    for _ in range(120):
+        history = remember(history, [control], 1.0)
+    state, said = begin(policy, history, 1.0), []
+    for second in range(60):
+        state = look(policy, state, canary, control, 1.0)
+        said.append(judge(policy, state, 1.0, 1.0, second))
+    told = [one.verdict for one in said if one.suspicious]
+    assert told[:1] == (["continue"] if suspicious else [])
+
+
 def test_ups_and_downs_of_the_past_are_no_fault_of_a_release_after_the_switch() -> None:
     """A service that has bad minutes: against the frozen past they are expected, and so a bad
     minute after the switch does not take the release back, as it would if they were unknown."""
