@@ -23,6 +23,7 @@ from volery.model.fields import (
     Percent,
     ProbePath,
     Text,
+    TimeLimit,
     Token,
     Url,
     Whole,
@@ -144,7 +145,7 @@ class Deploy(Model):
     by evidence; recreate stops first."""
     steps: Annotated[tuple[Percent, ...], AfterValidator(ascending)] = (0.01, 0.05, 0.25, 0.5)
     """canary: shares of the requests; each step advances when the evidence suffices."""
-    at_most: Duration = 600.0
+    at_most: TimeLimit = 600.0
     """canary: how long a step waits for evidence."""
     on_inconclusive: Literal["promote", "rollback", "pause"] = "pause"
     """canary: what to do without enough evidence."""

@@ -41,6 +41,8 @@ SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
 CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
 UNIT_CHARACTERS_MAX = 64
+SHORTEST_SECONDS = 0.001
+"""Of a time limit: Envoy counts in milliseconds, and takes 0 for no limit or refuses it."""
 FRAMING_HEADERS = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -100,6 +102,16 @@ def _condition(value: object, info: ValidationInfo) -> object:
         return parse_condition(value)
     if isinstance(value, str) or (info.context or {}).get("written"):
         raise ValueError("must be a condition such as '< 1%' or '<= 300ms'")
+    return value
+
+
+def _some_time(value: float, info: ValidationInfo) -> float:
+    """Less is refused only where it is written: what was stored before must still be readable."""
+    if value < SHORTEST_SECONDS and (info.context or {}).get("written"):
+        raise ValueError(
+            f"must be at least 1ms, got {value:g}s; 0s is not 'no limit': "
+            "leave it out for the default"
+        )
     return value
 
 
@@ -250,6 +262,7 @@ Duration = Annotated[
     Field(ge=0, le=30 * 86400),
     _schema("string", DURATION_PATTERN, "10s", "A duration: 300ms, 2s, 10m, 1h"),
 ]
+TimeLimit = Annotated[Duration, AfterValidator(_some_time)]
 LongDuration = Annotated[Duration, Field(gt=0)]
 Size = Annotated[
     int,

@@ -18,6 +18,7 @@ from volery.model.errors import Code, VoleryError
 Mistakes = Callable[..., list[str]]
 Read = Callable[..., Application]
 Write = Callable[..., Path]
+LEFT_OUT = "0s is not 'no limit': leave it out for the default"
 HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
 
 
@@ -57,6 +58,10 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
         ("    health: {every: 0s, failures: 1.5}\n", [
             "5:21: services.a.health.every: must be more than 0, got '0s'",
             "5:35: services.a.health.failures: must be a whole number, got 1.5"]),
+        ("    build_timeout: 0s\n    test_timeout: 0s\n    deploy: {at_most: 0.5ms}\n", [
+            f"5:20: services.a.build_timeout: must be at least 1ms, got 0s; {LEFT_OUT}",
+            f"6:19: services.a.test_timeout: must be at least 1ms, got 0s; {LEFT_OUT}",
+            f"7:23: services.a.deploy.at_most: must be at least 1ms, got 0.0005s; {LEFT_OUT}"]),
         ("    health: {ready: healthz, live: {}}\n", [
             "5:21: services.a.health.ready: must be a path such as /healthz, got 'healthz'",
             "5:30: services.a.health.live: must have exactly one of path, tcp, command"]),
@@ -117,6 +122,9 @@ def test_values(mistakes: Mistakes, more: str, lines: list[str]) -> None:
                        "'catalog'?"]),
         ("{zzz: }", ["5:13: services.a.needs.zzz: unknown service 'zzz'"]),
         ("[a]", ["5:13: services.a.needs.a: a service cannot need itself"]),
+        ("{db: {timeout: 0s, retry: {per_try: 0ms}}}", [
+            f"5:27: services.a.needs.db.timeout: must be at least 1ms, got 0s; {LEFT_OUT}",
+            f"5:48: services.a.needs.db.retry.per_try: must be at least 1ms, got 0s; {LEFT_OUT}"]),
         ("[db, db-replicas]", ["5:17: services.a.needs.db-replicas: DB_REPLICAS_URL is the address "
                                "of the replicas of db already; give the service another name"]),
         ("{catalog: {retry: {attempts: 20, backoff: fast, on: [5x], budget: 20}}}", [

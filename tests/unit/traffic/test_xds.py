@@ -81,6 +81,13 @@ def test_some_calls_may_always_be_under_way(timeout: float, least: int) -> None:
     assert limits.min_concurrency.value == least
 
 
+def test_a_timeout_of_nothing_from_before_it_was_refused_is_no_limit() -> None:
+    policy = Need.model_validate({"timeout": 0.0})
+    state = snapshot(config(Edge("front", "a", "web", 20_100, policy), web=service()))
+    plain = snapshot(config(edge("web"), web=service()))
+    assert state.types[LISTENERS] == plain.types[LISTENERS]
+
+
 def test_a_draining_endpoint_stays_listed() -> None:
     state = snapshot(config(web=service(group(100, "web-1", "-web-2"))))
     assert endpoints(state, "web~a") == {"web-1": "HEALTHY", "web-2": "DRAINING"}
