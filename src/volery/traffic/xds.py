@@ -157,8 +157,12 @@ def expected(state: Snapshot, url: str) -> frozenset[str]:
 
 
 def routes_of(listener: str) -> str:
-    """The name of the routes that an HTTP listener follows."""
-    return routes.GATEWAY if listener.startswith(f"{routes.GATEWAY}~") else listener
+    """The name of the routes that an HTTP listener follows: an edge's are called like itself.
+
+    A service may be called like the gateway, so the form decides: `gateway~HOST~PORT` of the one,
+    `CALLER~SLOT~NEED~PORT` of the others.
+    """
+    return routes.GATEWAY if listener.count("~") == 2 else listener
 
 
 def addresses(state: Snapshot) -> frozenset[tuple[str, int]]:

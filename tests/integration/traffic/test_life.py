@@ -146,6 +146,34 @@ def test_a_killed_envoy_serves_again(tmp_path: Path, control_plane: bool) -> Non
     run(test())
 
 
+def test_a_service_called_gateway_is_not_the_gateway(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with (
+            Web("one").running() as one,
+            Web("two").running() as two,
+            opened(tmp_path) as traffic,
+        ):
+            inside = edge(traffic, "gateway", "catalog")
+            services = {
+                "gateway": service(a=(100, one.address)),
+                "catalog": service(a=(100, two.address)),
+            }
+            users = gateway(free_port(), GatewayRoute("/", "gateway"))
+            config = TrafficConfig(users, services, (inside,))
+            await apply(traffic, config)
+            await traffic.close()
+            before = envoy_pid(tmp_path)
+            os.kill(before, signal.SIGKILL)
+            await eventually(lambda: envoy_pid(tmp_path) not in (0, before), "a new process")
+            await eventually(lambda: answers(inside.port), "serves again, on its fallback")
+            async with client(inside.port) as http:
+                assert (await http.get("/")).json()["name"] == "two"
+            await traffic.open()
+            await apply(traffic, replace(config, gateway=None))
+
+    run(test())
+
+
 def envoy_pid(home: Path) -> int:
     """The Envoy that runs, 0 if none."""
     found = [Supervised(path).status() for path in home.glob("envoy/*")]
