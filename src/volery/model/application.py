@@ -47,7 +47,8 @@ class Route(Model):
     service: Name
     """Which service answers."""
     host: HostName | None = None
-    """Only for this host name."""
+    """Only for this host name, or for all below one: `*.example.com`. Between equal paths the more
+    exact host wins."""
     strip: UrlPath | None = None
     """A prefix of `path` that the service does not see."""
 

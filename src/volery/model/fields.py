@@ -85,14 +85,29 @@ def _text_unit(parse: Callable[[str], object], phrase: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _matching(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
-    """Text of one form: `phrase` says which, the JSON Schema gets the pattern."""
+def _form(pattern: str, phrase: str) -> Callable[[str], str]:
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
         if compiled.fullmatch(value) is None or "\n" in value:
             raise ValueError(f"must be {phrase}, got {value!r}")
         return value
+
+    return check
+
+
+def _matching(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Text of one form: `phrase` says which, the JSON Schema gets the pattern."""
+    form = _form(pattern, phrase)
+    return AfterValidator(form), WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+def _newly(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """A narrower form, only for what is written: what was stored before must still be readable."""
+    form = _form(pattern, phrase)
+
+    def check(value: str, info: ValidationInfo) -> str:
+        return form(value) if (info.context or {}).get("written") else value
 
     return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": pattern})
 
@@ -225,7 +240,14 @@ Name = Annotated[
 EnvName = Annotated[
     str, *_matching(r"^[A-Za-z_][A-Za-z0-9_]*$", "a variable name such as LOG_LEVEL")
 ]
-UrlPath = Annotated[str, *_matching(r"^/[^\s?#]*$", "a path such as /api")]
+UrlPath = Annotated[
+    str,
+    *_matching(r"^/[^\s?#]*$", "a path such as /api"),
+    *_newly(
+        r"""^(?!.*/\.\.?(/|$))/[^\s?#*{}\[\]|^<>"`\\]*$""",
+        "the beginning of paths such as /api, without a pattern, '.' or '..'",
+    ),
+]
 ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
 Token = Annotated[
     str, *_matching(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", "a cookie or header name such as x-user")
@@ -245,7 +267,14 @@ Url = Annotated[
     *_matching(r"^(?=.)(https?://[^\s/?#]+)?(/[^\s#]*)?$", "a URL such as http://127.0.0.1:9090"),
     AfterValidator(_reachable),
 ]
-HostName = Annotated[str, *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com")]
+HostName = Annotated[
+    str,
+    *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com"),
+    *_newly(
+        r"^(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)$",
+        "a host name such as shop.example.com, or *.example.com for all below it",
+    ),
+]
 Address = Annotated[
     str,
     AfterValidator(_address),

@@ -113,6 +113,8 @@ def test_paths_hosts_and_strip(tmp_path: Path) -> None:
                 GatewayRoute("/", "web"),
                 GatewayRoute("/api/catalog", "api", strip="/api/catalog"),
                 GatewayRoute("/", "api", host="*.shop.test"),
+                GatewayRoute("/", "web", host="m.shop.test"),
+                GatewayRoute("/käse", "api", strip="/käse"),
             )
             services = {
                 "web": service(a=(100, one.address)),
@@ -133,6 +135,8 @@ def test_paths_hosts_and_strip(tmp_path: Path) -> None:
                 assert await get("/", "eu.shop.test") == ("two", "/")
                 assert await get("/", f"EU.shop.test:{port}") == ("two", "/")
                 assert await get("/", "shop.test") == ("one", "/")
+                assert await get("/", "m.shop.test") == ("one", "/")
+                assert await get("/k%C3%A4se/x") == ("two", "/x")
             only_api = (GatewayRoute("/api", "api"), GatewayRoute("/gone", "gone"))
             await apply(traffic, TrafficConfig(gateway(port, *only_api), services))
             async with client(port) as http:

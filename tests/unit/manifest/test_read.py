@@ -12,7 +12,7 @@ import pytest
 from volery.manifest.mistake import ManifestError
 from volery.manifest.names import names
 from volery.manifest.read import find, read
-from volery.model.application import Application
+from volery.model.application import Application, Route
 from volery.model.errors import Code, VoleryError
 
 Mistakes = Callable[..., list[str]]
@@ -584,6 +584,45 @@ def test_the_example_of_the_contract(application: Read, tmp_path: Path) -> None:
     assert storefront.steady_state.latency["p99"].value == pytest.approx(0.3)
     assert read.in_environment("production").services["storefront"].scale.min == 6
     assert read.default_environment == "dev"
+
+
+PREFIX = "must be the beginning of paths such as /api, without a pattern, '.' or '..', got "
+HOST = "must be a host name such as shop.example.com, or *.example.com for all below it, got "
+
+
+@pytest.mark.parametrize(
+    ("route", "line"),
+    [
+        ("path: /api/*", f"path: {PREFIX}'/api/*'"),
+        ("path: '/a[0-9]+'", f"path: {PREFIX}'/a[0-9]+'"),
+        ("path: '/users/{id}'", f"path: {PREFIX}'/users/{{id}}'"),
+        ("path: /a/../b", f"path: {PREFIX}'/a/../b'"),
+        ("path: /a/.", f"path: {PREFIX}'/a/.'"),
+        ("path: /a, strip: /*", f"strip: {PREFIX}'/*'"),
+        ("host: api.*.example.com", f"host: {HOST}'api.*.example.com'"),
+        ("host: '*shop*'", f"host: {HOST}'*shop*'"),
+        ("host: shop.*", f"host: {HOST}'shop.*'"),
+        ("host: a..b", f"host: {HOST}'a..b'"),
+    ],
+)
+def test_a_route_that_no_request_can_take(mistakes: Mistakes, route: str, line: str) -> None:
+    (found,) = mistakes(
+        f"app: x\ngateway: {{routes: [{{service: a, {route}}}]}}\nservices: {{a: {{run: sh}}}}\n"
+    )
+    assert found.partition("routes[0].")[2] == line
+
+
+@pytest.mark.parametrize("route", [{"path": "/api/*"}, {"host": "shop.*"}])
+def test_what_was_taken_before_is_still_read(route: dict[str, str]) -> None:
+    assert Route.model_validate({"service": "a", **route}).service == "a"
+
+
+@pytest.mark.parametrize(
+    "route", ["path: /käse", "path: /.well-known/x", "path: /...", "host: '*'"]
+)
+def test_a_route_that_requests_can_take(application: Read, route: str) -> None:
+    text = f"app: x\ngateway: {{routes: [{{service: a, {route}}}]}}\nservices: {{a: {{run: sh}}}}\n"
+    assert application(text).gateway.routes
 
 
 def test_a_malformed_path_collides_with_nothing(mistakes: Mistakes) -> None:
