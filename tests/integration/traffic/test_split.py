@@ -149,6 +149,8 @@ def test_a_newcomer_is_given_a_cookie_and_stays_where_the_first_request_went(
                 assert (second["name"], second["cookie"]) == (first["name"], None)
                 groups[first["name"]] += 1
             assert near(groups["canary"], 100, 0.5)
+            for odd in (b"theme=\xfc; who%=x; a=\xff", b"who%=\xfc\xff"):
+                assert (await ask(at.port, [(b"cookie", odd)]))["cookie"] is None, "no text"
             forged = await ask(at.port, [("x-request-id", "x; Domain=example.com")])
             assert forged["cookie"] is None
             assert (await ask(at.inside.port))["cookie"] is None
