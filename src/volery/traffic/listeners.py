@@ -2,7 +2,7 @@
 
 A listener never changes while its port lives: what may change is in routes and endpoints, because
 replacing a listener would cut its connections. The gateway is the `border`. Inside, at the edges,
-headers pass untouched but for `x-envoy-*`.
+headers pass untouched but for those of `x-envoy-*` that Envoy would obey.
 """
 
 from __future__ import annotations
