@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 
 from volery.model.needs import KEEP_TRYING_SECONDS, Need
 from volery.model.ports import Edge, GatewayRoute, GatewayTraffic, ServiceTraffic
-from volery.traffic import border, breaker, calm, reasons, shedding
+from volery.traffic import border, breaker, calm, original, reasons, shedding
 from volery.traffic.messages import seconds
 from volery.traffic.retries import (
     EDGE_SECONDS,
@@ -133,6 +133,8 @@ def _to_service(
                 )
                 if sheds(policy) and not upgrade and service.protocol != "grpc":
                     _with(route, shedding.on())
+                if strip:
+                    _with(route, original.on())
                 if not upgrade and not keeps_trying(policy):
                     yield _while_calm(route, users=policy is None)
                 if policy is None:
