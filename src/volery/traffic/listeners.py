@@ -68,15 +68,22 @@ def gateway_listener(gateway: GatewayTraffic) -> Message:
 
 def edge_listener(edge: Edge, tcp: bool) -> Message:
     """Where one caller group reaches one need, on a loopback port of its own."""
+    listener = _listener(edge_name(edge), LOOPBACK, edge.port, _edge_filter(edge, tcp))
+    # Users who hold all connections that they may must not keep services from each other.
+    listener.ignore_global_conn_limit = True
+    return listener
+
+
+def _edge_filter(edge: Edge, tcp: bool) -> Message:
     if tcp:
-        return _listener(edge_name(edge), LOOPBACK, edge.port, _tcp(edge))
+        return _tcp(edge)
     manager = _http_manager(edge_name(edge))
     if shedding.sheds(edge.policy):
         # Behind the breaker, whose quick refusals would look like quick answers.
         manager.http_filters.insert(1, shedding.shell(edge.policy))
     manager.access_log.append(_access_log(edge_name(edge), only_failures=True))
     manager.access_log.extend(statistics.of_requests(caller(edge)))
-    return _listener(edge_name(edge), LOOPBACK, edge.port, _http(manager))
+    return _http(manager)
 
 
 def caller(edge: Edge) -> str:

@@ -41,7 +41,7 @@ from websockets.asyncio.client import connect
 from volery.model.needs import Need, Retry
 from volery.model.ports import GatewayRoute, GroupTraffic, TrafficConfig
 from volery.model.state import SlotName
-from volery.traffic import listeners
+from volery.traffic import bootstrap, listeners
 from volery.traffic.envoy import EnvoyTraffic
 from volery.traffic.proxy import identity, known
 
@@ -426,6 +426,32 @@ def test_connections_that_stay_are_shared_equally_by_the_workers(tmp_path: Path)
                 text = await told(proxy, "/stats?filter=worker_[0-9].downstream_cx_active")
             held = [int(line.split(": ")[1]) for line in text.splitlines() if f"~{port}." in line]
             assert held == [20] * workers
+
+    run(test())
+
+
+def test_as_many_users_as_there_may_be_leave_services_free_to_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "MAX_CLIENT_CONNECTIONS", 3)
+
+    async def test() -> None:
+        async with two_webs(tmp_path) as (traffic, one, _):
+            port, inside = free_port(), edge(traffic, "front", "web")
+            web = service(a=(100, one.address))
+            await apply(traffic, TrafficConfig(gateway(port), {"web": web}, (inside,)))
+            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            for reader, writer in held:
+                writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read() == b"", "one too many"
+            held.append((reader, writer))
+            for _ in range(5):
+                async with client(inside.port) as http:
+                    assert (await http.get("/")).status_code == 200
+            for _, writer in held:
+                writer.close()
 
     run(test())
 
