@@ -121,8 +121,14 @@ class Compiler:
 
 
 def stages(old: Snapshot, new: Snapshot) -> tuple[Snapshot, ...]:
-    """The snapshots to go through, the last being `new`; none if there is nothing to do."""
+    """The snapshots to go through, the last being `new`; none if there is nothing to do.
+
+    From nothing it is one: proxies have nothing, or what they have is unknown and must not be
+    taken from them on the way.
+    """
     before, after = old.types, new.types
+    if old == Snapshot() != new:
+        return (new,)
     all_clusters = {**before[CLUSTERS], **after[CLUSTERS]}
     grown = old.with_types(
         clusters=all_clusters,

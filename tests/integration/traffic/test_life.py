@@ -208,6 +208,45 @@ def test_a_restarted_control_plane_goes_on_without_a_failed_request(tmp_path: Pa
     run(test())
 
 
+@pytest.mark.parametrize("found", ["another version's", "nothing"])
+def test_what_envoy_was_told_may_be_unknown(tmp_path: Path, found: str) -> None:
+    async def test() -> None:
+        async with (
+            Web("one").running() as one,
+            websocket_echo() as echo,
+            opened(tmp_path) as traffic,
+        ):
+            port, applied = free_port(), tmp_path / "applied.json"
+            inside = edge(traffic, "front", "web")
+            services = {"web": service(a=(100, one.address)), "chat": service(a=(100, echo))}
+            routes = (GatewayRoute("/", "web"), GatewayRoute("/chat", "chat"))
+            config = TrafficConfig(gateway(port, *routes), services, (inside,))
+            before = (await apply(traffic, config)).proxies
+            async with (
+                connect(f"ws://127.0.0.1:{port}/chat") as held,
+                Load(port).going() as users,
+                Load(inside.port).going() as callers,
+            ):
+                await traffic.close()
+                applied.unlink()
+                if found != "nothing":
+                    applied.write_text('{"edges": [{"policy": {"of": "tomorrow"}}]}')
+                again = EnvoyTraffic(tmp_path, lambda: None, drain_seconds=1)
+                await again.open()
+                assert edge(again, "front", "web") == inside, "callers have the port"
+                assert (await apply(again, config)).proxies == before
+                seen = users["200"]
+                await eventually(lambda: users["200"] > seen + 500)
+                await held.send("still")
+                assert await held.recv() == "still"
+                await again.close()
+            only_200(users)
+            only_200(callers)
+            assert b"front" in applied.read_bytes()
+
+    run(test())
+
+
 def test_fifty_switches_under_load_fail_no_request(tmp_path: Path) -> None:
     async def test() -> None:
         async with (
