@@ -70,7 +70,8 @@ class Need(Model):
     """An edge to another service and its policy."""
 
     timeout: TimeLimit | None = None
-    """How long a call may take, all tries included: three times what it usually does, or more."""
+    """How long a call may take, all tries included: three times what it usually does, or more. For
+    tcp: how long keep_trying waits for a connection."""
     retry: Retry | None = None
     """When a call is tried again; what this leaves out has defaults."""
     when_unavailable: Literal["fail_fast", "keep_trying"] = "fail_fast"
