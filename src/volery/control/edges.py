@@ -10,14 +10,12 @@ from operator import attrgetter
 
 from volery.control.draft import Draft
 from volery.decide.by_role import owner_of
-from volery.decide.edges import EdgeState, away, by_caller, looked
+from volery.decide.edges import USERS, EdgeState, away, by_caller, looked, told_apart
 from volery.decide.evidence import counted
 from volery.model.evidence import Counters, Sample
 from volery.model.ports import SYNTHETIC_CALLER, TrafficConfig
 
 LOOK_SECONDS = 1.0
-USERS = "gateway"
-"""Who calls where users come in, as samples name it."""
 
 
 class EdgeWatch:
@@ -56,8 +54,12 @@ class EdgeWatch:
     def _edges(self, config: TrafficConfig) -> set[tuple[str, str]]:
         routes = config.gateway.routes if config.gateway else ()
         users = {(USERS, route.service) for route in routes}
-        callers = {(edge.caller, edge.need) for edge in config.edges}
-        return {pair for pair in users | callers if pair[0] != SYNTHETIC_CALLER}
+        callers = {
+            (told_apart(edge.caller), edge.need)
+            for edge in config.edges
+            if edge.caller != SYNTHETIC_CALLER
+        }
+        return users | callers
 
     def _look_at(
         self, draft: Draft, caller: str, need: str, seen: Counters | None, is_away: bool

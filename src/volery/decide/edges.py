@@ -17,6 +17,8 @@ from volery.model.evidence import Counters
 LEAST_CALLS = 5
 FAILING, WORKING = 0.5, 0.1
 LOOKS = 2
+USERS = "gateway"
+"""Who calls where users come in, as samples name it."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,17 @@ class EdgeState:
     doubts: int = 0
 
 
+def told_apart(service: str) -> str:
+    """A service as a caller: one that is called like the gateway is not where users come in."""
+    return f"service {service}" if service == USERS else service
+
+
 def by_caller(edges: Mapping[str, Counters]) -> dict[tuple[str, str], Counters]:
     """Counters by caller and need, the groups of a caller added up; `edges` as in a sample."""
     found: dict[tuple[str, str], Counters] = {}
     for name, counters in edges.items():
-        caller, *_, need = name.split("~")
+        caller, *slot, need = name.split("~")
+        caller = told_apart(caller) if slot else caller
         before = found.get((caller, need), Counters())
         found[caller, need] = Counters(
             before.requests + counters.requests, before.failures + counters.failures

@@ -106,6 +106,8 @@ def _slowest_callers(services: Services) -> dict[str, tuple[float, str]]:
     slowest: dict[str, tuple[float, str]] = {}
     for caller, service in services.items():
         for need, edge in service.needs.items():
+            if need in services and services[need].protocol == "tcp":
+                continue  # there it limits how long a connection is waited for
             if edge.timeout is not None and edge.timeout > slowest.get(need, (0.0, ""))[0]:
                 slowest[need] = (edge.timeout, caller)
     return slowest

@@ -36,7 +36,9 @@ def edges(name: str, service: Service, services: Services) -> Iterator[Finding]:
         yield from _circle(at, name, need, services)
         if policy.when_unavailable == "keep_trying":
             yield from _keeps_trying(at, name, need, services)
-        if callee is not None and policy.timeout is not None:
+        if callee is not None and callee.protocol == "tcp":
+            yield from _connection(at, policy)
+        elif callee is not None and policy.timeout is not None:
             yield from _callee_waits(at, policy.timeout, need, services)
 
 
@@ -106,6 +108,15 @@ def _protocol(at: Path, retry: Retry, callee: Service | None) -> Iterator[Findin
             "use idempotent, or be sure that the callee does nothing twice"
         )
         yield warning((*at, "retry", "methods"), said)
+
+
+def _connection(at: Path, policy: Need) -> Iterator[Finding]:
+    if policy.timeout is not None and policy.when_unavailable == "fail_fast":
+        said = (
+            "has no effect: a tcp connection lasts as long as both ends want; "
+            "only keep_trying waits that long for one"
+        )
+        yield warning((*at, "timeout"), said)
 
 
 def longest_seconds(retry: Retry) -> float | None:

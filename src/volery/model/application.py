@@ -31,6 +31,7 @@ from volery.model.fields import (
     ProbePath,
     Short,
     Size,
+    TimeLimit,
     UrlPath,
     Whole,
 )
@@ -46,7 +47,8 @@ class Route(Model):
     service: Name
     """Which service answers."""
     host: HostName | None = None
-    """Only for this host name."""
+    """Only for this host name, or for all below one: `*.example.com`. Between equal paths the more
+    exact host wins."""
     strip: UrlPath | None = None
     """A prefix of `path` that the service does not see."""
 
@@ -243,9 +245,9 @@ class Service(Model):
     """Only for a stateful service."""
     floor: Annotated[Whole, Field(ge=0, le=1000)] | None = None
     """Never fewer ready instances than this, whoever wants to disturb them; one if not said."""
-    build_timeout: Duration = 600.0
+    build_timeout: TimeLimit = 600.0
     """All build commands together."""
-    test_timeout: Duration = 600.0
+    test_timeout: TimeLimit = 600.0
     """All test commands together."""
 
 

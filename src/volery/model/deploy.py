@@ -23,6 +23,7 @@ from volery.model.fields import (
     Percent,
     ProbePath,
     Text,
+    TimeLimit,
     Token,
     Url,
     Whole,
@@ -148,7 +149,7 @@ class Deploy(Model):
     """canary: shares of the requests; each step advances when the evidence suffices. If not
     written: 1%, 5%, 25%, 50%, without those at the beginning that could hardly tell anything within
     `at_most` at today's traffic."""
-    at_most: Duration = 600.0
+    at_most: TimeLimit = 600.0
     """canary: how long a step waits for evidence; blue-green: how long a switch is watched that
     something speaks against."""
     on_inconclusive: Literal["promote", "rollback", "pause"] = "pause"

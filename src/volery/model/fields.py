@@ -41,6 +41,8 @@ SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
 CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
 UNIT_CHARACTERS_MAX = 64
+SHORTEST_SECONDS = 0.001
+"""Of a time limit: Envoy counts in milliseconds, and takes 0 for no limit or refuses it."""
 FRAMING_HEADERS = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -85,14 +87,29 @@ def _text_unit(parse: Callable[[str], object], phrase: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _matching(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
-    """Text of one form: `phrase` says which, the JSON Schema gets the pattern."""
+def _form(pattern: str, phrase: str) -> Callable[[str], str]:
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
         if compiled.fullmatch(value) is None or "\n" in value:
             raise ValueError(f"must be {phrase}, got {value!r}")
         return value
+
+    return check
+
+
+def _matching(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Text of one form: `phrase` says which, the JSON Schema gets the pattern."""
+    form = _form(pattern, phrase)
+    return AfterValidator(form), WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+def _newly(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """A narrower form, only for what is written: what was stored before must still be readable."""
+    form = _form(pattern, phrase)
+
+    def check(value: str, info: ValidationInfo) -> str:
+        return form(value) if (info.context or {}).get("written") else value
 
     return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": pattern})
 
@@ -102,6 +119,16 @@ def _condition(value: object, info: ValidationInfo) -> object:
         return parse_condition(value)
     if isinstance(value, str) or (info.context or {}).get("written"):
         raise ValueError("must be a condition such as '< 1%' or '<= 300ms'")
+    return value
+
+
+def _some_time(value: float, info: ValidationInfo) -> float:
+    """Less is refused only where it is written: what was stored before must still be readable."""
+    if value < SHORTEST_SECONDS and (info.context or {}).get("written"):
+        raise ValueError(
+            f"must be at least 1ms, got {value:g}s; 0s is not 'no limit': "
+            "leave it out for the default"
+        )
     return value
 
 
@@ -224,7 +251,14 @@ Name = Annotated[
 EnvName = Annotated[
     str, *_matching(r"^[A-Za-z_][A-Za-z0-9_]*$", "a variable name such as LOG_LEVEL")
 ]
-UrlPath = Annotated[str, *_matching(r"^/[^\s?#]*$", "a path such as /api")]
+UrlPath = Annotated[
+    str,
+    *_matching(r"^/[^\s?#]*$", "a path such as /api"),
+    *_newly(
+        r"""^(?!.*/\.\.?(/|$))/[^\s?#*{}\[\]|^<>"`\\]*$""",
+        "the beginning of paths such as /api, without a pattern, '.' or '..'",
+    ),
+]
 ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
 Token = Annotated[
     str, *_matching(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", "a cookie or header name such as x-user")
@@ -244,7 +278,14 @@ Url = Annotated[
     *_matching(r"^(?=.)(https?://[^\s/?#]+)?(/[^\s#]*)?$", "a URL such as http://127.0.0.1:9090"),
     AfterValidator(_reachable),
 ]
-HostName = Annotated[str, *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com")]
+HostName = Annotated[
+    str,
+    *_matching(r"^[A-Za-z0-9.*-]+$", "a host name such as shop.example.com"),
+    *_newly(
+        r"^(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)$",
+        "a host name such as shop.example.com, or *.example.com for all below it",
+    ),
+]
 Address = Annotated[
     str,
     AfterValidator(_address),
@@ -261,6 +302,7 @@ Duration = Annotated[
     Field(ge=0, le=30 * 86400),
     _schema("string", DURATION_PATTERN, "10s", "A duration: 300ms, 2s, 10m, 1h"),
 ]
+TimeLimit = Annotated[Duration, AfterValidator(_some_time)]
 LongDuration = Annotated[Duration, Field(gt=0)]
 Size = Annotated[
     int,

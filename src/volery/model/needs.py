@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from volery.model.fields import Duration, Name, Percent, Short, Whole, needs_form
+from volery.model.fields import Duration, Name, Percent, Short, TimeLimit, Whole, needs_form
 from volery.model.form import Model
 
 BUDGET = 0.2
@@ -43,7 +43,7 @@ class Retry(Model):
 
     attempts: Annotated[Whole, Field(ge=1, le=10)] = 3
     """Tries in all; with 1 only what never reached the callee is tried again."""
-    per_try: Duration | None = None
+    per_try: TimeLimit | None = None
     """How long one try may take."""
     backoff: Annotated[
         Backoff,
@@ -69,8 +69,9 @@ class Retry(Model):
 class Need(Model):
     """An edge to another service and its policy."""
 
-    timeout: Duration | None = None
-    """How long a call may take, all tries included: three times what it usually does, or more."""
+    timeout: TimeLimit | None = None
+    """How long a call may take, all tries included: three times what it usually does, or more. For
+    tcp: how long keep_trying waits for a connection."""
     retry: Retry | None = None
     """When a call is tried again; what this leaves out has defaults."""
     when_unavailable: Literal["fail_fast", "keep_trying"] = "fail_fast"

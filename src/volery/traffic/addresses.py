@@ -45,6 +45,18 @@ def check_port(host: str, port: int, ours: Collection[int] = (), *, edge: bool =
                 raise _explained(host, port, error, holders, edge) from error
 
 
+def listened_on(processes: Collection[int]) -> set[int]:
+    """The ports that these processes listen on."""
+    if not processes:
+        return set()
+    return {
+        port
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.pid in processes
+        for port in connection.laddr[1:]
+    }
+
+
 def _explained(
     host: str, port: int, error: OSError, holders: Collection[int | None], edge: bool
 ) -> VoleryError:

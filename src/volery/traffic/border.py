@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
 from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.common.matching.v3 import extension_matcher_pb2
@@ -29,6 +28,7 @@ from volery.traffic.messages import pack
 FILTER = "volery.border"
 # For a client on this machine Envoy itself would name the machine's own address.
 CAME_FROM = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
+INTERNAL = ("x-volery-", "x-envoy-")
 # Any byte: a dot would not match what is no UTF-8, and such a header would pass unread.
 PRESENT = r"\C*"
 # A member of ours has its key written out, or some of it in `%` codes.
@@ -101,9 +101,9 @@ def _lacks(text: str) -> Message:
 def our_headers() -> Message:
     """Internal headers do not come in; where the request came from is said. Done before a route is
     looked for, which spares every request a filter."""
-    ours = mutation_rules_pb2.HeaderMutation()
-    ours.remove_on_match.key_matcher.prefix = "x-volery-"
-    early = header_mutation_pb2.HeaderMutation(mutations=[ours])
+    early = header_mutation_pb2.HeaderMutation()
+    for prefix in INTERNAL:
+        early.mutations.add().remove_on_match.key_matcher.prefix = prefix
     from_whom = early.mutations.add().append
     from_whom.header.key, from_whom.header.value = "x-forwarded-for", CAME_FROM
     from_whom.append_action = base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD

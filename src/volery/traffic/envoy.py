@@ -27,7 +27,7 @@ from volery.model.ports import TrafficConfig, TrafficStatus
 from volery.model.state import SlotName
 from volery.supervise.moments import pause
 from volery.traffic import bootstrap, calm, counters, sampler, xds
-from volery.traffic.addresses import EdgePorts, check_port
+from volery.traffic.addresses import EdgePorts, check_port, listened_on
 from volery.traffic.admin import AdminError
 from volery.traffic.ads import DiscoveryServer
 from volery.traffic.files import write_atomically
@@ -127,7 +127,8 @@ class EnvoyTraffic:
         self._fleet.adopt()
         self._tell(proxies=self._fleet.pids)
         self._recall()
-        self._ports.open({port for _, port in xds.addresses(self._snapshot)})
+        told = {port for _, port in xds.addresses(self._snapshot)}
+        self._ports.open(told or listened_on(self._fleet.pids))
         await self._ads.open()
         self._tasks = [
             asyncio.create_task(self._drive(), name="traffic: drive"),
@@ -215,13 +216,19 @@ class EnvoyTraffic:
                 if refusal is None:
                     self._snapshot = stage
                     return True
-                again = await self._ads.deliver(self._snapshot)
+                again = await self._back()
         except TimeoutError:
             raise VoleryError(f"Envoy does not answer{self._fleet.last_words()}") from None
         if again is not None:
             log.error("Envoy refused to go back: %s", again)
         self._tell(rejected=refusal.strip())
         return False
+
+    async def _back(self) -> str | None:
+        """What the proxies had before, unless that is unknown: they keep what they accepted."""
+        if self._snapshot == xds.Snapshot():
+            return None
+        return await self._ads.deliver(self._snapshot)
 
     async def _all_have_it(self) -> bool:
         """Also one that asks nobody, because it runs on its fallback, must be gone first."""
@@ -276,7 +283,11 @@ class EnvoyTraffic:
             self._forget()
         if not applied.exists():
             return
-        self._in_force = _CONFIG.validate_json(applied.read_bytes())
+        try:
+            self._in_force = _CONFIG.validate_json(applied.read_bytes())
+        except ValueError as error:  # written by another version
+            log.error("what Envoy was told last cannot be read: %s", error)
+            return
         self._snapshot = self._compiler.snapshot(self._in_force)
         self._ads.offer(self._snapshot)
 

@@ -2,7 +2,7 @@
 
 A listener never changes while its port lives: what may change is in routes and endpoints, because
 replacing a listener would cut its connections. The gateway is the `border`. Inside, at the edges,
-headers pass untouched but for `x-envoy-*`.
+headers pass untouched but for those of `x-envoy-*` that Envoy would obey.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from __future__ import annotations
 import math
 
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.config.core.v3 import (
-    extension_pb2,
-    protocol_pb2,
-    substitution_format_string_pb2,
-)
+from envoy.config.core.v3 import protocol_pb2, substitution_format_string_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
@@ -22,13 +18,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
 )
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from google.protobuf.message import Message
 
 from volery.model.needs import KEEP_TRYING_SECONDS, Need
 from volery.model.ports import Edge, GatewayTraffic
-from volery.traffic import border, breaker, reasons, shedding, statistics
+from volery.traffic import border, breaker, original, reasons, shedding, statistics
 from volery.traffic.clusters import from_ads, socket_address, tcp_cluster
 from volery.traffic.messages import pack, seconds
 from volery.traffic.retries import keeps_trying
@@ -39,12 +34,11 @@ TCP_CONNECT_ATTEMPTS = 3
 TCP_BACKOFF = (0.025, 0.5)
 TCP_PROXY = "envoy.filters.network.tcp_proxy"
 LOOPBACK = "127.0.0.1"
-# Query strings may hold secrets: the path is logged without.
 LOG_FIELDS = {
     "at": "%START_TIME%",
     "method": "%REQ(:METHOD)%",
     "host": "%REQ(:AUTHORITY)%",
-    "path": "%REQ_WITHOUT_QUERY(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "path": original.LOGGED,
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "ms": "%DURATION%",
@@ -65,6 +59,7 @@ def gateway_listener(gateway: GatewayTraffic) -> Message:
     """Where users come in: HTTP/1.1, HTTP/2 without TLS (prior knowledge) and WebSocket."""
     manager = _http_manager(GATEWAY)
     manager.http_filters.insert(0, border.shell())
+    manager.http_filters.insert(0, original.shell())
     manager.early_header_mutation_extensions.append(border.our_headers())
     manager.access_log.append(_access_log(GATEWAY))
     manager.access_log.extend(statistics.of_requests(GATEWAY))
@@ -73,15 +68,22 @@ def gateway_listener(gateway: GatewayTraffic) -> Message:
 
 def edge_listener(edge: Edge, tcp: bool) -> Message:
     """Where one caller group reaches one need, on a loopback port of its own."""
+    listener = _listener(edge_name(edge), LOOPBACK, edge.port, _edge_filter(edge, tcp))
+    # Users who hold all connections that they may must not keep services from each other.
+    listener.ignore_global_conn_limit = True
+    return listener
+
+
+def _edge_filter(edge: Edge, tcp: bool) -> Message:
     if tcp:
-        return _listener(edge_name(edge), LOOPBACK, edge.port, _tcp(edge))
+        return _tcp(edge)
     manager = _http_manager(edge_name(edge))
     if shedding.sheds(edge.policy):
         # Behind the breaker, whose quick refusals would look like quick answers.
         manager.http_filters.insert(1, shedding.shell(edge.policy))
     manager.access_log.append(_access_log(edge_name(edge), only_failures=True))
     manager.access_log.extend(statistics.of_requests(caller(edge)))
-    return _listener(edge_name(edge), LOOPBACK, edge.port, _http(manager))
+    return _http(manager)
 
 
 def caller(edge: Edge) -> str:
@@ -181,12 +183,6 @@ def _access_log(via: str, only_failures: bool = False) -> Message:
     """One JSON line a request on standard output, whose file the shim keeps within bounds."""
     line = substitution_format_string_pb2.SubstitutionFormatString()
     line.json_format.update(LOG_FIELDS | {"via": via})
-    without_query = req_without_query_pb2.ReqWithoutQuery()
-    line.formatters.append(
-        extension_pb2.TypedExtensionConfig(
-            name="envoy.formatter.req_without_query", typed_config=pack(without_query)
-        )
-    )
     log = accesslog_pb2.AccessLog(
         name="envoy.access_loggers.stdout",
         typed_config=pack(stream_pb2.StdoutAccessLog(log_format=line)),

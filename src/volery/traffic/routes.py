@@ -12,8 +12,10 @@ written into the manifest limits the whole response, for gRPC its beginning.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from urllib.parse import quote
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -28,7 +30,7 @@ from volery.model.ports import (
     GatewayTraffic,
     ServiceTraffic,
 )
-from volery.traffic import border, breaker, calm, reasons, shedding
+from volery.traffic import border, breaker, calm, original, reasons, shedding
 from volery.traffic.messages import seconds
 from volery.traffic.retries import (
     EDGE_SECONDS,
@@ -86,7 +88,7 @@ def _configuration(name: str, hosts: list[Message]) -> Message:
 
 def _virtual_host(host: str, routes: tuple[GatewayRoute, ...], services: Services) -> Message:
     matching = [route for route in routes if _covers(route.host, host)]
-    matching.sort(key=lambda route: (len(_prefix(route.path)), len(route.host or "")), reverse=True)
+    matching.sort(key=_exactness, reverse=True)
     found = [
         item
         for route in matching
@@ -103,8 +105,14 @@ def _covers(pattern: str | None, host: str) -> bool:
     return pattern is None or fnmatchcase(host, pattern.lower())
 
 
+def _exactness(route: GatewayRoute) -> tuple[int, bool, int]:
+    host = route.host or "*"
+    return len(_prefix(route.path)), "*" not in host, len(host)
+
+
 def _prefix(path: str) -> str:
-    return path.rstrip("/")
+    """As requests have it, in which what is not ASCII is escaped."""
+    return quote(path.rstrip("/"), safe=string.punctuation)
 
 
 def _to_service(
@@ -137,6 +145,8 @@ def _to_service(
                 )
                 if sheds(policy) and not upgrade and service.protocol != "grpc":
                     _with(route, shedding.on())
+                if strip:
+                    _with(route, original.on())
                 if not upgrade and not keeps_trying(policy):
                     yield _while_calm(route, users=policy is None)
                 if policy is None:

@@ -24,6 +24,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
+from volery.model.fields import SHORTEST_SECONDS
 from volery.model.needs import Need
 from volery.traffic.messages import pack, seconds
 
@@ -40,7 +41,7 @@ UPDATE_SECONDS = 0.25
 
 def sheds(need: Need | None) -> bool:
     """Whether calls of this edge may be too many."""
-    return need is not None and need.timeout is not None and need.when_unavailable == "fail_fast"
+    return need is not None and bool(need.timeout) and need.when_unavailable == "fail_fast"
 
 
 def shell(need: Need) -> Message:
@@ -51,7 +52,8 @@ def shell(need: Need) -> Message:
     gradient.concurrency_limit_params.max_concurrency_limit.value = MOST
     gradient.concurrency_limit_params.concurrency_update_interval.CopyFrom(seconds(UPDATE_SECONDS))
     timeout = need.timeout or 0.0
-    gradient.min_rtt_calc_params.fixed_value.CopyFrom(seconds(timeout * SHARE))
+    aimed_at = seconds(max(timeout * SHARE, SHORTEST_SECONDS))
+    gradient.min_rtt_calc_params.fixed_value.CopyFrom(aimed_at)
     least = max(LEAST, min(MOST_AT_LEAST, round(timeout * LEAST_A_SECOND)))
     gradient.min_rtt_calc_params.min_concurrency.value = least
     found.enabled.default_value.value = True

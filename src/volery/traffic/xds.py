@@ -121,8 +121,14 @@ class Compiler:
 
 
 def stages(old: Snapshot, new: Snapshot) -> tuple[Snapshot, ...]:
-    """The snapshots to go through, the last being `new`; none if there is nothing to do."""
+    """The snapshots to go through, the last being `new`; none if there is nothing to do.
+
+    From nothing it is one: proxies have nothing, or what they have is unknown and must not be
+    taken from them on the way.
+    """
     before, after = old.types, new.types
+    if old == Snapshot() != new:
+        return (new,)
     all_clusters = {**before[CLUSTERS], **after[CLUSTERS]}
     grown = old.with_types(
         clusters=all_clusters,
@@ -157,8 +163,12 @@ def expected(state: Snapshot, url: str) -> frozenset[str]:
 
 
 def routes_of(listener: str) -> str:
-    """The name of the routes that an HTTP listener follows."""
-    return routes.GATEWAY if listener.startswith(f"{routes.GATEWAY}~") else listener
+    """The name of the routes that an HTTP listener follows: an edge's are called like itself.
+
+    A service may be called like the gateway, so the form decides: `gateway~HOST~PORT` of the one,
+    `CALLER~SLOT~NEED~PORT` of the others.
+    """
+    return routes.GATEWAY if listener.count("~") == 2 else listener
 
 
 def addresses(state: Snapshot) -> frozenset[tuple[str, int]]:

@@ -53,6 +53,21 @@ def test_an_override_reaches_the_canary_while_it_can_answer(
     run(test())
 
 
+def test_what_is_no_text_beside_them_hides_neither_cookie_nor_tag(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with stage(tmp_path) as at:
+            await at.splits(100, 0, override=Override(cookie="track"))
+            chosen = [(b"cookie", b"x=\xfc; track=canary; y=\xff")]
+            tagged = [(b"baggage", b"x=\xfc,volery-track=canary;p=\xff")]
+            for port in (at.port, at.inside.port):
+                assert (await ask(port, chosen))["name"] == "canary"
+            assert (await ask(at.inside.port, tagged))["name"] == "canary"
+            going = await ask(at.inside.port, [*chosen, (b"baggage", b"x=\xfc")])
+            assert "".join(going["baggage"]).endswith(",volery-track=canary")
+
+    run(test())
+
+
 def test_what_went_through_a_canary_says_so_once_and_goes_on_to_canaries(tmp_path: Path) -> None:
     async def test() -> None:
         async with stage(tmp_path) as at:

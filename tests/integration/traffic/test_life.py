@@ -146,6 +146,34 @@ def test_a_killed_envoy_serves_again(tmp_path: Path, control_plane: bool) -> Non
     run(test())
 
 
+def test_a_service_called_gateway_is_not_the_gateway(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with (
+            Web("one").running() as one,
+            Web("two").running() as two,
+            opened(tmp_path) as traffic,
+        ):
+            inside = edge(traffic, "gateway", "catalog")
+            services = {
+                "gateway": service(a=(100, one.address)),
+                "catalog": service(a=(100, two.address)),
+            }
+            users = gateway(free_port(), GatewayRoute("/", "gateway"))
+            config = TrafficConfig(users, services, (inside,))
+            await apply(traffic, config)
+            await traffic.close()
+            before = envoy_pid(tmp_path)
+            os.kill(before, signal.SIGKILL)
+            await eventually(lambda: envoy_pid(tmp_path) not in (0, before), "a new process")
+            await eventually(lambda: answers(inside.port), "serves again, on its fallback")
+            async with client(inside.port) as http:
+                assert (await http.get("/")).json()["name"] == "two"
+            await traffic.open()
+            await apply(traffic, replace(config, gateway=None))
+
+    run(test())
+
+
 def envoy_pid(home: Path) -> int:
     """The Envoy that runs, 0 if none."""
     found = [Supervised(path).status() for path in home.glob("envoy/*")]
@@ -176,6 +204,45 @@ def test_a_restarted_control_plane_goes_on_without_a_failed_request(tmp_path: Pa
                     await eventually(lambda: two.requests > seen + 20)
                 only_200(outcomes)
                 await again.close()
+
+    run(test())
+
+
+@pytest.mark.parametrize("found", ["another version's", "nothing"])
+def test_what_envoy_was_told_may_be_unknown(tmp_path: Path, found: str) -> None:
+    async def test() -> None:
+        async with (
+            Web("one").running() as one,
+            websocket_echo() as echo,
+            opened(tmp_path) as traffic,
+        ):
+            port, applied = free_port(), tmp_path / "applied.json"
+            inside = edge(traffic, "front", "web")
+            services = {"web": service(a=(100, one.address)), "chat": service(a=(100, echo))}
+            routes = (GatewayRoute("/", "web"), GatewayRoute("/chat", "chat"))
+            config = TrafficConfig(gateway(port, *routes), services, (inside,))
+            before = (await apply(traffic, config)).proxies
+            async with (
+                connect(f"ws://127.0.0.1:{port}/chat") as held,
+                Load(port).going() as users,
+                Load(inside.port).going() as callers,
+            ):
+                await traffic.close()
+                applied.unlink()
+                if found != "nothing":
+                    applied.write_text('{"edges": [{"policy": {"of": "tomorrow"}}]}')
+                again = EnvoyTraffic(tmp_path, lambda: None, drain_seconds=1)
+                await again.open()
+                assert edge(again, "front", "web") == inside, "callers have the port"
+                assert (await apply(again, config)).proxies == before
+                seen = users["200"]
+                await eventually(lambda: users["200"] > seen + 500)
+                await held.send("still")
+                assert await held.recv() == "still"
+                await again.close()
+            only_200(users)
+            only_200(callers)
+            assert b"front" in applied.read_bytes()
 
     run(test())
 

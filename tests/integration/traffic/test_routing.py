@@ -41,7 +41,7 @@ from websockets.asyncio.client import connect
 from volery.model.needs import Need, Retry
 from volery.model.ports import GatewayRoute, GroupTraffic, TrafficConfig
 from volery.model.state import SlotName
-from volery.traffic import listeners
+from volery.traffic import bootstrap, listeners
 from volery.traffic.envoy import EnvoyTraffic
 from volery.traffic.proxy import identity, known
 
@@ -113,6 +113,8 @@ def test_paths_hosts_and_strip(tmp_path: Path) -> None:
                 GatewayRoute("/", "web"),
                 GatewayRoute("/api/catalog", "api", strip="/api/catalog"),
                 GatewayRoute("/", "api", host="*.shop.test"),
+                GatewayRoute("/", "web", host="m.shop.test"),
+                GatewayRoute("/käse", "api", strip="/käse"),
             )
             services = {
                 "web": service(a=(100, one.address)),
@@ -133,6 +135,12 @@ def test_paths_hosts_and_strip(tmp_path: Path) -> None:
                 assert await get("/", "eu.shop.test") == ("two", "/")
                 assert await get("/", f"EU.shop.test:{port}") == ("two", "/")
                 assert await get("/", "shop.test") == ("one", "/")
+                assert await get("/", "m.shop.test") == ("one", "/")
+                assert await get("/k%C3%A4se/x") == ("two", "/x")
+                await eventually(lambda: '"path":"/k%C3%A4se/x"' in log_of(tmp_path), "logged")
+                assert '"path":"/api/catalog/x/y"' in log_of(tmp_path)
+                assert '"path":"/x/y"' not in log_of(tmp_path)
+                assert "q=1" not in log_of(tmp_path)
             only_api = (GatewayRoute("/api", "api"), GatewayRoute("/gone", "gone"))
             await apply(traffic, TrafficConfig(gateway(port, *only_api), services))
             async with client(port) as http:
@@ -147,6 +155,10 @@ def test_paths_hosts_and_strip(tmp_path: Path) -> None:
                 assert (await http.get("/api")).status_code == 503
 
     run(test())
+
+
+def log_of(home: Path) -> str:
+    return "".join(path.read_text() for path in home.glob("envoy/*/log"))
 
 
 @pytest.mark.parametrize("calm", [False, True])
@@ -164,6 +176,9 @@ def test_what_only_we_may_say_does_not_enter(tmp_path: Path, calm: bool) -> None
                 ("X-Volery-Other", "forged"),
                 ("x-envoy-retry-on", "5xx"),
                 ("x-envoy-upstream-rq-timeout-ms", "1"),
+                ("x-envoy-attempt-count", "9"),
+                ("X-Envoy-Fault-Abort-Request", "503"),
+                ("x-envoy-peer-metadata", "forged"),
                 ("baggage", "user=1, fit=payments.abort;ttl=1"),
                 ("baggage", "fit = x,outfit=blue"),
                 ("x-forwarded-for", "203.0.113.9"),
@@ -191,8 +206,7 @@ def test_what_only_we_may_say_does_not_enter(tmp_path: Path, calm: bool) -> None
                 seen = dict((await http.get("/")).json()["headers"])
             assert len(seen["x-request-id"]) == 36
             assert "baggage" not in seen
-            logs = [path.read_text() for path in tmp_path.glob("envoy/*/log")]
-            assert not any("secret" in text for text in logs)
+            assert "secret" not in log_of(tmp_path)
 
     run(test())
 
@@ -412,6 +426,32 @@ def test_connections_that_stay_are_shared_equally_by_the_workers(tmp_path: Path)
                 text = await told(proxy, "/stats?filter=worker_[0-9].downstream_cx_active")
             held = [int(line.split(": ")[1]) for line in text.splitlines() if f"~{port}." in line]
             assert held == [20] * workers
+
+    run(test())
+
+
+def test_as_many_users_as_there_may_be_leave_services_free_to_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "MAX_CLIENT_CONNECTIONS", 3)
+
+    async def test() -> None:
+        async with two_webs(tmp_path) as (traffic, one, _):
+            port, inside = free_port(), edge(traffic, "front", "web")
+            web = service(a=(100, one.address))
+            await apply(traffic, TrafficConfig(gateway(port), {"web": web}, (inside,)))
+            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+            for reader, writer in held:
+                writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read() == b"", "one too many"
+            held.append((reader, writer))
+            for _ in range(5):
+                async with client(inside.port) as http:
+                    assert (await http.get("/")).status_code == 200
+            for _, writer in held:
+                writer.close()
 
     run(test())
 

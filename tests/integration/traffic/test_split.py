@@ -15,7 +15,7 @@ from integration.traffic.stage import HERE, ask, by_cookie, by_user, names, near
 from integration.traffic.upstreams import tcp_echo
 
 from volery.model.deploy import Override, Sticky
-from volery.model.needs import Need
+from volery.model.needs import Backoff, Need, Retry
 from volery.model.ports import Edge, GatewayRoute, TrafficConfig
 from volery.traffic.bootstrap import fallback
 from volery.traffic.proxy import envoy_binary
@@ -149,6 +149,8 @@ def test_a_newcomer_is_given_a_cookie_and_stays_where_the_first_request_went(
                 assert (second["name"], second["cookie"]) == (first["name"], None)
                 groups[first["name"]] += 1
             assert near(groups["canary"], 100, 0.5)
+            for odd in (b"theme=\xfc; who%=x; a=\xff", b"who%=\xfc\xff"):
+                assert (await ask(at.port, [(b"cookie", odd)]))["cookie"] is None, "no text"
             forged = await ask(at.port, [("x-request-id", "x; Domain=example.com")])
             assert forged["cookie"] is None
             assert (await ask(at.inside.port))["cookie"] is None
@@ -186,8 +188,43 @@ def test_an_envoy_without_control_plane_accepts_every_kind_of_split(
     routes = (
         GatewayRoute(f"/{need}/{'p' * 200}", need, strip="/" + "p" * 200) for need in services
     )
-    wish = TrafficConfig(gateway(free_port(), *routes), services, edges)
-    written = tmp_path / "whole.pb"
+    validated(tmp_path, TrafficConfig(gateway(free_port(), *routes), services, edges))
+
+
+MONTH = 30 * 86400.0
+ALL = ("connect", "reset", "5xx", "timeout", "gateway-error")
+LEAST = Retry(attempts=1, per_try=0.001, backoff=Backoff(base=0, cap=0), on=(), budget=0)
+MOST = Retry(
+    attempts=10,
+    per_try=MONTH,
+    backoff=Backoff(base=MONTH, cap=MONTH),
+    on=ALL,
+    methods="all",
+    budget=1,
+)
+
+
+@pytest.mark.parametrize("protocol", ["http", "http2", "grpc", "tcp"])
+def test_an_envoy_accepts_the_smallest_and_the_largest_of_every_number(
+    tmp_path: Path, protocol: str
+) -> None:
+    # 0 is refused in a manifest, and may be in what was written down when it was not.
+    policies = [
+        Need(timeout=timeout, retry=retry, when_unavailable=what)
+        for timeout in (None, 0.0, 0.001, MONTH)
+        for retry in (None, LEAST, LEAST.model_copy(update={"per_try": 0.0}), MOST)
+        for what in ("fail_fast", "keep_trying")
+    ]
+    edges = tuple(
+        Edge("front", "a", "web", 20_000 + index, need) for index, need in enumerate(policies)
+    )
+    services = {"web": web((100, HERE), (0, HERE), protocol=protocol)}
+    validated(tmp_path, TrafficConfig(None, services, edges))
+
+
+def validated(home: Path, wish: TrafficConfig) -> None:
+    """A real Envoy would start with this."""
+    written = home / "whole.pb"
     written.write_bytes(fallback(snapshot(wish)))
     checked = subprocess.run(
         [envoy_binary(), "--mode", "validate", "--config-path", str(written)],

@@ -42,3 +42,8 @@ def test_an_edge_to_nobody_is_unavailable_without_a_call() -> None:
 def test_the_groups_of_a_caller_are_one() -> None:
     edges = {"front~a~web": Counters(1, 1), "front~b~web": Counters(2, 0), "gateway~web": FINE}
     assert by_caller(edges) == {("front", "web"): Counters(3, 1), ("gateway", "web"): FINE}
+
+
+def test_users_and_a_service_called_gateway_are_two_callers() -> None:
+    found = by_caller({"gateway~web": FINE, "gateway~a~web": BAD, "gateway~b~web": BAD})
+    assert found == {("gateway", "web"): FINE, ("service gateway", "web"): Counters(40, 30)}

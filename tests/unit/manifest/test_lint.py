@@ -143,6 +143,16 @@ def test_retries_of_a_tcp_need() -> None:
     ]
 
 
+def test_the_timeout_of_a_tcp_need_ends_no_connection() -> None:
+    edge, store = {"timeout": "30s"}, {"protocol": "tcp", "needs": {"c": {"timeout": "5s"}}}
+    assert warnings(a={"needs": {"b": edge}}, b=store, c={}) == [
+        "services.a.needs.b.timeout: has no effect: a tcp connection lasts as long as both ends "
+        "want; only keep_trying waits that long for one"
+    ]
+    waits = edge | {"when_unavailable": "keep_trying"}
+    assert warnings(a={"needs": {"b": waits}}, b=store, c={}) == []
+
+
 def test_a_caller_that_gives_up_before_its_callee() -> None:
     services = {
         "a": {"needs": {"b": {"timeout": "200ms"}}},

@@ -12,12 +12,13 @@ import pytest
 from volery.manifest.mistake import ManifestError
 from volery.manifest.names import names
 from volery.manifest.read import find, read
-from volery.model.application import Application
+from volery.model.application import Application, Route
 from volery.model.errors import Code, VoleryError
 
 Mistakes = Callable[..., list[str]]
 Read = Callable[..., Application]
 Write = Callable[..., Path]
+LEFT_OUT = "0s is not 'no limit': leave it out for the default"
 HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
 
 
@@ -57,6 +58,10 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
         ("    health: {every: 0s, failures: 1.5}\n", [
             "5:21: services.a.health.every: must be more than 0, got '0s'",
             "5:35: services.a.health.failures: must be a whole number, got 1.5"]),
+        ("    build_timeout: 0s\n    test_timeout: 0s\n    deploy: {at_most: 0.5ms}\n", [
+            f"5:20: services.a.build_timeout: must be at least 1ms, got 0s; {LEFT_OUT}",
+            f"6:19: services.a.test_timeout: must be at least 1ms, got 0s; {LEFT_OUT}",
+            f"7:23: services.a.deploy.at_most: must be at least 1ms, got 0.0005s; {LEFT_OUT}"]),
         ("    health: {ready: healthz, live: {}}\n", [
             "5:21: services.a.health.ready: must be a path such as /healthz, got 'healthz'",
             "5:30: services.a.health.live: must have exactly one of path, tcp, command"]),
@@ -125,6 +130,9 @@ def test_values(mistakes: Mistakes, more: str, lines: list[str]) -> None:
                        "'catalog'?"]),
         ("{zzz: }", ["5:13: services.a.needs.zzz: unknown service 'zzz'"]),
         ("[a]", ["5:13: services.a.needs.a: a service cannot need itself"]),
+        ("{db: {timeout: 0s, retry: {per_try: 0ms}}}", [
+            f"5:27: services.a.needs.db.timeout: must be at least 1ms, got 0s; {LEFT_OUT}",
+            f"5:48: services.a.needs.db.retry.per_try: must be at least 1ms, got 0s; {LEFT_OUT}"]),
         ("[db, db-replicas]", ["5:17: services.a.needs.db-replicas: DB_REPLICAS_URL is the address "
                                "of the replicas of db already; give the service another name"]),
         ("{catalog: {retry: {attempts: 20, backoff: fast, on: [5x], budget: 20}}}", [
@@ -584,6 +592,45 @@ def test_the_example_of_the_contract(application: Read, tmp_path: Path) -> None:
     assert storefront.steady_state.latency["p99"].value == pytest.approx(0.3)
     assert read.in_environment("production").services["storefront"].scale.min == 6
     assert read.default_environment == "dev"
+
+
+PREFIX = "must be the beginning of paths such as /api, without a pattern, '.' or '..', got "
+HOST = "must be a host name such as shop.example.com, or *.example.com for all below it, got "
+
+
+@pytest.mark.parametrize(
+    ("route", "line"),
+    [
+        ("path: /api/*", f"path: {PREFIX}'/api/*'"),
+        ("path: '/a[0-9]+'", f"path: {PREFIX}'/a[0-9]+'"),
+        ("path: '/users/{id}'", f"path: {PREFIX}'/users/{{id}}'"),
+        ("path: /a/../b", f"path: {PREFIX}'/a/../b'"),
+        ("path: /a/.", f"path: {PREFIX}'/a/.'"),
+        ("path: /a, strip: /*", f"strip: {PREFIX}'/*'"),
+        ("host: api.*.example.com", f"host: {HOST}'api.*.example.com'"),
+        ("host: '*shop*'", f"host: {HOST}'*shop*'"),
+        ("host: shop.*", f"host: {HOST}'shop.*'"),
+        ("host: a..b", f"host: {HOST}'a..b'"),
+    ],
+)
+def test_a_route_that_no_request_can_take(mistakes: Mistakes, route: str, line: str) -> None:
+    (found,) = mistakes(
+        f"app: x\ngateway: {{routes: [{{service: a, {route}}}]}}\nservices: {{a: {{run: sh}}}}\n"
+    )
+    assert found.partition("routes[0].")[2] == line
+
+
+@pytest.mark.parametrize("route", [{"path": "/api/*"}, {"host": "shop.*"}])
+def test_what_was_taken_before_is_still_read(route: dict[str, str]) -> None:
+    assert Route.model_validate({"service": "a", **route}).service == "a"
+
+
+@pytest.mark.parametrize(
+    "route", ["path: /käse", "path: /.well-known/x", "path: /...", "host: '*'"]
+)
+def test_a_route_that_requests_can_take(application: Read, route: str) -> None:
+    text = f"app: x\ngateway: {{routes: [{{service: a, {route}}}]}}\nservices: {{a: {{run: sh}}}}\n"
+    assert application(text).gateway.routes
 
 
 def test_a_malformed_path_collides_with_nothing(mistakes: Mistakes) -> None:

@@ -41,6 +41,7 @@ def test_the_longest_path_is_tried_first_and_a_named_host_before_any() -> None:
         GatewayRoute("/api", "other", host="Shop.example"),
         GatewayRoute("/api/v2/", "api"),
         GatewayRoute("/", "other", host="*.example"),
+        GatewayRoute("/", "api", host="m.example"),
     )
     services = {name: service() for name in ("web", "api", "other")}
     hosts = plain(gateway_routes(gateway(*routes), services))["virtual_hosts"]
@@ -58,6 +59,13 @@ def test_the_longest_path_is_tried_first_and_a_named_host_before_any() -> None:
     assert table == {
         "*": [("/api/v2", "api~a"), ("/api", "api~a"), ("/", "web~a")],
         "*.example": [("/api/v2", "api~a"), ("/api", "api~a"), ("/", "other~a"), ("/", "web~a")],
+        "m.example": [
+            ("/api/v2", "api~a"),
+            ("/api", "api~a"),
+            ("/", "api~a"),
+            ("/", "other~a"),
+            ("/", "web~a"),
+        ],
         "shop.example": [
             ("/api/v2", "api~a"),
             ("/api", "other~a"),
@@ -83,6 +91,7 @@ def test_every_host_ends_in_a_404_that_helps() -> None:
         ("/api/catalog/", "/api/catalog/x/", "/x/"),
         ("/api", "/api/catalog/x", "/catalog/x"),
         ("/a+b", "/a+b/c", "/c"),
+        ("/käse", "/k%C3%A4se/c", "/c"),
         ("/", "/x", "/x"),
         (None, "/x", "/x"),
     ],

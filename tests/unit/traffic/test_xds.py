@@ -81,6 +81,13 @@ def test_some_calls_may_always_be_under_way(timeout: float, least: int) -> None:
     assert limits.min_concurrency.value == least
 
 
+def test_a_timeout_of_nothing_from_before_it_was_refused_is_no_limit() -> None:
+    policy = Need.model_validate({"timeout": 0.0})
+    state = snapshot(config(Edge("front", "a", "web", 20_100, policy), web=service()))
+    plain = snapshot(config(edge("web"), web=service()))
+    assert state.types[LISTENERS] == plain.types[LISTENERS]
+
+
 def test_a_draining_endpoint_stays_listed() -> None:
     state = snapshot(config(web=service(group(100, "web-1", "-web-2"))))
     assert endpoints(state, "web~a") == {"web-1": "HEALTHY", "web-2": "DRAINING"}
@@ -188,16 +195,19 @@ def test_addresses_are_everything_envoy_listens_on() -> None:
     assert xds.addresses(snapshot(wish)) == {("127.0.0.1", 20_105), ("127.0.0.1", 8080)}
 
 
-def test_the_fallback_holds_everything_and_asks_nobody() -> None:
+@pytest.mark.parametrize("caller", ["front", "gateway"])
+def test_the_fallback_holds_everything_and_asks_nobody(caller: str) -> None:
+    edges = (replace(edge("web"), caller=caller), replace(edge("db", 20_101), caller=caller))
     wish = replace(
-        config(edge("web"), edge("db", 20_101), web=service(), db=service(protocol="tcp")),
+        config(*edges, web=service(), db=service(protocol="tcp")),
         gateway=gateway(GatewayRoute("/", "web")),
     )
     whole = bootstrap_pb2.Bootstrap.FromString(bootstrap.fallback(snapshot(wish)))
-    text = json_format.MessageToJson(whole)
+    text = json_format.MessageToJson(whole, indent=None)
     assert '"ads"' not in text and "rds" not in text and "edsClusterConfig" not in text
     assert text.count('"loadAssignment"') == 3
-    assert text.count('"routeConfig"') == 2
+    for routes in ("gateway", f"{caller}~a~web~20100"):
+        assert text.count(f'"routeConfig": {{"name": "{routes}"') == 1
 
 
 def test_what_is_made_of_the_same_stays_the_same_object() -> None:
@@ -245,7 +255,7 @@ def services(draw: st.DrawFn, name: str) -> ServiceTraffic:
 def configs(draw: st.DrawFn) -> TrafficConfig:
     found = {name: draw(services(name)) for name in sorted(draw(st.sets(NAMES)))}
     edges = tuple(
-        Edge("front", "a", name, 20_000 + index, Need())
+        Edge(draw(st.sampled_from(["front", "gateway"])), "a", name, 20_000 + index, Need())
         for index, name in enumerate(("web", "api", "db"))
         if draw(st.booleans())
     )
@@ -268,7 +278,7 @@ def targets(state: Snapshot) -> dict[str, set[str]]:
     """Listener -> clusters it may send to."""
     found: dict[str, set[str]] = {}
     for name in state.types[LISTENERS]:
-        routes = "gateway" if name.startswith("gateway~") else name
+        routes = xds.routes_of(name)
         # A listener whose routes are still to come waits for them.
         if routes in xds.expected(state, ROUTES) & state.types[ROUTES].keys():
             message = state.types[ROUTES][routes]
@@ -298,6 +308,7 @@ def test_the_way_ends_where_it_should_and_every_stage_is_whole(
         for clusters in targets(stage).values():
             assert clusters <= stage.types[CLUSTERS].keys()
         assert xds.expected(stage, ROUTES) <= stage.types[ROUTES].keys()
+    assert xds.expected(new, ROUTES) == new.types[ROUTES].keys()
 
 
 def moments(old: Snapshot, new: Snapshot) -> Iterator[Snapshot]:
@@ -324,7 +335,7 @@ def test_on_the_way_nobody_is_left_without_an_answer(
     served = [
         listener
         for listener, clusters in targets(old).items()
-        if listener.startswith("front")
+        if xds.routes_of(listener) != "gateway"
         and all_serve(old, clusters)
         and all_serve(new, targets(new).get(listener, set()))
     ]
