@@ -13,7 +13,7 @@ from itertools import pairwise
 from volery.manifest.finding import Finding, shorter, time_text, warning
 from volery.manifest.mistake import Path
 from volery.model.application import Service
-from volery.model.needs import BUDGET, KEEP_TRYING_SECONDS, Need, Retry
+from volery.model.needs import BUDGET, KEEP_TRYING_SECONDS, Need, Retry, longest_seconds
 
 BUDGET_LARGE = 0.5
 OWN_HOP = frozenset({"connect", "reset"})
@@ -106,17 +106,6 @@ def _protocol(at: Path, retry: Retry, callee: Service | None) -> Iterator[Findin
             "use idempotent, or be sure that the callee does nothing twice"
         )
         yield warning((*at, "retry", "methods"), said)
-
-
-def longest_seconds(retry: Retry) -> float | None:
-    """How long all tries and the waits between them can take; None if a try has no limit."""
-    if retry.per_try is None:
-        return None
-    waits = (
-        min(retry.backoff.base * 2.0**number, retry.backoff.cap)
-        for number in range(retry.attempts - 1)
-    )
-    return retry.attempts * retry.per_try + sum(waits)
 
 
 def _keeps_trying(at: Path, name: str, need: str, services: Services) -> Iterator[Finding]:

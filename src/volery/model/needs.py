@@ -66,6 +66,17 @@ class Retry(Model):
     kept: only what never reached the callee is tried again."""
 
 
+def longest_seconds(retry: Retry) -> float | None:
+    """How long all tries and the waits between them can take; None if a try has no limit."""
+    if retry.per_try is None:
+        return None
+    waits = (
+        min(retry.backoff.base * 2.0**number, retry.backoff.cap)
+        for number in range(retry.attempts - 1)
+    )
+    return retry.attempts * retry.per_try + sum(waits)
+
+
 class Need(Model):
     """An edge to another service and its policy."""
 

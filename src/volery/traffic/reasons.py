@@ -46,6 +46,7 @@ def replies(*, marked: bool) -> Message:
     mappers = [
         _mapper(_detail(breaker.REJECTED), "fails most requests; a few are sent to see its end"),
         _mapper(_detail(shedding.REJECTED), "is asked for more than it can answer in time"),
+        _mapper(_silence(), BY_FLAG["UT"], wait=False),
         *(_mapper(_flag(flag), why, wait=flag in FULL) for flag, why in BY_FLAG.items()),
     ]
     for mapper in mappers if marked else ():
@@ -76,9 +77,18 @@ def _flag(flag: str) -> Message:
     return Filter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=[flag]))
 
 
+def _silence() -> Message:
+    """Nothing moved for too long. With 408 it was the caller that did not go on."""
+    return _expression("response.code_details == 'stream_idle_timeout' && response.code == 504")
+
+
 def _detail(detail: str) -> Message:
     """What a filter answers has no flag, only a detail."""
-    expression = cel_pb2.ExpressionFilter(expression=f"response.code_details == '{detail}'")
+    return _expression(f"response.code_details == '{detail}'")
+
+
+def _expression(text: str) -> Message:
+    expression = cel_pb2.ExpressionFilter(expression=text)
     return Filter(
         extension_filter=accesslog_pb2.ExtensionFilter(
             name="envoy.access_loggers.extension_filters.cel", typed_config=pack(expression)

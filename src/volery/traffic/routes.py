@@ -20,7 +20,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import regex_pb2
 from google.protobuf.message import Message
 
-from volery.model.needs import KEEP_TRYING_SECONDS, Need
+from volery.model.needs import KEEP_TRYING_SECONDS, Need, longest_seconds
 from volery.model.ports import Edge, GatewayRoute, GatewayTraffic, ServiceTraffic
 from volery.traffic import border, breaker, calm, reasons, shedding
 from volery.traffic.messages import seconds
@@ -213,11 +213,16 @@ def _limits(service: ServiceTraffic, policy: Need | None, upgrade: bool, retry: 
     """Timeouts and retries of a route."""
     grpc = service.protocol == "grpc"
     whole = (policy.timeout if policy else None) or 0.0
-    if keeps_trying(policy):
-        whole = whole or KEEP_TRYING_SECONDS
+    tries = longest_seconds(policy.retry) if policy and policy.retry else None
+    idle = max(STREAM_IDLE_SECONDS if grpc or upgrade else IDLE_SECONDS, whole, tries or 0.0)
+    if keeps_trying(policy) and not whole:
+        # Nothing moves while a call waits. A limit of the whole would cut its answer, but not what
+        # becomes another protocol.
+        whole = KEEP_TRYING_SECONDS if upgrade else 0.0
+        idle = idle if grpc or upgrade else KEEP_TRYING_SECONDS
     action = route_components_pb2.RouteAction(
         timeout=seconds(0.0 if grpc else whole),
-        idle_timeout=seconds(STREAM_IDLE_SECONDS if grpc or upgrade else IDLE_SECONDS),
+        idle_timeout=seconds(idle),
         retry_policy=retry.policy,
         priority=base_pb2.HIGH if keeps_trying(policy) else base_pb2.DEFAULT,
     )

@@ -457,9 +457,14 @@ def test_no_instance_fail_fast_answers_at_once_and_keep_trying_waits(tmp_path: P
     run(test())
 
 
-def test_keep_trying_ends_with_its_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("timeout", [0.5, None])
+def test_keep_trying_ends_with_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float | None
+) -> None:
+    monkeypatch.setattr(routes, "KEEP_TRYING_SECONDS", 0.5)
+
     async def test() -> None:
-        waits = Need(when_unavailable="keep_trying", timeout=0.5)
+        waits = Need(when_unavailable="keep_trying", timeout=timeout)
         async with opened(tmp_path) as traffic:
             patient = edge(traffic, "patient", "web", waits)
             await apply(traffic, TrafficConfig(None, {"web": service()}, (patient,)))
@@ -470,6 +475,29 @@ def test_keep_trying_ends_with_its_time(tmp_path: Path) -> None:
                 504,
                 "web did not answer in time",
             )
+
+    run(test())
+
+
+def test_an_answer_may_last_longer_than_calls_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "KEEP_TRYING_SECONDS", 1.0)
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 20\r\n\r\n")
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            writer.write(b"x")
+        writer.close()
+
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying")
+        async with listening(slowly) as address, opened(tmp_path) as traffic:
+            patient = edge(traffic, "patient", "web", waits)
+            await apply(traffic, TrafficConfig(None, {"web": group(address)}, (patient,)))
+            assert (await ask(patient.port)).content == b"x" * 20
 
     run(test())
 
