@@ -46,6 +46,7 @@ def replies(*, marked: bool) -> Message:
     mappers = [
         _mapper(_detail(breaker.REJECTED), "fails most requests; a few are sent to see its end"),
         _mapper(_detail(shedding.REJECTED), "is asked for more than it can answer in time"),
+        _too_large(),
         _mapper(_silence(), BY_FLAG["UT"], wait=False),
         *(_mapper(_flag(flag), why, wait=flag in FULL) for flag, why in BY_FLAG.items()),
     ]
@@ -75,6 +76,14 @@ def _header(name: str, value: str) -> Message:
 
 def _flag(flag: str) -> Message:
     return Filter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=[flag]))
+
+
+def _too_large() -> hcm_pb2.ResponseMapper:
+    """Envoy's 507 would say that the service had no room, and count as if it were well."""
+    why = "cannot be reached, and the request is too large to be kept until then"
+    found = _mapper(_detail("request_payload_exceeded_retry_buffer_limit"), why)
+    found.status_code.value = 503
+    return found
 
 
 def _silence() -> Message:

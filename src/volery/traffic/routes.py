@@ -37,6 +37,8 @@ GATEWAY = "gateway"
 GATEWAY_SECONDS = 60.0
 IDLE_SECONDS = 300.0
 STREAM_IDLE_SECONDS = 3600.0
+# So much of a request is kept while it waits for its need; elsewhere Envoy's 1 MiB.
+KEPT_WHILE_WAITING = 8 * 2**20
 INTERNAL_HEADERS = ("x-envoy-external-address", "x-envoy-internal")
 NO_ROUTE = (
     "404: nothing is routed here\n"
@@ -63,7 +65,9 @@ def edge_routes(edge: Edge, services: Services) -> Message:
     """Everything a caller sends to one need."""
     routes = list(_to_service("/", edge.need, services, edge.policy))
     host = route_components_pb2.VirtualHost(name=edge.need, domains=["*"], routes=routes)
-    if not keeps_trying(edge.policy):
+    if keeps_trying(edge.policy):
+        host.request_body_buffer_limit.value = KEPT_WHILE_WAITING
+    else:
         _with(host, breaker.filled())
     return _configuration(edge_name(edge), [host])
 

@@ -434,6 +434,35 @@ def test_a_service_that_answers_500_is_there(tmp_path: Path) -> None:
     run(test())
 
 
+@pytest.mark.parametrize(("size", "status"), [(6_000_000, "200"), (12_000_000, "503")])
+def test_what_is_not_too_large_waits_for_its_need(tmp_path: Path, size: int, status: str) -> None:
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying")
+        async with Web("one").running() as one, opened(tmp_path) as traffic:
+            patient = edge(traffic, "patient", "web", waits)
+            away = TrafficConfig(None, {"web": service()}, (patient,))
+            await apply(traffic, away)
+            reader, writer = await asyncio.open_connection("127.0.0.1", patient.port)
+            head = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+            writer.write(f"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n".encode())
+            writer.write(bytes(size))
+
+            async def has_come() -> bool:
+                found = await numbers(tmp_path, "http.patient.*downstream_cx_rx_bytes_total")
+                return head.done() or found["downstream_cx_rx_bytes_total"] > size
+
+            await eventually(has_come, "all of it has come, or an answer")
+            here = TrafficConfig(None, {"web": service(a=(100, one.address))}, (patient,))
+            await apply(traffic, here)
+            status_line, *lines = (await head).decode().split("\r\n")
+            writer.transport.abort()
+            assert status_line.split(" ")[1] == status
+            if status == "503":  # for another reason, if a try was just under way
+                assert any(line.startswith(f"{REASON}: web cannot be reached") for line in lines)
+
+    run(test())
+
+
 def test_no_instance_fail_fast_answers_at_once_and_keep_trying_waits(tmp_path: Path) -> None:
     async def test() -> None:
         waits = Need(when_unavailable="keep_trying")
