@@ -15,7 +15,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from google.protobuf.message import Message
 
-from volery.traffic import breaker, shedding
+from volery.traffic import away, breaker, shedding
 from volery.traffic.messages import pack
 
 REASON = "x-volery-reason"
@@ -36,7 +36,7 @@ BY_FLAG = {
     "UR": "cut the connection",
     "UPE": "answered what is not HTTP",
 }
-FULL = ("UH", "UO")
+FULL = ("UH", "UO", "UF")
 """Where a client had better wait."""
 
 
@@ -48,6 +48,7 @@ def replies(*, marked: bool) -> Message:
         _mapper(_detail(shedding.REJECTED), "is asked for more than it can answer in time"),
         _too_large(),
         _mapper(_silence(), BY_FLAG["UT"], wait=False),
+        _mapper(_nobody(), BY_FLAG["UH"]),
         *(_mapper(_flag(flag), why, wait=flag in FULL) for flag, why in BY_FLAG.items()),
     ]
     for mapper in mappers if marked else ():
@@ -84,6 +85,12 @@ def _too_large() -> hcm_pb2.ResponseMapper:
     found = _mapper(_detail("request_payload_exceeded_retry_buffer_limit"), why)
     found.status_code.value = 503
     return found
+
+
+def _nobody() -> Message:
+    """The last try went to nobody, who is listed so that others can wait."""
+    is_it = _expression(f"upstream.address == '{away.NOWHERE}'")
+    return Filter(and_filter=accesslog_pb2.AndFilter(filters=[_flag("UF"), is_it]))
 
 
 def _silence() -> Message:

@@ -463,6 +463,24 @@ def test_what_is_not_too_large_waits_for_its_need(tmp_path: Path, size: int, sta
     run(test())
 
 
+@pytest.mark.parametrize("others_wait", [False, True])
+def test_no_instance_is_told_whoever_else_waits(tmp_path: Path, others_wait: bool) -> None:
+    async def test() -> None:
+        async with opened(tmp_path) as traffic:
+            fast, port = edge(traffic, "fast", "web"), free_port()
+            waits = edge(traffic, "patient", "web", Need(when_unavailable="keep_trying"))
+            edges = (fast, waits) if others_wait else (fast,)
+            await apply(traffic, TrafficConfig(gateway(port), {"web": service()}, edges))
+            for asked in (fast.port, port):
+                answer = await ask(asked)
+                assert answer.status_code == 503
+                assert answer.headers[REASON] == "web has no instance that takes requests"
+                assert answer.headers["retry-after"] == "1"
+                assert ("x-envoy-ratelimited" in answer.headers) == (asked == fast.port)
+
+    run(test())
+
+
 def test_no_instance_fail_fast_answers_at_once_and_keep_trying_waits(tmp_path: Path) -> None:
     async def test() -> None:
         waits = Need(when_unavailable="keep_trying")
