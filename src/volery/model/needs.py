@@ -81,7 +81,8 @@ class Need(Model):
     """An edge to another service and its policy."""
 
     timeout: Duration | None = None
-    """How long a call may take, all tries included: three times what it usually does, or more."""
+    """How long a call may take, all tries included: three times what it usually does, or more. For
+    grpc: until each try begins to answer."""
     retry: Retry | None = None
     """When a call is tried again; what this leaves out has defaults."""
     when_unavailable: Literal["fail_fast", "keep_trying"] = "fail_fast"

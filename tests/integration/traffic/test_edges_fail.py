@@ -180,9 +180,9 @@ async def one_web(
         yield traffic, web, port, inside.port
 
 
-async def ask(port: int, method: str = "GET") -> httpx2.Response:
+async def ask(port: int, method: str = "GET", path: str = "/") -> httpx2.Response:
     async with client(port) as http:
-        return await http.request(method, "/")
+        return await http.request(method, path)
 
 
 def test_only_what_may_be_repeated_is_repeated(tmp_path: Path) -> None:
@@ -202,6 +202,38 @@ def test_only_what_may_be_repeated_is_repeated(tmp_path: Path) -> None:
             answer = await ask(users)
             assert (answer.status_code, web.seen["GET"]) == (503, 1)
             assert REASON not in answer.headers, "an answer is the service's own"
+
+    run(test())
+
+
+@pytest.mark.parametrize(("timeout", "asked"), [(None, 9), (0.5, 1)])
+def test_late_tries_multiply_only_where_no_time_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float | None, asked: int
+) -> None:
+    monkeypatch.setattr(routes, "EDGE_SECONDS", 0.3)
+    below = 0
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        status = (await ask(below, path="/slow")).status_code
+        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async def test() -> None:
+        nonlocal below
+        need = Need(timeout=timeout)
+        async with (
+            Web("one").running() as hangs,
+            listening(between) as address,
+            opened(tmp_path) as traffic,
+        ):
+            outer, inner = edge(traffic, "front", "mid", need), edge(traffic, "mid", "web", need)
+            below = inner.port
+            services = {"mid": group(address), "web": service(a=(100, hangs.address))}
+            await apply(traffic, TrafficConfig(None, services, (outer, inner)))
+            assert (await ask(outer.port)).status_code == 504
+            await eventually(lambda: hangs.requests >= asked, "every try has arrived")
+            assert hangs.requests == asked
 
     run(test())
 
