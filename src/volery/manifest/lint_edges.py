@@ -2,18 +2,20 @@
 
 Pure. A retry *multiplies* when a layer further out sends again what a layer below has already sent
 again: that takes statuses or time limits in its `on`, as the failure of a layer below arrives as
-nothing else. Cut connections and connections that never came about do not multiply.
+nothing else; or no `timeout`, as a try that is late is then repeated before the layer below has
+given up. Cut connections and connections that never came about do not multiply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from math import prod
 
 from volery.manifest.finding import Finding, shorter, time_text, warning
 from volery.manifest.mistake import Path
 from volery.model.application import Service
-from volery.model.needs import BUDGET, KEEP_TRYING_SECONDS, Need, Retry
+from volery.model.needs import BUDGET, KEEP_TRYING_SECONDS, Need, Retry, longest_seconds
 
 BUDGET_LARGE = 0.5
 OWN_HOP = frozenset({"connect", "reset"})
@@ -21,6 +23,8 @@ OWN_HOP = frozenset({"connect", "reset"})
 ANSWERS = frozenset({"5xx", "gateway-error"})
 
 Services = Mapping[str, Service]
+Fits = Callable[[Need, Service | None], bool]
+DEFAULT = Retry()
 
 
 def edges(name: str, service: Service, services: Services) -> Iterator[Finding]:
@@ -30,8 +34,9 @@ def edges(name: str, service: Service, services: Services) -> Iterator[Finding]:
         callee = services.get(need)
         if policy.retry is not None and policy.retry.attempts > 1:
             yield from _retry(at, policy, policy.retry)
-            yield from _protocol(at, policy.retry, callee)
+            yield from _protocol(at, policy, policy.retry, callee)
             yield from _layers(at, name, need, services)
+        yield from _late_twice(at, name, need, services)
         yield from _one_try(at, policy, callee)
         yield from _circle(at, name, need, services)
         if policy.when_unavailable == "keep_trying":
@@ -51,7 +56,7 @@ def _retry(at: Path, policy: Need, retry: Retry) -> Iterator[Finding]:
             "the last tries cannot finish"
         )
         yield warning((*at, "timeout"), said)
-    if retry.per_try is None and set(retry.on) - OWN_HOP:
+    if retry.per_try is None and set(retry.on) & ANSWERS and "timeout" not in retry.on:
         said = "without per_try one slow try uses up the whole timeout and is never retried"
         yield warning((*at, "retry"), said)
     if policy.timeout is None and set(retry.on) & ANSWERS:
@@ -93,7 +98,7 @@ def _budget(at: Path, retry: Retry) -> Iterator[Finding]:
         yield warning((*at, "retry", "budget"), said)
 
 
-def _protocol(at: Path, retry: Retry, callee: Service | None) -> Iterator[Finding]:
+def _protocol(at: Path, policy: Need, retry: Retry, callee: Service | None) -> Iterator[Finding]:
     if callee is None:
         return
     if callee.protocol == "tcp":
@@ -102,6 +107,9 @@ def _protocol(at: Path, retry: Retry, callee: Service | None) -> Iterator[Findin
     elif callee.protocol == "grpc" and retry.methods != "all" and "on" in retry.model_fields_set:
         said = "grpc calls are all POST, so only connections are retried; say methods: all"
         yield warning((*at, "retry", "on"), said)
+    elif callee.protocol == "grpc" and policy.timeout is not None and not retry.per_try:
+        said = "a timeout limits each try of a grpc call; only its own deadline limits them all"
+        yield Finding("note", (*at, "timeout"), said)
     elif callee.protocol != "grpc" and retry.methods == "all" and set(retry.on) & ANSWERS:
         said = (
             "methods: all with answers in `on` does a POST again that may have been done; "
@@ -119,17 +127,6 @@ def _connection(at: Path, policy: Need) -> Iterator[Finding]:
         yield warning((*at, "timeout"), said)
 
 
-def longest_seconds(retry: Retry) -> float | None:
-    """How long all tries and the waits between them can take; None if a try has no limit."""
-    if retry.per_try is None:
-        return None
-    waits = (
-        min(retry.backoff.base * 2.0**number, retry.backoff.cap)
-        for number in range(retry.attempts - 1)
-    )
-    return retry.attempts * retry.per_try + sum(waits)
-
-
 def _keeps_trying(at: Path, name: str, need: str, services: Services) -> Iterator[Finding]:
     policy = services[name].needs[need]
     if policy.importance == "degradable":
@@ -141,14 +138,14 @@ def _keeps_trying(at: Path, name: str, need: str, services: Services) -> Iterato
     if policy.timeout is None:
         said = f"without a timeout calls wait up to {time_text(KEEP_TRYING_SECONDS)}; say how long"
         yield warning((*at, "when_unavailable"), said)
-    below = _next([name, need], services, lambda edge: edge.when_unavailable == "keep_trying")
+    below = _next([name, need], services, lambda edge, _: edge.when_unavailable == "keep_trying")
     if below is not None:
         said = (
             f"calls wait at two layers: {' -> '.join(below)}; those who wait further out hold "
             "requests open for nothing, keep_trying belongs next to what may be away"
         )
         yield warning((*at, "when_unavailable"), said)
-    back = _next([name, need], services, lambda _: True, to=name)
+    back = _next([name, need], services, lambda *_: True, to=name)
     if back is not None:
         said = f"{' -> '.join(back)} is a circle in which calls wait for themselves; use fail_fast"
         yield warning((*at, "when_unavailable"), said)
@@ -185,14 +182,27 @@ def _limit(edge: Need) -> float | None:
     return min((limit for limit in (edge.timeout, tries) if limit is not None), default=None)
 
 
-def _repeats(policy: Need) -> bool:
-    """Whether the owner wrote that a failed call is sent again for more than its connection."""
-    retry = policy.retry
-    return retry is not None and retry.attempts > 1 and set(retry.on) != {"connect"}
+def _repeats(policy: Need, callee: Service | None) -> bool:
+    """Whether a failed call is sent again for more than its connection."""
+    retry, protocol = policy.retry or DEFAULT, callee.protocol if callee else "http"
+    if protocol == "tcp" or (protocol == "grpc" and retry.methods != "all"):
+        return False
+    return retry.attempts > 1 and retry.budget > 0 and bool(set(retry.on) - {"connect"})
 
 
-def _repeats_answers(policy: Need) -> bool:
-    return _repeats(policy) and policy.retry is not None and bool(set(policy.retry.on) - OWN_HOP)
+def _repeats_as_written(policy: Need, callee: Service | None) -> bool:
+    return policy.retry is not None and _repeats(policy, callee)
+
+
+def _repeats_answers(policy: Need, callee: Service | None) -> bool:
+    return _repeats(policy, callee) and bool(set((policy.retry or DEFAULT).on) - OWN_HOP)
+
+
+def _repeats_late(policy: Need, callee: Service | None) -> bool:
+    """Without a timeout a try that does not begin to answer is sent again, whatever `on` says. A
+    grpc call may take as long as its own deadline."""
+    grpc = callee is not None and callee.protocol == "grpc"
+    return policy.timeout is None and not grpc and _repeats(policy, callee)
 
 
 def _layers(at: Path, name: str, need: str, services: Services) -> Iterator[Finding]:
@@ -204,8 +214,9 @@ def _layers(at: Path, name: str, need: str, services: Services) -> Iterator[Find
         )
         yield warning((*at, "retry"), said)
         return
-    below = _next(chain, services, _repeats)
-    if below is not None and not _repeats_answers(services[name].needs[need]):
+    policy, callee = services[name].needs[need], services.get(need)
+    below = _next(chain, services, _repeats_as_written)
+    if below and not _repeats_answers(policy, callee) and not _repeats_late(policy, callee):
         said = (
             f"retries at two layers, {' -> '.join(below)}, do not multiply: only cut connections "
             "are tried again here; with answers or timeouts in `on` they would"
@@ -218,16 +229,39 @@ def _chain(chain: list[str], services: Services) -> tuple[list[str], int]:
     calls = 1
     while True:
         edge = services[chain[-2]].needs[chain[-1]]
-        calls *= edge.retry.attempts if edge.retry else 1
-        below = _next(chain, services, _repeats) if _repeats_answers(edge) else None
+        calls *= (edge.retry or DEFAULT).attempts
+        below = None
+        if _repeats_answers(edge, services.get(chain[-1])):
+            below = _next(chain, services, _repeats_as_written) or _next(chain, services, _repeats)
         if below is None or below[-1] in chain:
             return chain, calls
         chain = below
 
 
+def _late_twice(at: Path, name: str, need: str, services: Services) -> Iterator[Finding]:
+    """Two layers without a timeout, told where they begin."""
+
+    def late(caller: str, further: str) -> bool:
+        return _repeats_late(services[caller].needs[further], services.get(further))
+
+    callers = (caller for caller in services if name in services[caller].needs)
+    if not late(name, need) or any(late(caller, name) for caller in callers):
+        return
+    below = services[need].needs if need in services else ()
+    further = next((each for each in below if late(need, each)), None)
+    if further is not None:
+        tries = [services[a].needs[b].retry or DEFAULT for a, b in ((name, need), (need, further))]
+        said = (
+            f"without a timeout late tries are repeated, here and a layer below: {name} -> {need} "
+            f"-> {further} may ask a {further} that hangs "
+            f"{prod(retry.attempts for retry in tries)} times for one request; say how long"
+        )
+        yield Finding("note", at, said)
+
+
 def _circle(at: Path, name: str, need: str, services: Services) -> Iterator[Finding]:
     """A circle of needs, told once: at that of its services which the manifest has first."""
-    circle = _next([name, need], services, lambda _: True, to=name)
+    circle = _next([name, need], services, lambda *_: True, to=name)
     if circle is None or name != next(each for each in services if each in circle):
         return
     steps = (services[one].needs[other] for one, other in pairwise(circle))
@@ -241,7 +275,7 @@ def _circle(at: Path, name: str, need: str, services: Services) -> Iterator[Find
 
 
 def _next(
-    start: list[str], services: Services, fits: Callable[[Need], bool], to: str | None = None
+    start: list[str], services: Services, fits: Fits, to: str | None = None
 ) -> list[str] | None:
     """The shortest call path that goes on from `start` and ends in an edge that fits (to one)."""
     paths, seen = [start], set(start)
@@ -249,7 +283,7 @@ def _next(
         path = paths.pop(0)
         here = services.get(path[-1])
         for further, edge in here.needs.items() if here else ():
-            if fits(edge) and to in (None, further):
+            if fits(edge, services.get(further)) and to in (None, further):
                 return [*path, further]
             if further not in seen:
                 seen.add(further)

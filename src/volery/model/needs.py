@@ -66,12 +66,23 @@ class Retry(Model):
     kept: only what never reached the callee is tried again."""
 
 
+def longest_seconds(retry: Retry) -> float | None:
+    """How long all tries and the waits between them can take; None if a try has no limit."""
+    if retry.per_try is None:
+        return None
+    waits = (
+        min(retry.backoff.base * 2.0**number, retry.backoff.cap)
+        for number in range(retry.attempts - 1)
+    )
+    return retry.attempts * retry.per_try + sum(waits)
+
+
 class Need(Model):
     """An edge to another service and its policy."""
 
     timeout: TimeLimit | None = None
     """How long a call may take, all tries included: three times what it usually does, or more. For
-    tcp: how long keep_trying waits for a connection."""
+    grpc: until each try begins to answer. For tcp: how long keep_trying waits for a connection."""
     retry: Retry | None = None
     """When a call is tried again; what this leaves out has defaults."""
     when_unavailable: Literal["fail_fast", "keep_trying"] = "fail_fast"

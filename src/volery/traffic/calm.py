@@ -4,7 +4,8 @@ Envoy's admission control costs a request more than the rest of what is done for
 also where it does nothing. So most routes come twice: first without a breaker, for as long as the
 service is calm, and then with one. That a service is calm is a runtime key of Envoy, and a *lease*:
 it ends by itself unless the control plane, having looked, says so again. Nobody there to look, and
-every breaker is in place; so it is in an Envoy on its fallback, which knows no such key.
+every breaker is in place; so it is in an Envoy on its fallback, which knows no such key. Other keys
+that had better not stay without us are lent with it.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ def layer(services: Iterable[str]) -> dict[str, int]:
     return {_key(name): 100 for name in sorted(services)}
 
 
-def lease(services: Iterable[str]) -> Message:
-    """Say for a moment that these services are calm, and no others."""
+def lease(services: Iterable[str], others: Mapping[str, float] | None = None) -> Message:
+    """Say for a moment that these services are calm, and no others; and other keys with it."""
     runtime = rtds_pb2.Runtime(name=LAYER)
-    runtime.layer.update(layer(services))
+    runtime.layer.update({**layer(services), **(others or {})})
     return discovery_pb2.Resource(
         name=LAYER, resource=pack(runtime), ttl=seconds(LEASE_SECONDS), version=""
     )

@@ -62,14 +62,23 @@ def socket_address(host: str, port: int) -> address_pb2.Address:
     )
 
 
-def clusters(services: Mapping[str, ServiceTraffic], edges: Iterable[Edge]) -> list[Message]:
+def clusters(services: Mapping[str, ServiceTraffic]) -> list[Message]:
     """Every cluster, without its endpoints."""
-    budgets = limits.budgets(edges)
     return [
-        _cluster(name, protocol, budgets.get(owner, BUDGET))
+        _cluster(name, protocol)
         for owner, service in services.items()
         for name, protocol in _names(owner, service)
     ]
+
+
+def budgets(services: Mapping[str, ServiceTraffic], edges: Iterable[Edge]) -> dict[str, float]:
+    """The runtime keys that say which clusters have a larger retry budget than all have."""
+    return dict(
+        limits.raised(name, budget)
+        for owner, budget in limits.budgets(edges).items()
+        if budget > BUDGET and owner in services
+        for name, _ in _names(owner, services[owner])
+    )
 
 
 def assignments(
@@ -129,14 +138,14 @@ def _names(name: str, service: ServiceTraffic) -> list[tuple[str, str]]:
     ]
 
 
-def _cluster(name: str, protocol: str, budget: float) -> Message:
+def _cluster(name: str, protocol: str) -> Message:
     cluster = cluster_pb2.Cluster(
         name=name,
         type=cluster_pb2.Cluster.EDS,
         eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(eds_config=from_ads()),
         connect_timeout=seconds(CONNECT_SECONDS),
         lb_policy=cluster_pb2.Cluster.LEAST_REQUEST,
-        circuit_breakers=limits.thresholds(budget),
+        circuit_breakers=limits.thresholds(),
         common_lb_config=cluster_pb2.Cluster.CommonLbConfig(
             # Never "all are unhealthy, so try any": a draining instance gets no new request.
             healthy_panic_threshold=percent_pb2.Percent(value=0),

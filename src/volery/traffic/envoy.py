@@ -26,7 +26,7 @@ from volery.model.evidence import Sample
 from volery.model.ports import TrafficConfig, TrafficStatus
 from volery.model.state import SlotName
 from volery.supervise.moments import pause
-from volery.traffic import bootstrap, calm, counters, sampler, xds
+from volery.traffic import bootstrap, calm, clusters, counters, sampler, xds
 from volery.traffic.addresses import EdgePorts, check_port, listened_on
 from volery.traffic.admin import AdminError
 from volery.traffic.ads import DiscoveryServer
@@ -341,7 +341,9 @@ class EnvoyTraffic:
             log.debug("what fails cannot be read: %s", error)
             return
         self._failures.heard(counted, now)
-        self._ads.lend(calm.lease(self._failures.calm(self._in_force.services, now)))
+        services, edges = self._in_force.services, self._in_force.edges
+        budgets = clusters.budgets(services, edges)
+        self._ads.lend(calm.lease(self._failures.calm(services, now), budgets))
 
     async def _mend(self) -> None:
         """End a replacement that was interrupted, or begin one that is needed."""

@@ -1,8 +1,10 @@
 """What a cluster bears: retry budget, waiting calls, ejection of unreachable hosts. Pure.
 
 A *budget* lets retries be a share of the requests under way, and always as many as one killed
-instance may leave behind. Calls that wait for a need that is away (priority HIGH) have a limit of
-their own, so they neither use up the budget of others nor grow without bound.
+instance may leave behind. A larger one than all have is lent to Envoy (see `calm`): a cluster that
+changes is another one to it, and what is under way on the former is counted nowhere. Calls that
+wait for a need that is away (priority HIGH) have a limit of their own, so they neither use up the
+budget of others nor grow without bound.
 
 A host is *ejected* if no connection to it comes about several times in a row, never for what
 happens on one: an answer, a reset or a late answer may be the request's fault or that of a need
@@ -46,10 +48,15 @@ def budgets(edges: Iterable[Edge]) -> dict[str, float]:
     return found
 
 
-def thresholds(budget: float) -> Message:
+def raised(cluster: str, budget: float) -> tuple[str, float]:
+    """The runtime key, and its value, by which a cluster has a larger budget than all have."""
+    return f"circuit_breakers.{cluster}.default.retry_budget.budget_percent", _percent(budget)
+
+
+def thresholds() -> Message:
     """Limits of a cluster: for all requests, and for those that wait."""
     common, waiting = _unlimited(base_pb2.DEFAULT), _unlimited(base_pb2.HIGH)
-    common.retry_budget.budget_percent.value = round(budget * 100, 6)
+    common.retry_budget.budget_percent.value = _percent(BUDGET)
     common.retry_budget.min_retry_concurrency.value = BUDGET_FLOOR
     waiting.max_retries.value = MOST_WAITING
     return circuit_breaker_pb2.CircuitBreakers(thresholds=[common, waiting])
@@ -70,6 +77,10 @@ def ejection() -> Message:
     for detector in (*ANSWERS, *COMPARED):
         getattr(found, f"enforcing_{detector}").value = 0
     return found
+
+
+def _percent(share: float) -> float:
+    return round(share * 100, 6)
 
 
 def _unlimited(priority: int) -> Message:

@@ -45,7 +45,7 @@ LOG_FIELDS = {
     "cluster": "%UPSTREAM_CLUSTER%",
     "upstream": "%UPSTREAM_HOST%",
     "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "client": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
     "request": "%REQ(X-REQUEST-ID)%",
 }
 
@@ -78,6 +78,7 @@ def _edge_filter(edge: Edge, tcp: bool) -> Message:
     if tcp:
         return _tcp(edge)
     manager = _http_manager(edge_name(edge))
+    manager.forward_client_cert_details = hcm_pb2.HttpConnectionManager.ALWAYS_FORWARD_ONLY
     if shedding.sheds(edge.policy):
         # Behind the breaker, whose quick refusals would look like quick answers.
         manager.http_filters.insert(1, shedding.shell(edge.policy))
@@ -153,6 +154,8 @@ def _http_manager(routes: str) -> Message:
         stream_flush_timeout=seconds(IDLE_SECONDS),
         server_header_transformation=hcm_pb2.HttpConnectionManager.PASS_THROUGH,
         skip_xff_append=True,
+        # Whoever is in front of us says whether users came by https, as it says from where.
+        xff_num_trusted_hops=1,
         # The peer's address decides whether its x-envoy-* headers are believed. Present and empty:
         # nobody's are.
         internal_address_config=hcm_pb2.HttpConnectionManager.InternalAddressConfig(),

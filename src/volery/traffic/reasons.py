@@ -15,7 +15,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 from google.protobuf.message import Message
 
-from volery.traffic import breaker, shedding
+from volery.traffic import away, breaker, shedding
 from volery.traffic.messages import pack
 
 REASON = "x-volery-reason"
@@ -36,7 +36,7 @@ BY_FLAG = {
     "UR": "cut the connection",
     "UPE": "answered what is not HTTP",
 }
-FULL = ("UH", "UO")
+FULL = ("UH", "UO", "UF")
 """Where a client had better wait."""
 
 
@@ -46,6 +46,9 @@ def replies(*, marked: bool) -> Message:
     mappers = [
         _mapper(_detail(breaker.REJECTED), "fails most requests; a few are sent to see its end"),
         _mapper(_detail(shedding.REJECTED), "is asked for more than it can answer in time"),
+        _too_large(),
+        _mapper(_silence(), BY_FLAG["UT"], wait=False),
+        _mapper(_nobody(), BY_FLAG["UH"]),
         *(_mapper(_flag(flag), why, wait=flag in FULL) for flag, why in BY_FLAG.items()),
     ]
     for mapper in mappers if marked else ():
@@ -76,9 +79,32 @@ def _flag(flag: str) -> Message:
     return Filter(response_flag_filter=accesslog_pb2.ResponseFlagFilter(flags=[flag]))
 
 
+def _too_large() -> hcm_pb2.ResponseMapper:
+    """Envoy's 507 would say that the service had no room, and count as if it were well."""
+    why = "cannot be reached, and the request is too large to be kept until then"
+    found = _mapper(_detail("request_payload_exceeded_retry_buffer_limit"), why)
+    found.status_code.value = 503
+    return found
+
+
+def _nobody() -> Message:
+    """The last try went to nobody, who is listed so that others can wait."""
+    is_it = _expression(f"upstream.address == '{away.NOWHERE}'")
+    return Filter(and_filter=accesslog_pb2.AndFilter(filters=[_flag("UF"), is_it]))
+
+
+def _silence() -> Message:
+    """Nothing moved for too long. With 408 it was the caller that did not go on."""
+    return _expression("response.code_details == 'stream_idle_timeout' && response.code == 504")
+
+
 def _detail(detail: str) -> Message:
     """What a filter answers has no flag, only a detail."""
-    expression = cel_pb2.ExpressionFilter(expression=f"response.code_details == '{detail}'")
+    return _expression(f"response.code_details == '{detail}'")
+
+
+def _expression(text: str) -> Message:
+    expression = cel_pb2.ExpressionFilter(expression=text)
     return Filter(
         extension_filter=accesslog_pb2.ExtensionFilter(
             name="envoy.access_loggers.extension_filters.cel", typed_config=pack(expression)

@@ -4,7 +4,8 @@ What provably never reached a service (SAFE) is always tried again. What was cut
 answered is tried again if a repetition does no harm: by default the idempotent methods. An answer
 is an answer: no status is retried unless an owner says so, so retries of several layers do not
 multiply (the failure of a layer below arrives as a status), overload is not amplified, and a
-`Retry-After` is nobody's to ignore.
+`Retry-After` is nobody's to ignore. What is late is the exception: where no timeout is written,
+each layer repeats it before the layer below has given up.
 
 *keep_trying* waits for a need that is away: retries with growing waits until the time is over,
 bounded by a limit of waiting requests that is separate from all others (priority HIGH).

@@ -22,7 +22,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import regex_pb2
 from google.protobuf.message import Message
 
-from volery.model.needs import KEEP_TRYING_SECONDS, Need
+from volery.model.needs import KEEP_TRYING_SECONDS, Need, longest_seconds
 from volery.model.ports import (
     SYNTHETIC_CALLER,
     Edge,
@@ -45,6 +45,8 @@ GATEWAY = "gateway"
 GATEWAY_SECONDS = 60.0
 IDLE_SECONDS = 300.0
 STREAM_IDLE_SECONDS = 3600.0
+# So much of a request is kept while it waits for its need; elsewhere Envoy's 1 MiB.
+KEPT_WHILE_WAITING = 8 * 2**20
 INTERNAL_HEADERS = ("x-envoy-external-address", "x-envoy-internal")
 NO_ROUTE = (
     "404: nothing is routed here\n"
@@ -72,7 +74,9 @@ def edge_routes(edge: Edge, services: Services) -> Message:
     ours = edge.caller == SYNTHETIC_CALLER
     routes = list(_to_service("/", edge.need, services, edge.policy, ours=ours))
     host = route_components_pb2.VirtualHost(name=edge.need, domains=["*"], routes=routes)
-    if not keeps_trying(edge.policy):
+    if keeps_trying(edge.policy):
+        host.request_body_buffer_limit.value = KEPT_WHILE_WAITING
+    else:
         _with(host, breaker.filled())
     return _configuration(edge_name(edge), [host])
 
@@ -235,11 +239,16 @@ def _limits(service: ServiceTraffic, policy: Need | None, upgrade: bool, retry: 
     """Timeouts and retries of a route."""
     grpc = service.protocol == "grpc"
     whole = (policy.timeout if policy else None) or 0.0
-    if keeps_trying(policy):
-        whole = whole or KEEP_TRYING_SECONDS
+    tries = longest_seconds(policy.retry) if policy and policy.retry else None
+    idle = max(STREAM_IDLE_SECONDS if grpc or upgrade else IDLE_SECONDS, whole, tries or 0.0)
+    if keeps_trying(policy) and not whole:
+        # Nothing moves while a call waits. A limit of the whole would cut its answer, but not what
+        # becomes another protocol.
+        whole = KEEP_TRYING_SECONDS if upgrade else 0.0
+        idle = idle if grpc or upgrade else KEEP_TRYING_SECONDS
     action = route_components_pb2.RouteAction(
         timeout=seconds(0.0 if grpc else whole),
-        idle_timeout=seconds(STREAM_IDLE_SECONDS if grpc or upgrade else IDLE_SECONDS),
+        idle_timeout=seconds(idle),
         retry_policy=retry.policy,
         priority=base_pb2.HIGH if keeps_trying(policy) else base_pb2.DEFAULT,
     )

@@ -51,7 +51,7 @@ class Compiler:
     """Compiles one configuration after the other; what is made of the same stays the same object.
 
     Each resource is made of the parts that are handed to it here and of nothing else: clusters of a
-    service and the edges to it, an edge of itself and its need, the gateway of the services it
+    service, an edge of itself and its need, the gateway of the services it
     routes to.
     """
 
@@ -68,7 +68,7 @@ class Compiler:
         edges = [(edge, _is_tcp(edge, services)) for edge in config.edges]
         compiled = Snapshot(
             {
-                CLUSTERS: _by_name(self._clusters(services, config.edges)),
+                CLUSTERS: _by_name(self._clusters(services)),
                 ENDPOINTS: _by_cluster(self._endpoints(services, away.awaited(config.edges))),
                 LISTENERS: _by_name(self._listeners(edges, config.gateway)),
                 ROUTES: _by_name(self._routes(edges, config.gateway, services)),
@@ -78,14 +78,10 @@ class Compiler:
         self._resources.sweep()
         return compiled
 
-    def _clusters(self, services: Services, edges: Iterable[Edge]) -> Iterator[Message]:
-        callers: dict[str, list[Edge]] = {}
-        for edge in edges:
-            callers.setdefault(edge.need, []).append(edge)
+    def _clusters(self, services: Services) -> Iterator[Message]:
         for name, service in services.items():
-            mine = callers.get(name, [])
-            make = partial(clusters.clusters, {name: service}, mine)
-            yield from self._resources.get((CLUSTERS, name), (service, mine), make)
+            make = partial(clusters.clusters, {name: service})
+            yield from self._resources.get((CLUSTERS, name), service, make)
 
     def _endpoints(self, services: Services, awaited: frozenset[str]) -> Iterator[Message]:
         for name, service in services.items():

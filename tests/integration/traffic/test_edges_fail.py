@@ -180,9 +180,9 @@ async def one_web(
         yield traffic, web, port, inside.port
 
 
-async def ask(port: int, method: str = "GET") -> httpx2.Response:
+async def ask(port: int, method: str = "GET", path: str = "/") -> httpx2.Response:
     async with client(port) as http:
-        return await http.request(method, "/")
+        return await http.request(method, path)
 
 
 def test_only_what_may_be_repeated_is_repeated(tmp_path: Path) -> None:
@@ -202,6 +202,38 @@ def test_only_what_may_be_repeated_is_repeated(tmp_path: Path) -> None:
             answer = await ask(users)
             assert (answer.status_code, web.seen["GET"]) == (503, 1)
             assert REASON not in answer.headers, "an answer is the service's own"
+
+    run(test())
+
+
+@pytest.mark.parametrize(("timeout", "asked"), [(None, 9), (0.5, 1)])
+def test_late_tries_multiply_only_where_no_time_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float | None, asked: int
+) -> None:
+    monkeypatch.setattr(routes, "EDGE_SECONDS", 0.3)
+    below = 0
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        status = (await ask(below, path="/slow")).status_code
+        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async def test() -> None:
+        nonlocal below
+        need = Need(timeout=timeout)
+        async with (
+            Web("one").running() as hangs,
+            listening(between) as address,
+            opened(tmp_path) as traffic,
+        ):
+            outer, inner = edge(traffic, "front", "mid", need), edge(traffic, "mid", "web", need)
+            below = inner.port
+            services = {"mid": group(address), "web": service(a=(100, hangs.address))}
+            await apply(traffic, TrafficConfig(None, services, (outer, inner)))
+            assert (await ask(outer.port)).status_code == 504
+            await eventually(lambda: hangs.requests >= asked, "every try has arrived")
+            assert hangs.requests == asked
 
     run(test())
 
@@ -434,6 +466,53 @@ def test_a_service_that_answers_500_is_there(tmp_path: Path) -> None:
     run(test())
 
 
+@pytest.mark.parametrize(("size", "status"), [(6_000_000, "200"), (12_000_000, "503")])
+def test_what_is_not_too_large_waits_for_its_need(tmp_path: Path, size: int, status: str) -> None:
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying")
+        async with Web("one").running() as one, opened(tmp_path) as traffic:
+            patient = edge(traffic, "patient", "web", waits)
+            away = TrafficConfig(None, {"web": service()}, (patient,))
+            await apply(traffic, away)
+            reader, writer = await asyncio.open_connection("127.0.0.1", patient.port)
+            head = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+            writer.write(f"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n".encode())
+            writer.write(bytes(size))
+
+            async def has_come() -> bool:
+                found = await numbers(tmp_path, "http.patient.*downstream_cx_rx_bytes_total")
+                return head.done() or found["downstream_cx_rx_bytes_total"] > size
+
+            await eventually(has_come, "all of it has come, or an answer")
+            here = TrafficConfig(None, {"web": service(a=(100, one.address))}, (patient,))
+            await apply(traffic, here)
+            status_line, *lines = (await head).decode().split("\r\n")
+            writer.transport.abort()
+            assert status_line.split(" ")[1] == status
+            if status == "503":  # for another reason, if a try was just under way
+                assert any(line.startswith(f"{REASON}: web cannot be reached") for line in lines)
+
+    run(test())
+
+
+@pytest.mark.parametrize("others_wait", [False, True])
+def test_no_instance_is_told_whoever_else_waits(tmp_path: Path, others_wait: bool) -> None:
+    async def test() -> None:
+        async with opened(tmp_path) as traffic:
+            fast, port = edge(traffic, "fast", "web"), free_port()
+            waits = edge(traffic, "patient", "web", Need(when_unavailable="keep_trying"))
+            edges = (fast, waits) if others_wait else (fast,)
+            await apply(traffic, TrafficConfig(gateway(port), {"web": service()}, edges))
+            for asked in (fast.port, port):
+                answer = await ask(asked)
+                assert answer.status_code == 503
+                assert answer.headers[REASON] == "web has no instance that takes requests"
+                assert answer.headers["retry-after"] == "1"
+                assert ("x-envoy-ratelimited" in answer.headers) == (asked == fast.port)
+
+    run(test())
+
+
 def test_no_instance_fail_fast_answers_at_once_and_keep_trying_waits(tmp_path: Path) -> None:
     async def test() -> None:
         waits = Need(when_unavailable="keep_trying")
@@ -457,9 +536,14 @@ def test_no_instance_fail_fast_answers_at_once_and_keep_trying_waits(tmp_path: P
     run(test())
 
 
-def test_keep_trying_ends_with_its_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("timeout", [0.5, None])
+def test_keep_trying_ends_with_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: float | None
+) -> None:
+    monkeypatch.setattr(routes, "KEEP_TRYING_SECONDS", 0.5)
+
     async def test() -> None:
-        waits = Need(when_unavailable="keep_trying", timeout=0.5)
+        waits = Need(when_unavailable="keep_trying", timeout=timeout)
         async with opened(tmp_path) as traffic:
             patient = edge(traffic, "patient", "web", waits)
             await apply(traffic, TrafficConfig(None, {"web": service()}, (patient,)))
@@ -470,6 +554,29 @@ def test_keep_trying_ends_with_its_time(tmp_path: Path) -> None:
                 504,
                 "web did not answer in time",
             )
+
+    run(test())
+
+
+def test_an_answer_may_last_longer_than_calls_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "KEEP_TRYING_SECONDS", 1.0)
+
+    async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 20\r\n\r\n")
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            writer.write(b"x")
+        writer.close()
+
+    async def test() -> None:
+        waits = Need(when_unavailable="keep_trying")
+        async with listening(slowly) as address, opened(tmp_path) as traffic:
+            patient = edge(traffic, "patient", "web", waits)
+            await apply(traffic, TrafficConfig(None, {"web": group(address)}, (patient,)))
+            assert (await ask(patient.port)).content == b"x" * 20
 
     run(test())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import signal
 import socket
@@ -28,17 +29,20 @@ from integration.traffic.bench import (
     opened,
     run,
     service,
+    told,
 )
 from integration.traffic.upstreams import Web, websocket_echo
 from websockets.asyncio.client import connect
 
 from volery.model.errors import VoleryError
+from volery.model.needs import Need, Retry
 from volery.model.ports import GatewayRoute, TrafficConfig
 from volery.supervise.process import Supervised
 from volery.traffic import xds
 from volery.traffic.addresses import check_port
 from volery.traffic.admin import Admin
 from volery.traffic.envoy import EnvoyTraffic
+from volery.traffic.proxy import known
 
 
 async def answers(port: int) -> bool:
@@ -431,6 +435,34 @@ def test_requests_of_the_old_envoy_still_count(tmp_path: Path) -> None:
                 assert (await slow).status_code == 200
             await eventually(lambda: not traffic.observe().in_flight, "drained")
             await replacing
+
+    run(test())
+
+
+def test_requests_still_count_when_a_caller_has_another_budget(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Web("one").running() as one, opened(tmp_path) as traffic:
+            port, web = free_port(), {"web": service(a=(100, one.address))}
+            await apply(traffic, TrafficConfig(gateway(port), web))
+            async with client(port) as http:
+                slow = asyncio.create_task(http.get("/slow"))
+                await eventually(lambda: one.waiting == 1)
+                caller = edge(traffic, "front", "web", Need(retry=Retry(budget=0.4)))
+                config = TrafficConfig(gateway(port), web, (caller,))
+                await apply(traffic, config)
+                status = await apply(traffic, draining(config, "web", "a-1"))
+                await eventually(lambda: traffic.observe().sampled >= status.acknowledged)
+                assert traffic.observe().in_flight == {"a-1": 1}
+
+                async def has_it() -> bool:
+                    text = await told(known(tmp_path)[0], "/runtime?format=json")
+                    key = "circuit_breakers.web~a.default.retry_budget.budget_percent"
+                    found = json.loads(text)["entries"].get(key, {"final_value": ""})
+                    return bool(found["final_value"] == "40")
+
+                await eventually(has_it, "the budget is in force")
+                one.release.set()
+                assert (await slow).status_code == 200
 
     run(test())
 

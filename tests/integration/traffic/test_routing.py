@@ -182,6 +182,8 @@ def test_what_only_we_may_say_does_not_enter(tmp_path: Path, calm: bool) -> None
                 ("baggage", "user=1, fit=payments.abort;ttl=1"),
                 ("baggage", "fit = x,outfit=blue"),
                 ("x-forwarded-for", "203.0.113.9"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-client-cert", "Hash=forged"),
                 ("x-request-id", "mine"),
             ]
             async with client(port) as http:
@@ -194,7 +196,8 @@ def test_what_only_we_may_say_does_not_enter(tmp_path: Path, calm: bool) -> None
             ]
             assert seen["x-request-id"] == "mine"
             assert seen["x-forwarded-for"].split(",") == ["203.0.113.9", "127.0.0.1"]
-            assert seen["x-forwarded-proto"] == "http"
+            assert seen["x-forwarded-proto"] == "https", "who ends TLS in front of us says so"
+            assert "x-forwarded-client-cert" not in seen
             assert answer.headers["server"] == "one"
             assert not [name for name in answer.headers if name.startswith("x-envoy")]
             async with client(inside.port) as http:
@@ -202,8 +205,11 @@ def test_what_only_we_may_say_does_not_enter(tmp_path: Path, calm: bool) -> None
             assert "x-volery-release" in seen
             assert "fit" in seen["baggage"]
             assert seen["x-forwarded-for"] == "203.0.113.9"
+            assert seen["x-forwarded-proto"] == "https"
+            assert seen["x-forwarded-client-cert"] == "Hash=forged"
             async with client(port) as http:
                 seen = dict((await http.get("/")).json()["headers"])
+            assert seen["x-forwarded-proto"] == "http"
             assert len(seen["x-request-id"]) == 36
             assert "baggage" not in seen
             assert "secret" not in log_of(tmp_path)

@@ -274,7 +274,8 @@ def test_connect_retries_do_not_multiply() -> None:
 
 
 def test_cut_connections_are_retried_at_every_layer() -> None:
-    services = {name: {"needs": {need: {"retry": {"attempts": 3}}}} for name, need in ("ab", "bc")}
+    edge = {"timeout": "3s", "retry": {"attempts": 3}}
+    services = {name: {"needs": {need: edge}} for name, need in ("ab", "bc")}
     assert warnings(**services, c={}) == []
     said = "no budget is written: retries may add 20% to the calls"
     layers = (
@@ -288,6 +289,36 @@ def test_cut_connections_are_retried_at_every_layer() -> None:
     ]
 
 
+def test_late_tries_multiply_where_no_time_is_written() -> None:
+    services: dict[str, Any] = {"a": {"needs": ["b"]}, "b": {"needs": ["c"]}, "c": {"needs": ["d"]}}
+    said = (
+        "services.a.needs.b: without a timeout late tries are repeated, here and a layer below: "
+        "a -> b -> c may ask a c that hangs 9 times for one request; say how long"
+    )
+    assert findings("note", services | {"d": {}}) == [said]
+    services["a"] = {"needs": {"b": {"timeout": "5s"}}}
+    assert findings("note", services | {"d": {"protocol": "tcp"}}) == []
+
+
+def test_the_default_retries_count_as_well() -> None:
+    upper = {"a": {"needs": {"b": {"retry": RETRY}}}}
+    said = (
+        "services.a.needs.b.retry: retries at several layers multiply: a -> b -> c may ask c 9 "
+        "times for one request; keep the retry nearest to the failure"
+    )
+    assert warnings(**upper, b={"needs": ["c"]}, c={}) == [said]
+    assert warnings(**upper, b={"needs": {"c": {"retry": {}}}}, c={}) == [said]
+    none = {"retry": {"budget": "0%"}}
+    assert not [said for said in warnings(**upper, b={"needs": {"c": none}}, c={}) if "9" in said]
+    for protocol in ("tcp", "grpc"):
+        assert warnings(**upper, b={"needs": ["c"]}, c={"protocol": protocol}) == []
+
+
+def test_late_tries_have_their_share_of_the_timeout() -> None:
+    need = {"timeout": "3s", "retry": {"on": ["timeout", "5xx"]}}
+    assert warnings(a={"needs": {"b": need}}, b={}) == []
+
+
 def test_grpc_calls_are_retried_if_all_methods_are() -> None:
     retry = {"on": ["5xx"], "per_try": "100ms"}
     assert warnings(a={"needs": {"b": {"retry": retry}}}, b={"protocol": "grpc"}) == [
@@ -296,6 +327,11 @@ def test_grpc_calls_are_retried_if_all_methods_are() -> None:
     ]
     retry["methods"] = "all"
     assert warnings(a={"needs": {"b": {"retry": retry}}}, b={"protocol": "grpc"}) == []
+    need = {"timeout": "1s", "retry": {"methods": "all", "budget": "20%"}}
+    assert findings("note", {"a": {"needs": {"b": need}}, "b": {"protocol": "grpc"}}) == [
+        "services.a.needs.b.timeout: a timeout limits each try of a grpc call; only its own "
+        "deadline limits them all"
+    ]
 
 
 def test_keep_trying_in_the_graph() -> None:

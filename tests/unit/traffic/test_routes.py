@@ -119,6 +119,8 @@ def test_a_service_nobody_knows_or_that_speaks_tcp_is_answered_with_503() -> Non
     [
         ("http", {}, "0s", "15s", "300s"),
         ("http2", {"timeout": 0.8}, "0.800s", None, "300s"),
+        ("http", {"timeout": 600.0}, "600s", None, "600s"),
+        ("http", {"retry": Retry(attempts=2, per_try=400.0)}, "0s", "400s", "800.025s"),
         ("grpc", {}, "0s", None, "3600s"),
         ("grpc", {"timeout": 0.8}, "0s", "0.800s", "3600s"),
     ],
@@ -203,7 +205,8 @@ def test_retry_after_is_obeyed() -> None:
 
 def test_keep_trying_waits_apart_from_all_others_until_its_time_is_over() -> None:
     action = edge_action(when_unavailable="keep_trying")
-    assert (action["timeout"], action["priority"]) == ("30s", "HIGH")
+    assert (action["idle_timeout"], action["priority"]) == ("30s", "HIGH")
+    assert action["timeout"] == "0s", "an answer that has begun may last"
     assert action["retry_policy"]["num_retries"] >= 10_000
     assert "gateway-error" in action["retry_policy"]["retry_on"]
     assert edge_action(when_unavailable="keep_trying", timeout=2.0)["timeout"] == "2s"

@@ -26,7 +26,7 @@ from volery.model.ports import (
 )
 from volery.model.state import SLOTS, SlotName
 from volery.traffic import bootstrap, breaker, shedding, xds
-from volery.traffic.clusters import HTTP_OPTIONS, TCP_WEIGHT_SCALE
+from volery.traffic.clusters import HTTP_OPTIONS, TCP_WEIGHT_SCALE, budgets
 from volery.traffic.split import WHOLE
 from volery.traffic.xds import CLUSTERS, ENDPOINTS, LISTENERS, ROUTES, Snapshot, snapshot, stages
 
@@ -125,11 +125,14 @@ def test_a_budget_belongs_to_the_service_and_the_largest_wins() -> None:
         edge("web", 20_101, retry=Retry(on=("reset",), budget=0.3)),
         edge("api", 20_102, retry=Retry(budget=0.05)),
     )
-    state = snapshot(config(*edges, web=service(), api=service()))
+    services = {"web": service(), "api": service()}
+    assert budgets(services, edges) == {
+        f"circuit_breakers.web~{slot}.default.retry_budget.budget_percent": 30.0 for slot in "ab"
+    }
+    state = snapshot(config(*edges, **services))
     limits = json_format.MessageToDict(state.types[CLUSTERS]["web~a"])["circuitBreakers"]
-    assert limits["thresholds"][0]["retryBudget"]["budgetPercent"] == {"value": 30.0}
-    limits = json_format.MessageToDict(state.types[CLUSTERS]["api~a"])["circuitBreakers"]
     assert limits["thresholds"][0]["retryBudget"]["budgetPercent"] == {"value": 20.0}
+    assert state.types[CLUSTERS] == snapshot(config(**services)).types[CLUSTERS]
 
 
 def test_nothing_to_do_has_no_stages() -> None:
