@@ -272,6 +272,7 @@ class ControlPlane:
 
     def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
         """What the instances of a service wrote, secrets masked."""
+        self._secret_values()  # what cannot be read cannot be hidden
         logs = Logs(self.home.path, service, query, self._secret_values)
         logs.check()
         return logs.follow(self.stopping) if query.follow else _past(logs)

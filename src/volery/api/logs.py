@@ -74,9 +74,15 @@ class Logs:
         queue: asyncio.Queue[LogLine],
         lines: int | None,
     ) -> None:
-        """Follow every instance that is there, also one that has the name of one that is gone."""
+        """Follow every instance that is there, also one that has the name of one that is gone.
+
+        Raises:
+            VoleryError: the secrets cannot be read any more.
+        """
         for place in self._there():
             task = tasks.get(place.folder)
+            if task is not None and task.done():
+                task.result()
             if task is None or task.done():
                 tasks[place.folder] = asyncio.create_task(self._read_on(place, queue, lines))
 

@@ -102,9 +102,12 @@ class Secrets:
         return [_shown(n, e) for n, e in sorted(entries.items()) if e.value is not None]
 
     def values(self, names: Iterable[str]) -> dict[str, str]:
-        """The values of these names. Raises VoleryError NOT_FOUND naming all that are not set."""
+        """The values of these names. Raises VoleryError NOT_FOUND naming all that are not set.
+
+        For no names nothing is read: a lost key keeps nobody who has no secrets.
+        """
         wanted = list(names)
-        entries = self._read()
+        entries = self._read() if wanted else {}
         self._refuse_missing(entries, wanted)
         return {name: entries[name].value or "" for name in wanted}
 
@@ -115,9 +118,10 @@ class Secrets:
         return now + [value for entry in entries for value in entry.former]
 
     def versions(self, names: Iterable[str]) -> dict[str, int]:
-        """The versions of those of these names that are set."""
-        entries = self._read()
-        known = ((name, entries.get(name)) for name in names)
+        """The versions of those of these names that are set. For no names nothing is read."""
+        wanted = list(names)
+        entries = self._read() if wanted else {}
+        known = ((name, entries.get(name)) for name in wanted)
         return {name: entry.version for name, entry in known if entry and entry.value is not None}
 
     def _refuse_missing(self, entries: Mapping[str, _Entry], names: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from volery.api.daemon import ControlPlane
 from volery.api.home import Home
 from volery.api.logs import Logs
 from volery.api.offline import offline_logs
@@ -174,3 +175,35 @@ def test_a_secret_that_is_set_while_somebody_follows_is_hidden_too(room: Room) -
 
     seen = asyncio.run(asyncio.wait_for(scenario(), 60))
     assert seen == ["b2 serves", "the key is ***"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_where_the_secrets_cannot_be_read_nothing_is_shown_and_it_says_so(
+    room: Room, follow: bool
+) -> None:
+    """Before the first line, while the answer can still be an error."""
+    plane = ControlPlane(Home(room.home))
+    plane.secrets.set("KEY", "swordfish")
+    (room.home / "secrets" / "key").chmod(0o644)
+    with pytest.raises(VoleryError, match="others may read"):
+        plane.logs("web", LogQuery(follow=follow))
+
+
+def test_whoever_follows_is_told_when_the_secrets_cannot_be_read_any_more(room: Room) -> None:
+    readable = True
+
+    def secrets() -> list[str]:
+        if not readable:
+            raise VoleryError("others may read the key of the secrets")
+        return []
+
+    async def scenario() -> None:
+        nonlocal readable
+        lines = Logs(room.home, "web", LogQuery(follow=True), secrets).follow(asyncio.Event())
+        await anext(lines)
+        readable = False
+        room.wrote("instances/web-cccccccc-1", "the key is second", NEW + 4)
+        with pytest.raises(VoleryError, match="others may read"):
+            await anext(lines)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
