@@ -112,8 +112,14 @@ class ControlPlane:
         spec = instance_spec(
             world, instance, self.home.path, self.traffic.edge_port, self.secrets.values
         )
-        # One that runs may have been started with a value that was changed since.
-        return replace(spec, secrets=frozenset(self._secret_values())) if spec.secrets else spec
+        return replace(spec, secrets=self._hidden())
+
+    def _hidden(self) -> frozenset[str] | None:
+        """None where they cannot be read: who needs none of them is started all the same."""
+        try:
+            return frozenset(self._secret_values())
+        except VoleryError:
+            return None
 
     def _base_env(self) -> Mapping[str, str]:
         environment = self.operations.world.environment

@@ -63,7 +63,21 @@ def test_former_values_of_secrets_are_masked_too(tmp_path: Path) -> None:
     world = sim.operations.world
     spec = plane._spec(world, world.instances_of("catalog")[0])
     assert spec.environment["KNOWN"] == "the second"
-    assert spec.secrets == {"the first", "the second"}
+    assert spec.secrets == frozenset({"the first", "the second"})
+
+
+def test_secrets_of_other_services_are_masked_too(tmp_path: Path) -> None:
+    plane, sim = ControlPlane(Home(tmp_path)), SimPlane()
+    TestClient(create_app(sim)).post("/v1/apply", json=body())
+    sim.run()
+    plane.secrets.set("KNOWN", "of another service")
+    world = sim.operations.world
+    instance = world.instances_of("catalog")[0]
+    spec = plane._spec(world, instance)
+    assert spec.secrets == frozenset({"of another service"})
+    assert "KNOWN" not in spec.environment
+    (tmp_path / "secrets" / "key").chmod(0o644)
+    assert plane._spec(world, instance).secrets is None, "it is started, but not shown"
 
 
 def test_it_ends_rather_than_go_on_half_alive(
