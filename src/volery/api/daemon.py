@@ -8,7 +8,6 @@ releases makes sure there is only one per environment.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import resource
 import signal
@@ -42,6 +41,7 @@ from volery.model.errors import VoleryError
 from volery.model.ports import InstanceSpec
 from volery.model.state import Event, Instance
 from volery.outside import OutsideWorld
+from volery.store.files import hold
 from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
 from volery.store.volumes import Volumes
@@ -53,6 +53,7 @@ from volery.traffic.envoy import EnvoyTraffic
 LOOK_EVERY_SECONDS = 1.0
 MAX_STEPS_AT_ONCE = 100
 HOUSEKEEPING_EVERY_SECONDS = 60.0
+LOCK_SECONDS = 5.0
 DESCRIPTORS = 65_536
 THREADS = 32
 """For what waits for disks, made as they are needed: a few that hang keep no others waiting."""
@@ -339,17 +340,9 @@ class _Server(uvicorn.Server):
 
 
 def _lock(home: Home) -> int:
-    """The lock of the one control plane; released by the kernel however this process ends."""
-    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise VoleryError(
-            f"another control plane holds {home.lock}",
-            hint="one is enough; volery status says how it is",
-        ) from None
-    return descriptor
+    """The lock of the one control plane; released by the kernel however this process ends. Whoever
+    deletes volumes has it for a moment too."""
+    return hold(home.lock, LOCK_SECONDS, f"another control plane holds {home.lock}")
 
 
 async def _main(home: Home) -> bool:

@@ -74,7 +74,8 @@ class Volumes:
         return sorted((v for v in found if v), key=lambda v: (-(v.deleted_at or 0), v.name))
 
     def delete(self, now: float, keep: float) -> list[Volume]:
-        """Move every live volume to the trash, to stay for `keep` seconds; with 0 it is purged.
+        """Move every live volume to the trash, to stay for `keep` seconds; with 0 it is given up at
+        once, and `finish` destroys it.
 
         Raises:
             VoleryError: a folder cannot be moved.
@@ -83,12 +84,9 @@ class Volumes:
         for volume in self.all_live():
             self.trash.mkdir(parents=True, exist_ok=True, mode=0o700)
             target = self._place_in_trash(volume, int(now), int(keep))
-            _move(volume.path, target.path)
+            _move(volume.path, target.path if keep else self._given_up(target))
             moved.append(target)
         _drop_empty(self.live)
-        if keep == 0:
-            self.empty(now + 1)
-            self.finish()
         return moved
 
     def _place_in_trash(self, volume: Volume, now: int, keep: int) -> Volume:
@@ -125,7 +123,7 @@ class Volumes:
         """
         chosen = self.deleted() if name is None else [self._chosen(name)]
         for volume in chosen:
-            _move(volume.path, self.trash / f"{PURGING}{volume.path.name}")
+            _move(volume.path, self._given_up(volume))
         self.finish()
         return chosen
 
@@ -133,7 +131,7 @@ class Volumes:
         """Give up what is kept no longer: from now on it cannot be restored; see `finish`."""
         over = [item for item in self.deleted() if (item.expires_at or 0) <= now]
         for volume in over:
-            _move(volume.path, self.trash / f"{PURGING}{volume.path.name}")
+            _move(volume.path, self._given_up(volume))
         return over
 
     def finish(self) -> None:
@@ -151,6 +149,9 @@ class Volumes:
                     failed.append(error)
         if failed:
             raise failed[0]
+
+    def _given_up(self, volume: Volume) -> Path:
+        return self.trash / f"{PURGING}{volume.path.name}"
 
     def _chosen(self, name: str) -> Volume:
         found = [item for item in self.deleted() if name in (item.name, item.exact)]

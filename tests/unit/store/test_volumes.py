@@ -26,6 +26,7 @@ def test_of_a_link_to_another_disk_only_the_link_is_purged(there: Volumes, tmp_p
     (there.live / "db" / "data-0").rename(elsewhere)
     (there.live / "db" / "data-0").symlink_to(elsewhere)
     there.delete(100.0, 0)
+    there.finish()
     assert names(there) == ([], [])
     assert list(there.trash.iterdir()) == []
     assert (elsewhere / "content").read_text() == "db/data-0"
@@ -113,8 +114,12 @@ def test_an_environment_without_volumes_has_none(tmp_path: Path) -> None:
 
 
 def test_with_no_time_to_keep_them_they_are_destroyed_at_once(there: Volumes) -> None:
-    assert len(there.delete(1000.0, 0.0)) == 3
-    assert names(there) == ([], [])
+    there.delete(1000.0, DAY)
+    (there.live / "db" / "data-0").mkdir(parents=True)
+    assert [item.exact for item in there.delete(1000.0, 0.0)] == ["db/data-0@1001"]
+    assert len(names(there)[1]) == 3, "those that can be restored are not touched"
+    there.finish()
+    assert len(list(there.trash.iterdir())) == 3
 
 
 def test_a_folder_that_may_not_be_entered_is_named(
