@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +83,7 @@ class ControlPlane:
         self._parent = os.getppid()
         self._woken = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._destroying: threading.Thread | None = None
         self._stuck = ""
         """The mistake at which the last looks ended."""
         self.secrets = Secrets(home.secrets)
@@ -224,16 +226,19 @@ class ControlPlane:
                 continue
 
     async def _empty_trash(self) -> None:
-        """In a thread: a volume may be large."""
+        """Destroying has a thread that nobody waits for: a volume may be large. What is left when
+        this process ends is destroyed by the next one."""
         trash = Volumes(self.home.volumes, self.home.trash)
         try:
             gone = await asyncio.to_thread(trash.empty, time.time())
             if gone:
                 names = {volume.exact: None for volume in gone}
                 self.operations.tell_of_volumes("expired", names, "")
-            await asyncio.to_thread(trash.finish)
         except (VoleryError, OSError) as error:
             log.error("volumes.not_purged", error=str(error))
+        if self._destroying is None or not self._destroying.is_alive():
+            self._destroying = threading.Thread(target=_destroy, args=(trash,), daemon=True)
+            self._destroying.start()
 
     # --- what the API needs -----------------------------------------------------------------------
 
@@ -287,6 +292,13 @@ class ControlPlane:
     def _secret_values(self) -> list[str]:
         """Every secret that is or was set: what one service prints may be another one's."""
         return self.secrets.ever()
+
+
+def _destroy(trash: Volumes) -> None:
+    try:
+        trash.finish()
+    except (VoleryError, OSError) as error:
+        log.error("volumes.not_purged", error=str(error))
 
 
 async def _past(logs: Logs) -> AsyncIterator[LogLine]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from volery.api.app import create_app
 from volery.api.daemon import DESCRIPTORS, ControlPlane, allow_descriptors
 from volery.api.home import Home
 from volery.model.errors import VoleryError
+from volery.store.volumes import Volumes
 
 
 @pytest.fixture
@@ -99,3 +101,35 @@ def test_it_ends_rather_than_go_on_half_alive(
     with pytest.raises(RuntimeError, match="a defect"):
         asyncio.run(run())
     gc.collect()
+
+
+def test_its_end_waits_for_no_volume_that_is_being_destroyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one takes minutes, and Envoy would be left over."""
+    home = Home(tmp_path / "birds" / "dev")
+    home.create()
+    plane, begun, done = ControlPlane(home), threading.Event(), threading.Event()
+    stopped: list[bool] = []
+
+    def destroy(_: Volumes) -> None:
+        begun.set()
+        done.wait()
+
+    async def stop() -> None:
+        stopped.append(done.is_set())
+
+    async def run() -> None:
+        try:
+            async with asyncio.timeout(30):
+                running = asyncio.create_task(plane.run())
+                await asyncio.to_thread(begun.wait, 30)
+                plane.stopping.set()
+                await running
+        finally:
+            done.set()
+
+    monkeypatch.setattr(Volumes, "finish", destroy)
+    monkeypatch.setattr(plane.traffic, "stop", stop)
+    asyncio.run(run())
+    assert stopped == [False]
