@@ -28,7 +28,7 @@ from volery.api.app import create_app
 from volery.api.home import Home
 from volery.api.housekeeping import housekeeping
 from volery.api.launch import launch
-from volery.api.logs import LogLine, Logs
+from volery.api.logs import LogLine, Logs, in_pieces
 from volery.api.places import LogQuery
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
@@ -287,7 +287,7 @@ class ControlPlane:
         self._secret_values()  # what cannot be read cannot be hidden
         logs = Logs(self.home.path, service, query, self._secret_values)
         logs.check()
-        return logs.follow(self.stopping) if query.follow else _past(logs)
+        return logs.follow(self.stopping) if query.follow else in_pieces(logs.past())
 
     def _secret_values(self) -> list[str]:
         """Every secret that is or was set: what one service prints may be another one's."""
@@ -299,12 +299,6 @@ def _destroy(trash: Volumes) -> None:
         trash.finish()
     except (VoleryError, OSError) as error:
         log.error("volumes.not_purged", error=str(error))
-
-
-async def _past(logs: Logs) -> AsyncIterator[LogLine]:
-    """In a thread: logs may be long, and the control plane has other things to look at."""
-    for line in await asyncio.to_thread(logs.past):
-        yield line
 
 
 class _Versions:
