@@ -54,6 +54,16 @@ def is_running(home: Home) -> bool:
     return is_supervised(home) and _answers(Client(home.socket, patient=True)) is not None
 
 
+def comes_back(home: Home) -> bool:
+    """Whether a control plane answers here, now or once its shim has started it again."""
+    deadline = time.monotonic() + START_SECONDS
+    while is_supervised(home) and time.monotonic() < deadline:
+        if _answers(Client(home.socket)) is not None:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def ensure_control_plane(home: Home) -> bool:
     """Start a control plane unless there is one; replace one of another version. True if started.
 

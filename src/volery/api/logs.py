@@ -13,7 +13,7 @@ from volery.api.places import LogQuery, Place, gone, there
 from volery.model.masking import Masking
 from volery.supervise.logs import follow, read
 
-RESCAN_SECONDS = 1.0
+RESCAN_SECONDS = 0.5
 QUEUE_LINES = PIECE_LINES = 1000
 
 
