@@ -11,6 +11,7 @@ import asyncio
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -198,7 +199,6 @@ class ControlPlane:
     async def _serve(self) -> None:
         config = uvicorn.Config(
             create_app(self),
-            fd=_listen(self.home.socket),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -206,7 +206,7 @@ class ControlPlane:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config, self.stopping)
-        serving = asyncio.create_task(server.serve())
+        serving = asyncio.create_task(server.serve([_listen(self.home.socket)]))
         await self.stopping.wait()
         self.wake()
         async with self._changed:
@@ -309,10 +309,8 @@ class _Versions:
         return self._secrets.versions(names)
 
 
-def _listen(path: Path) -> int:
+def _listen(path: Path) -> socket.socket:
     """A listening Unix socket, mode 0600 from its first moment, at a path of any length."""
-    import socket
-
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
@@ -323,7 +321,7 @@ def _listen(path: Path) -> int:
         os.umask(before)
         os.close(folder)
     listener.listen(128)
-    return listener.detach()
+    return listener
 
 
 class _Server(uvicorn.Server):

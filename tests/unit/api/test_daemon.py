@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,3 +134,29 @@ def test_its_end_waits_for_no_volume_that_is_being_destroyed(
     monkeypatch.setattr(plane.traffic, "stop", stop)
     asyncio.run(run())
     assert stopped == [False]
+
+
+def test_nobody_is_heard_any_more_once_nobody_will_be_answered(tmp_path: Path) -> None:
+    """The control plane itself may take a while longer, as Envoy drains."""
+    home = Home(tmp_path)
+    plane = ControlPlane(home)
+
+    async def run() -> None:
+        serving = asyncio.create_task(plane._serve())
+        async with asyncio.timeout(30):
+            while not _connects(home):
+                await asyncio.sleep(0.01)
+            plane.stopping.set()
+            await serving
+
+    asyncio.run(run())
+    assert home.socket.exists() and not _connects(home)
+
+
+def _connects(home: Home) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(home.socket))
+        except OSError:
+            return False
+    return True
