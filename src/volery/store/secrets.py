@@ -158,7 +158,8 @@ class Secrets:
         except (InvalidToken, ValidationError):
             raise VoleryError(
                 "the secrets cannot be opened: the key is another one, or the file is damaged",
-                hint="restore both files from one backup, or move both away and set them again",
+                hint="restore both files from one backup; or move both away, set them again, and"
+                " `volery restart` who uses them",
                 where=str(self._file),
             ) from None  # the cause could quote a value
 
@@ -169,7 +170,8 @@ class Secrets:
         if content is None:
             raise VoleryError(
                 "the key of the secrets is lost",
-                hint=f"restore it from a backup, or move {self._file} away and set them again",
+                hint=f"restore it from a backup; or move {self._file} away, set them again, and"
+                " `volery restart` who uses them",
                 where=str(self._key),
             )
         try:
@@ -177,7 +179,8 @@ class Secrets:
         except ValueError:
             raise VoleryError(
                 "the key of the secrets is damaged",
-                hint=f"restore it from a backup, or move it and {self._file} away",
+                hint=f"restore it from a backup; or move it and {self._file} away, set them again,"
+                " and `volery restart` who uses them",
                 where=str(self._key),
             ) from None
 
