@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -203,6 +204,41 @@ def test_ctrl_c_leaves_everything_running(project: Project) -> None:
     go.touch()
     until(lambda: project.status()["services"]["web"]["state"] == "healthy", "it goes on")
     assert project.get("/")[0] == 200
+
+
+COUNTER = """
+import threading, time
+def count():
+    for number in range(100000):
+        print("count", number, flush=True)
+        time.sleep(0.02)
+threading.Thread(target=count, daemon=True).start()
+"""
+
+
+def test_whoever_follows_goes_on_where_the_control_plane_was_killed(project: Project) -> None:
+    project.service("catalog")
+    main = project.folder / "catalog" / "server.py"
+    main.write_text(COUNTER + main.read_text())
+    project.ok("up")
+    logs = project.start("logs", "catalog", "-f", "--lines", "1")
+    events = project.start("--output", "json", "events", "catalog", "-f", "--limit", "0")
+    assert logs.stdout is not None
+    try:
+        seen = [int(logs.stdout.readline().split()[-1]) for _ in range(10)]
+        os.kill(project.status()["processes"]["control_plane"], signal.SIGKILL)
+        while seen[-1] < seen[0] + 200:
+            seen.append(int(logs.stdout.readline().split()[-1]))
+        assert set(range(seen[0], seen[-1])) <= set(seen), "none is lost"
+        project.ok("down")
+        for watcher in (logs, events):
+            out, err = watcher.communicate(timeout=60)
+            assert watcher.returncode == 0, err
+        assert "instance.gone" in out
+    finally:
+        for watcher in (logs, events):
+            watcher.kill()
+            watcher.communicate()
 
 
 def test_missing_commands_are_told_before_anything_is_built(project: Project) -> None:

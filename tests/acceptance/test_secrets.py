@@ -166,6 +166,19 @@ def test_what_a_refused_release_says_is_masked(shop: Project, place: str) -> Non
     assert (shop.home / "trial" / "dev").stat().st_mode & 0o077 == 0
 
 
+def test_what_a_service_says_of_the_secret_of_another_one_is_masked(shop: Project) -> None:
+    shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
+    shop.service("worker", needs=["payments"])
+    main = shop.folder / "worker" / "server.py"
+    main.write_text(f"import sys; sys.exit('payments wants {VALUE}')")
+    for output in ("text", "json"):
+        result = shop.volery("up", "--output", output)
+        assert result.code == 1, result.text
+        assert "payments wants ***" in result.text and VALUE not in result.text
+    assert VALUE not in everything_said(shop)
+    assert VALUE not in "".join(shop.ok(*told, "worker").text for told in (["logs"], ["rollout"]))
+
+
 def test_removing_it(shop: Project) -> None:
     shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
     shop.ok("up")

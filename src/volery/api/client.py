@@ -26,6 +26,10 @@ OUTAGE_SECONDS = 20.0
 """How long a control plane that is being restarted by its shim is waited for."""
 
 
+class BrokenOff(VoleryError):
+    """An answer that did not come to its end: nobody refused anything."""
+
+
 class Client:
     """Speaks to the control plane behind a Unix socket.
 
@@ -105,7 +109,8 @@ class Client:
         """The events of a stream, until it ends.
 
         Raises:
-            VoleryError: refused, or it broke off.
+            VoleryError: refused.
+            BrokenOff: before its end.
         """
         try:
             with self._asked("GET", _target(path, query), None, None) as answer:
@@ -150,8 +155,8 @@ class Received:
         return json.loads(self.content)
 
 
-def _broken_off(why: object) -> VoleryError:
-    return VoleryError(f"the control plane broke off: {why}", hint="volery status")
+def _broken_off(why: object) -> BrokenOff:
+    return BrokenOff(f"the control plane broke off: {why}", hint="volery status")
 
 
 def _target(path: str, query: Mapping[str, object]) -> str:

@@ -8,11 +8,12 @@ releases makes sure there is only one per environment.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import resource
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ from volery.api.app import create_app
 from volery.api.home import Home
 from volery.api.housekeeping import housekeeping
 from volery.api.launch import launch
-from volery.api.logs import LogLine, Logs
+from volery.api.logs import LogLine, Logs, in_pieces
 from volery.api.places import LogQuery
 from volery.build.builder import LocalBuilder
 from volery.build.release import release_id
@@ -42,6 +43,7 @@ from volery.model.errors import VoleryError
 from volery.model.ports import InstanceSpec
 from volery.model.state import Event, Instance
 from volery.outside import OutsideWorld
+from volery.store.files import hold
 from volery.store.secrets import Secrets
 from volery.store.sqlite import SqliteStore
 from volery.store.volumes import Volumes
@@ -53,6 +55,7 @@ from volery.traffic.envoy import EnvoyTraffic
 LOOK_EVERY_SECONDS = 1.0
 MAX_STEPS_AT_ONCE = 100
 HOUSEKEEPING_EVERY_SECONDS = 60.0
+LOCK_SECONDS = 5.0
 DESCRIPTORS = 65_536
 THREADS = 32
 """For what waits for disks, made as they are needed: a few that hang keep no others waiting."""
@@ -81,6 +84,7 @@ class ControlPlane:
         self._parent = os.getppid()
         self._woken = asyncio.Event()
         self._changed = asyncio.Condition()
+        self._destroying: threading.Thread | None = None
         self._stuck = ""
         """The mistake at which the last looks ended."""
         self.secrets = Secrets(home.secrets)
@@ -112,8 +116,14 @@ class ControlPlane:
         spec = instance_spec(
             world, instance, self.home.path, self.traffic.edge_port, self.secrets.values
         )
-        # One that runs may have been started with a value that was changed since.
-        return replace(spec, secrets=frozenset(self._secret_values())) if spec.secrets else spec
+        return replace(spec, secrets=self._hidden())
+
+    def _hidden(self) -> frozenset[str] | None:
+        """None where they cannot be read: who needs none of them is started all the same."""
+        try:
+            return frozenset(self._secret_values())
+        except VoleryError:
+            return None
 
     def _base_env(self) -> Mapping[str, str]:
         environment = self.operations.world.environment
@@ -189,7 +199,6 @@ class ControlPlane:
     async def _serve(self) -> None:
         config = uvicorn.Config(
             create_app(self),
-            fd=_listen(self.home.socket),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -197,7 +206,7 @@ class ControlPlane:
             timeout_graceful_shutdown=1,
         )
         server = _Server(config, self.stopping)
-        serving = asyncio.create_task(server.serve())
+        serving = asyncio.create_task(server.serve([_listen(self.home.socket)]))
         await self.stopping.wait()
         self.wake()
         async with self._changed:
@@ -217,16 +226,19 @@ class ControlPlane:
                 continue
 
     async def _empty_trash(self) -> None:
-        """In a thread: a volume may be large."""
+        """Destroying has a thread that nobody waits for: a volume may be large. What is left when
+        this process ends is destroyed by the next one."""
         trash = Volumes(self.home.volumes, self.home.trash)
         try:
             gone = await asyncio.to_thread(trash.empty, time.time())
             if gone:
                 names = {volume.exact: None for volume in gone}
                 self.operations.tell_of_volumes("expired", names, "")
-            await asyncio.to_thread(trash.finish)
         except (VoleryError, OSError) as error:
             log.error("volumes.not_purged", error=str(error))
+        if self._destroying is None or not self._destroying.is_alive():
+            self._destroying = threading.Thread(target=_destroy, args=(trash,), daemon=True)
+            self._destroying.start()
 
     # --- what the API needs -----------------------------------------------------------------------
 
@@ -272,19 +284,21 @@ class ControlPlane:
 
     def logs(self, service: str, query: LogQuery) -> AsyncIterator[LogLine]:
         """What the instances of a service wrote, secrets masked."""
+        self._secret_values()  # what cannot be read cannot be hidden
         logs = Logs(self.home.path, service, query, self._secret_values)
         logs.check()
-        return logs.follow(self.stopping) if query.follow else _past(logs)
+        return logs.follow(self.stopping) if query.follow else in_pieces(logs.past())
 
     def _secret_values(self) -> list[str]:
         """Every secret that is or was set: what one service prints may be another one's."""
         return self.secrets.ever()
 
 
-async def _past(logs: Logs) -> AsyncIterator[LogLine]:
-    """In a thread: logs may be long, and the control plane has other things to look at."""
-    for line in await asyncio.to_thread(logs.past):
-        yield line
+def _destroy(trash: Volumes) -> None:
+    try:
+        trash.finish()
+    except (VoleryError, OSError) as error:
+        log.error("volumes.not_purged", error=str(error))
 
 
 class _Versions:
@@ -295,10 +309,8 @@ class _Versions:
         return self._secrets.versions(names)
 
 
-def _listen(path: Path) -> int:
+def _listen(path: Path) -> socket.socket:
     """A listening Unix socket, mode 0600 from its first moment, at a path of any length."""
-    import socket
-
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
@@ -309,7 +321,7 @@ def _listen(path: Path) -> int:
         os.umask(before)
         os.close(folder)
     listener.listen(128)
-    return listener.detach()
+    return listener
 
 
 class _Server(uvicorn.Server):
@@ -332,17 +344,9 @@ class _Server(uvicorn.Server):
 
 
 def _lock(home: Home) -> int:
-    """The lock of the one control plane; released by the kernel however this process ends."""
-    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise VoleryError(
-            f"another control plane holds {home.lock}",
-            hint="one is enough; volery status says how it is",
-        ) from None
-    return descriptor
+    """The lock of the one control plane; released by the kernel however this process ends. Whoever
+    deletes volumes has it for a moment too."""
+    return hold(home.lock, LOCK_SECONDS, f"another control plane holds {home.lock}")
 
 
 async def _main(home: Home) -> bool:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from volery import __version__
 from volery.api.client import Client
@@ -32,23 +33,35 @@ def is_supervised(home: Home) -> bool:
 
 def is_in_use(home: Home) -> bool:
     """Whether anything of this environment runs, even if its control plane and shim were killed."""
-    places = [
-        home.control,
-        *(home.path / "instances").glob("*"),
-        *(home.path / "traffic" / "envoy").glob("*"),
-    ]
-    found = (Supervised(place) for place in places)
-    return any(place.looked_after() or _child_lives(place) for place in found)
+    envoys = (home.path / "traffic" / "envoy").glob("*")
+    return has_instances(home) or any(map(_runs, [home.control, *envoys]))
 
 
-def _child_lives(place: Supervised) -> bool:
+def has_instances(home: Home) -> bool:
+    """Whether any instance runs, with or without a control plane."""
+    return any(map(_runs, (home.path / "instances").glob("*")))
+
+
+def _runs(folder: Path) -> bool:
+    place = Supervised(folder)
     status = place.status()
-    return status is not None and status.child is not None and status.child.alive()
+    child = status.child if status else None
+    return place.looked_after() or (child is not None and child.alive())
 
 
 def is_running(home: Home) -> bool:
     """Whether a control plane answers here, or is being restarted by its shim."""
     return is_supervised(home) and _answers(Client(home.socket, patient=True)) is not None
+
+
+def comes_back(home: Home) -> bool:
+    """Whether a control plane answers here, now or once its shim has started it again."""
+    deadline = time.monotonic() + START_SECONDS
+    while is_supervised(home) and time.monotonic() < deadline:
+        if _answers(Client(home.socket)) is not None:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def ensure_control_plane(home: Home) -> bool:

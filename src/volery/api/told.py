@@ -23,6 +23,8 @@ from volery.store.sqlite import SqliteStore
 if TYPE_CHECKING:
     from volery.api.app import Plane
 
+Moment = Annotated[float, Field(ge=0, le=253_402_300_799)]
+"""Unix seconds, until the end of the year 9999."""
 VolumeName = Annotated[str, Field(max_length=200, pattern=NAME.removesuffix("$") + "/[^/]+$")]
 
 
@@ -30,7 +32,7 @@ class VolumesBody(ByBody):
     """What was done with which volumes."""
 
     deed: Deed
-    volumes: Annotated[dict[VolumeName, float | None], Field(max_length=10_000)]
+    volumes: Annotated[dict[VolumeName, Moment | None], Field(max_length=10_000)]
     """Until when each can be restored (Unix seconds), by name."""
 
 

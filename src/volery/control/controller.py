@@ -254,8 +254,10 @@ class Controller:
         """Start an instance, or tell an engine that adopted it what it may not know any more (its
         secrets, to mask them); what cannot be had now is tried again later."""
         try:
-            self.ports.engine.start(self._spec_of(world, item))
-            self._introduced.add(item.id)
+            spec = self._spec_of(world, item)
+            self.ports.engine.start(spec)
+            if spec.secrets is not None:
+                self._introduced.add(item.id)
         except (VoleryError, OSError) as error:  # one of them must not keep the others waiting
             self._driver.unstartable[item.id] = str(error)
         else:

@@ -1,7 +1,9 @@
 """Looks at the evidence about twice a second and keeps what it says of every rollout.
 
 A look happens when the data plane has a new sample: what each group did since the last one moves
-the judge's state, and both are stored together with the marks to count from next time. A judgement
+the judge's state, and both are stored together with the marks to count from next time. While a
+rollout is paused, samples are put together before they are looked at: somebody may let it wait for
+days, and every look is kept as long as the rollout is, to be replayed. A judgement
 is used only while it is fresh: where nothing is measured any more, nothing is promoted.
 """
 
@@ -22,7 +24,7 @@ from volery.decide.judge import History
 from volery.decide.world import World
 from volery.model.evidence import Arm, Judgement, Sample
 from volery.model.ports import Answer
-from volery.model.state import Look, Rollout, ServiceState
+from volery.model.state import Look, Phase, Rollout, ServiceState
 
 FRESH_SECONDS = 5.0
 """An older judgement says nothing about now."""
@@ -30,6 +32,8 @@ QUIET_SECONDS = 10.0
 LINES_SECONDS = 2.0
 """While the verdict stays, the lines about each metric are written so often."""
 SAVE_SECONDS = 60.0
+PAUSED_SECONDS, ALARMING_SECONDS = 10.0, 2.0
+"""What a look covers while a rollout is paused, and where the new release fails meanwhile."""
 
 
 def attended(world: World) -> frozenset[str]:
@@ -48,6 +52,16 @@ class _Said:
     written: float
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """What the groups did since the last look; `old` is what serves most beside a baseline."""
+
+    canary: Arm = Arm()
+    control: Arm = Arm()
+    old: Arm = Arm()
+    seconds: float = 0.0
+
+
 class EvidenceWatch:
     """What is known of each service's traffic, and of each rollout's evidence.
 
@@ -61,6 +75,7 @@ class EvidenceWatch:
         self._saved: dict[str, float] = {}
         self._recent: dict[str, deque[Arm]] = {}
         self._said: dict[str, _Said] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self.of_instances = Evidence()
 
     def judged(self, draft: Draft, rollout: Rollout, monotonic: float) -> Judgement | None:
@@ -180,12 +195,16 @@ class EvidenceWatch:
         found = comparing.alone(found, rollout, service)
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
-        canary, control = both = comparing.arms_of(draft.world, rollout, tick, found)
-        old = comparing.old_group(rollout, tick, found)
+        asked = streaks(rollout, deploy, answers, found.streaks, in_force=found.in_step > 0)
+        due = self._due(draft, rollout, tick, found, asked != found.streaks)
+        if due is None:
+            self._said[rollout.id] = replace(self._said[rollout.id], at=monotonic)
+            return
+        both = due.canary, due.control
         found = replace(
-            comparing.looked(found, rollout, both, tick.seconds, old),
+            comparing.looked(found, rollout, both, due.seconds, due.old),
             marks=marks,
-            streaks=streaks(rollout, deploy, answers, found.streaks, in_force=found.in_step > 0),
+            streaks=asked,
         )
         before = self._lately(rollout, monotonic)
         own = comparing.judgement(found, rollout, service, before.own if before else None)
@@ -203,20 +222,44 @@ class EvidenceWatch:
                 rollout=rollout.id,
                 number=found.looks,
                 at=draft.now,
-                seconds=tick.seconds,
+                seconds=due.seconds,
                 step=rollout.step,
                 weight=comparing.share(rollout, service),
                 next_weight=comparing.next_weight(rollout, service),
                 in_step=found.in_step,
-                canary=canary,
-                control=control,
-                old=old,
+                canary=due.canary,
+                control=due.control,
+                old=due.old,
                 verdict=judgement.verdict,
                 fresh=found.fresh,
                 alarms_only=found.alarms_only,
                 begins=found.begins,
             )
         )
+
+    def _due(
+        self, draft: Draft, rollout: Rollout, tick: Tick, found: Comparison, news: bool
+    ) -> _Waiting | None:
+        """What is to be looked at now; None while a paused rollout has no news. What waits when the
+        pause is over is left out: it was no part of the step."""
+        waiting = self._waiting.pop(rollout.id, _Waiting())
+        canary, control = comparing.arms_of(draft.world, rollout, tick, found)
+        old = comparing.old_group(rollout, tick, found)
+        if rollout.phase is not Phase.PAUSED:
+            return _Waiting(canary, control, old, tick.seconds)
+        whole = _Waiting(
+            judge.together(waiting.canary, canary),
+            judge.together(waiting.control, control),
+            judge.together(waiting.old, old),
+            waiting.seconds + tick.seconds,
+        )
+        said = self._said.get(rollout.id)
+        known = said is not None and (said.step, said.looks) == (rollout.step, found.looks)
+        alarming = whole.canary.failures or whole.canary.exits
+        if news or not known or whole.seconds >= (ALARMING_SECONDS if alarming else PAUSED_SECONDS):
+            return whole
+        self._waiting[rollout.id] = whole
+        return None
 
     def _lately(self, rollout: Rollout, monotonic: float) -> _Said | None:
         """What was said of the present step, if its lines are not old yet."""
@@ -232,6 +275,7 @@ class EvidenceWatch:
         """Drop what belongs to rollouts that have ended and services that are gone."""
         going = {rollout.id for rollout in draft.world.active_rollouts()}
         self._said = {key: said for key, said in self._said.items() if key in going}
+        self._waiting = {key: found for key, found in self._waiting.items() if key in going}
         gone = self._marks.keys() - draft.world.services.keys()
         for name in gone:
             for known in (self._marks, self._past, self._saved, self._recent):

@@ -22,6 +22,7 @@ from volery.outside.synthetic import FINISH_SECONDS, Count, send
 from volery.outside.wording import secrets_of, shown
 
 WAITING = Answer("waiting")
+WITHHELD = "(what it said is not shown: the secrets that may be in it cannot be read)"
 
 
 @dataclass(eq=False)
@@ -137,7 +138,10 @@ class OutsideWorld:
     # --- bookkeeping ------------------------------------------------------------------------------
 
     def _tell(self, going: _Going, answer: Answer) -> None:
-        text = shown(answer.text, (*self._hidden(), *_secrets(going.call)))
+        try:
+            text = shown(answer.text, (*self._hidden(), *_secrets(going.call)))
+        except VoleryError:
+            text = WITHHELD
         told = replace(answer, text=text, at=time.monotonic())
         going.answer = lambda: told
         self._news(going)

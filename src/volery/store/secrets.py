@@ -102,9 +102,12 @@ class Secrets:
         return [_shown(n, e) for n, e in sorted(entries.items()) if e.value is not None]
 
     def values(self, names: Iterable[str]) -> dict[str, str]:
-        """The values of these names. Raises VoleryError NOT_FOUND naming all that are not set."""
+        """The values of these names. Raises VoleryError NOT_FOUND naming all that are not set.
+
+        For no names nothing is read: a lost key keeps nobody who has no secrets.
+        """
         wanted = list(names)
-        entries = self._read()
+        entries = self._read() if wanted else {}
         self._refuse_missing(entries, wanted)
         return {name: entries[name].value or "" for name in wanted}
 
@@ -115,9 +118,10 @@ class Secrets:
         return now + [value for entry in entries for value in entry.former]
 
     def versions(self, names: Iterable[str]) -> dict[str, int]:
-        """The versions of those of these names that are set."""
-        entries = self._read()
-        known = ((name, entries.get(name)) for name in names)
+        """The versions of those of these names that are set. For no names nothing is read."""
+        wanted = list(names)
+        entries = self._read() if wanted else {}
+        known = ((name, entries.get(name)) for name in wanted)
         return {name: entry.version for name, entry in known if entry and entry.value is not None}
 
     def _refuse_missing(self, entries: Mapping[str, _Entry], names: Iterable[str]) -> None:
@@ -154,7 +158,8 @@ class Secrets:
         except (InvalidToken, ValidationError):
             raise VoleryError(
                 "the secrets cannot be opened: the key is another one, or the file is damaged",
-                hint="restore both files from one backup, or move both away and set them again",
+                hint="restore both files from one backup; or move both away, set them again, and"
+                " `volery restart` who uses them",
                 where=str(self._file),
             ) from None  # the cause could quote a value
 
@@ -165,7 +170,8 @@ class Secrets:
         if content is None:
             raise VoleryError(
                 "the key of the secrets is lost",
-                hint=f"restore it from a backup, or move {self._file} away and set them again",
+                hint=f"restore it from a backup; or move {self._file} away, set them again, and"
+                " `volery restart` who uses them",
                 where=str(self._key),
             )
         try:
@@ -173,7 +179,8 @@ class Secrets:
         except ValueError:
             raise VoleryError(
                 "the key of the secrets is damaged",
-                hint=f"restore it from a backup, or move it and {self._file} away",
+                hint=f"restore it from a backup; or move it and {self._file} away, set them again,"
+                " and `volery restart` who uses them",
                 where=str(self._key),
             ) from None
 

@@ -39,7 +39,9 @@ from volery.store.retention import EVENTS_KEPT, expired
 
 BUSY_SECONDS = 5.0
 LOG_BYTES_MAX = 16 * 2**20
-_DAMAGED = ("the store is damaged", "restore the file from a backup, or move it away to start anew")
+_REMEDY = "move it, its -wal and its -shm away; then restore it from a backup, or start anew"
+"""All three: what lies in a write-ahead log would be taken for the end of any file beside it."""
+_DAMAGED = ("the store is damaged", _REMEDY)
 _TROUBLE: Mapping[int, tuple[str, str]] = {
     sqlite3.SQLITE_FULL: ("no space left on the disk", "free some space, then try again"),
     sqlite3.SQLITE_IOERR: ("the disk cannot be read or written", "check free space and the disk"),
@@ -250,7 +252,7 @@ def _create(path: Path) -> None:
     if log.exists():
         raise VoleryError(
             "the store is gone, but its write-ahead log is there",
-            hint=f"restore {path.name} from a backup, or move {log.name} away to start anew",
+            hint=f"move {log.name} away; then restore {path.name} from a backup, or start anew",
             where=str(path),
         )
     new = path.with_name(path.name + ".new")
@@ -278,7 +280,7 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     if version == 0:
         raise VoleryError(
             "this is no store of Volery: it has no schema",
-            hint="restore the file from a backup, or move it away to start anew",
+            hint=_REMEDY,
             where=str(path),
         )
     if version > len(_schema()):

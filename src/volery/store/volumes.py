@@ -11,14 +11,17 @@ Terms: a volume's *name* is `SERVICE/VOLUME-NUMBER`, such as orders-db/data-0.
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from volery.model.errors import Code, VoleryError
 
 PURGING = "purging~"
+_NAME = re.compile(r"([^~]+)~([^~]+)~([0-9]+)~([0-9]+)(?:~(\w*)-([0-9]+))?")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Volume:
     path: Path
     deleted_at: int | None = None
     expires_at: int | None = None
+    deleted_by: tuple[str, int] = ("", 0)
+    """Since when which machine had been up when it was deleted, see `machine`."""
 
     @property
     def name(self) -> str:
@@ -53,12 +58,24 @@ class Volume:
         return total
 
 
+def machine() -> tuple[str, float]:
+    """Which start of which machine this is, "" if that is not told, and for how many seconds it has
+    been up."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().partition("-")[0]
+    except OSError:  # a sandbox may hide it
+        boot = ""
+    return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True)
 class Volumes:
-    """The volumes of one environment: `live` and `trash` are folders in its home."""
+    """The volumes of one environment: `live` and `trash` are folders in its home. What is deleted
+    is kept by the clock, and by how long the machine has been up since: a clock may be wrong."""
 
     live: Path
     trash: Path
+    machine: Callable[[], tuple[str, float]] = machine
 
     def all_live(self) -> list[Volume]:
         """Those that are there for their services."""
@@ -74,7 +91,8 @@ class Volumes:
         return sorted((v for v in found if v), key=lambda v: (-(v.deleted_at or 0), v.name))
 
     def delete(self, now: float, keep: float) -> list[Volume]:
-        """Move every live volume to the trash, to stay for `keep` seconds; with 0 it is purged.
+        """Move every live volume to the trash, to stay for `keep` seconds; with 0 it is given up at
+        once, and `finish` destroys it.
 
         Raises:
             VoleryError: a folder cannot be moved.
@@ -83,12 +101,9 @@ class Volumes:
         for volume in self.all_live():
             self.trash.mkdir(parents=True, exist_ok=True, mode=0o700)
             target = self._place_in_trash(volume, int(now), int(keep))
-            _move(volume.path, target.path)
+            _move(volume.path, target.path if keep else self._given_up(target))
             moved.append(target)
         _drop_empty(self.live)
-        if keep == 0:
-            self.empty(now + 1)
-            self.finish()
         return moved
 
     def _place_in_trash(self, volume: Volume, now: int, keep: int) -> Volume:
@@ -96,8 +111,9 @@ class Volumes:
         taken = {item.exact for item in self.deleted()}
         while f"{volume.name}@{now}" in taken:
             now += 1
-        place = self.trash / f"{volume.service}~{volume.folder}~{now}~{now + keep}"
-        return Volume(volume.service, volume.folder, place, now, now + keep)
+        boot, up = self.machine()
+        name = f"{volume.service}~{volume.folder}~{now}~{now + keep}~{boot}-{int(up)}"
+        return Volume(volume.service, volume.folder, self.trash / name, now, now + keep)
 
     def restore(self, name: str) -> Volume:
         """Bring a deleted volume back to where its service looks for it.
@@ -125,15 +141,15 @@ class Volumes:
         """
         chosen = self.deleted() if name is None else [self._chosen(name)]
         for volume in chosen:
-            _move(volume.path, self.trash / f"{PURGING}{volume.path.name}")
+            _move(volume.path, self._given_up(volume))
         self.finish()
         return chosen
 
     def empty(self, now: float) -> list[Volume]:
         """Give up what is kept no longer: from now on it cannot be restored; see `finish`."""
-        over = [item for item in self.deleted() if (item.expires_at or 0) <= now]
+        over = [item for item in self.deleted() if self._is_over(item, now)]
         for volume in over:
-            _move(volume.path, self.trash / f"{PURGING}{volume.path.name}")
+            _move(volume.path, self._given_up(volume))
         return over
 
     def finish(self) -> None:
@@ -151,6 +167,15 @@ class Volumes:
                     failed.append(error)
         if failed:
             raise failed[0]
+
+    def _is_over(self, volume: Volume, now: float) -> bool:
+        deleted_at, expires_at = volume.deleted_at or 0, volume.expires_at or 0
+        (boot, up), (boot_then, up_then) = self.machine(), volume.deleted_by
+        same = bool(boot) and boot == boot_then
+        return expires_at <= now and not (same and up - up_then < expires_at - deleted_at)
+
+    def _given_up(self, volume: Volume) -> Path:
+        return self.trash / f"{PURGING}{volume.path.name}"
 
     def _chosen(self, name: str) -> Volume:
         found = [item for item in self.deleted() if name in (item.name, item.exact)]
@@ -180,10 +205,12 @@ def _folders(place: Path) -> Iterator[Path]:
 
 def _parsed(folder: Path) -> Volume | None:
     """What a name in the trash says; None if it is not one of ours."""
-    parts = folder.name.split("~")
-    if len(parts) != 4 or not (parts[2].isdigit() and parts[3].isdigit()):
+    found = _NAME.fullmatch(folder.name)
+    if found is None:
         return None
-    return Volume(parts[0], parts[1], folder, int(parts[2]), int(parts[3]))
+    service, name, deleted_at, expires_at, boot, up = found.groups()
+    by = (boot or "", int(up or 0))
+    return Volume(service, name, folder, int(deleted_at), int(expires_at), by)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -65,22 +66,21 @@ def read(
     directory: Path, since: float | None = None, lines: int | None = None
 ) -> Iterator[LogLine]:
     """What is there now: everything, or from a moment on, or the last lines."""
-    end = _end(directory)
-    found = _Reader(directory, _begin(directory, since, lines)).lines(unfinished=True, until=end)
-    yield from found if lines is None else deque(found, maxlen=lines)
+    with _entered(directory) as here:
+        if here is None:
+            return
+        end = _end(here)
+        found = _Reader(here, _begin(here, since, lines)).lines(unfinished=True, until=end)
+        yield from found if lines is None else deque(found, maxlen=lines)
 
 
 async def follow(
     directory: Path, since: float | None = None, lines: int | None = None, every: float = 0.2
 ) -> AsyncIterator[LogLine]:
     """What `read` gives, and then every new line, until the caller stops or the folder goes."""
-    try:
-        folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        # The folder itself, whatever it is called when its last lines are read.
-        here = Path(f"/proc/self/fd/{folder}")
+    with _entered(directory) as here:
+        if here is None:
+            return
         reader = _Reader(here, _begin(here, since, lines))
         first = reader.lines(unfinished=False, until=_end(here))
         for line in first if lines is None else deque(first, maxlen=lines):
@@ -88,17 +88,29 @@ async def follow(
         there = True
         while there:
             await asyncio.sleep(every)
-            there = _is(directory, folder)
+            there = _is(directory, here)
             for line in reader.lines(unfinished=not there):
                 yield line
+
+
+@contextmanager
+def _entered(directory: Path) -> Iterator[Path | None]:
+    """The folder itself, whatever it is called when its last lines are read; None if it is gone."""
+    try:
+        folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield Path(f"/proc/self/fd/{folder}")
     finally:
         os.close(folder)
 
 
-def _is(directory: Path, folder: int) -> bool:
+def _is(directory: Path, entered: Path) -> bool:
     """Whether the folder still has this name, and no other one has it."""
     try:
-        found, mine = directory.stat(), os.fstat(folder)
+        found, mine = directory.stat(), entered.stat()
     except FileNotFoundError:
         return False
     return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)

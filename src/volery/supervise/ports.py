@@ -16,6 +16,7 @@ import secrets
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ FIRST, LAST = 20000, 31999
 STRIDE = 4999
 """Prime to the size of the range, so that steps of it visit every port once."""
 _FOLDER = f"/tmp/volery-{os.getuid()}"  # noqa: S108 - fixed, so that every TMPDIR agrees; checked below
+NAMES = 100
+"""How many names for the folder are tried."""
 _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
@@ -88,10 +91,31 @@ def _ephemeral() -> tuple[int, int]:
 
 
 def _locks() -> Path:
-    """The folder of lock files, made if missing, refused if somebody else could write to it."""
-    top = Path(_FOLDER)
+    """The folder of lock files, made if missing: the first name that is ours. Where temporary files
+    are anybody can take a name, and would keep us from starting anything if it were the only one.
+    """
+    for top in (Path(f"{_FOLDER}{suffix}") for suffix in ("", *range(-1, -NAMES, -1))):
+        if _is_ours(top):
+            folder = top / "ports"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return folder
+    raise VoleryError(
+        f"others have taken {_FOLDER} and {NAMES - 1} names after it",
+        code=Code.REFUSED,
+        hint=f"look who made them: ls -ld {_FOLDER}*",
+        where=_FOLDER,
+    )
+
+
+def _is_ours(top: Path) -> bool:
+    """Whether the folder is there, made if missing, and belongs to this user.
+
+    Raises:
+        VoleryError: it cannot be made, or others could write to it.
+    """
     try:
-        top.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            top.mkdir(mode=0o700)
         found = top.lstat()
     except OSError as error:
         raise VoleryError(
@@ -99,17 +123,16 @@ def _locks() -> Path:
             hint="it must be a folder that you can write, or not be there at all",
             where=str(top),
         ) from None
-    trusted = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    if not trusted or stat.S_IMODE(found.st_mode) & 0o022:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return False
+    if stat.S_IMODE(found.st_mode) & 0o022:
         raise VoleryError(
             f"{top} is not a folder that only this user can write",
             code=Code.REFUSED,
-            hint=f"look who made it, then remove it: ls -ld {top}",
+            hint=f"look who wrote to it, then remove it: ls -l {top}",
             where=str(top),
         )
-    folder = top / "ports"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    return True
 
 
 def _lock(path: Path) -> int | None:

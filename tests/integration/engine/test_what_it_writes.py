@@ -140,11 +140,32 @@ def test_secrets_are_masked_in_the_tail_also_after_a_restart_of_the_engine(lab: 
 
     async def second(engine: LocalEngine) -> None:
         await until(lambda: engine.observe()["web-1"].pid)
-        assert engine.tail("web-1") == masked, "the running process still knows its secrets"
-        assert engine.tail("web-2") == [WITHHELD]
-        assert engine.tail("web-3") == [WITHHELD]
-        engine.start(secretive(lab, "web-3", TELLTALE))
-        assert engine.tail("web-3") == masked
+        assert [engine.tail(f"web-{number}") for number in (1, 2, 3)] == [[WITHHELD]] * 3
+        for identity in ("web-1", "web-3"):
+            engine.start(secretive(lab, identity, TELLTALE))
+            assert engine.tail(identity) == masked
+
+    lab.run(first)
+    lab.run(second)
+
+
+def test_what_may_hold_a_secret_of_others_is_not_shown_before_that_is_known(lab: Lab) -> None:
+    telling = f"print('told {SECRET}', flush=True); import time; time.sleep(1000)"
+    health = Health(ready=Probe(command=("sh", "-c", f"echo {SECRET}; exit 1")), every=0.05)
+    unknown = lab.spec("web-1", telling, health=health, secrets=None)
+
+    async def is_told(engine: LocalEngine, detail: str, tail: str) -> None:
+        await until(lambda: engine.observe()["web-1"].detail == detail)
+        await until(lambda: engine.tail("web-1") == [tail])
+
+    async def first(engine: LocalEngine) -> None:
+        engine.start(unknown)
+        await is_told(engine, "sh exited 1", WITHHELD)
+
+    async def second(engine: LocalEngine) -> None:
+        await is_told(engine, "sh exited 1", WITHHELD)
+        engine.start(replace(unknown, secrets=frozenset({SECRET})))
+        await is_told(engine, "sh exited 1: ***", "told ***")
 
     lab.run(first)
     lab.run(second)

@@ -11,6 +11,9 @@ import psutil
 import pytest
 from integration.outside.asking import ENVIRONMENT, Asker, answer_to, gate, with_asker
 
+from volery.model.errors import VoleryError
+from volery.outside.world import WITHHELD
+
 
 def shell(script: str) -> list[str]:
     return ["sh", "-c", script]
@@ -93,6 +96,15 @@ def test_a_secret_that_it_prints_is_masked(tmp_path: Path) -> None:
     call = gate(tmp_path, ENVIRONMENT | {"KEY": secret}, command=shell("echo $KEY is bad; exit 1"))
     answer = answer_to(call, hidden=lambda: [secret])
     assert answer.text.endswith(": *** is bad")
+
+
+def test_what_it_prints_is_not_shown_where_the_secrets_cannot_be_read(tmp_path: Path) -> None:
+    def unreadable() -> list[str]:
+        raise VoleryError("others may read the key of the secrets")
+
+    for script, state in (("echo fine", "yes"), ("echo hunter2; exit 1", "no")):
+        answer = answer_to(gate(tmp_path, command=shell(script)), hidden=unreadable)
+        assert (answer.state, answer.text) == (state, WITHHELD)
 
 
 FAMILY = """

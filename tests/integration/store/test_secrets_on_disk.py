@@ -52,6 +52,16 @@ def test_nothing_there_is_no_error_and_makes_no_files(secrets: Secrets, folder: 
     assert not folder.exists()
 
 
+def test_whoever_wants_none_is_not_kept_by_what_cannot_be_read(
+    secrets: Secrets, folder: Path
+) -> None:
+    secrets.set("A", VALUE)
+    (folder / "key").chmod(0o644)
+    assert secrets.values(()) == {} and secrets.versions(()) == {}
+    with pytest.raises(VoleryError, match="others may read"):
+        secrets.versions(["A"])
+
+
 def test_missing_names_are_told_together(secrets: Secrets) -> None:
     secrets.set("A", VALUE)
     with pytest.raises(VoleryError, match="X, Y") as caught:

@@ -287,3 +287,17 @@ def test_the_openapi_document_names_every_endpoint(api: TestClient) -> None:
     references = [part for part in str(document).split("'") if part.startswith("#/components/")]
     for reference in references:
         assert reference.rpartition("/")[2] in document["components"]["schemas"], reference
+
+
+@pytest.mark.parametrize("until", [1e300, -1.0, "nan"])
+def test_a_moment_that_no_calendar_has_is_refused(api: TestClient, until: object) -> None:
+    body = {"deed": "deleted", "volumes": {"db/data-0@5": until}, "by": "sam"}
+    refused = api.post("/v1/volumes", json=body)
+    assert refused.status_code == 422 and refused.json()["error"]["where"].startswith("volumes")
+
+
+def test_a_moment_is_told(plane: SimPlane, api: TestClient) -> None:
+    body = {"deed": "deleted", "volumes": {"db/data-0@5": 253402300799.0}, "by": "sam"}
+    assert api.post("/v1/volumes", json=body).status_code == 202
+    (event,) = plane.store.events(0, 10)
+    assert "until 9999-12-31" in event.text

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from volery.api.app import create_app
 from volery.api.daemon import DESCRIPTORS, ControlPlane, allow_descriptors
 from volery.api.home import Home
 from volery.model.errors import VoleryError
+from volery.store.volumes import Volumes
 
 
 @pytest.fixture
@@ -63,7 +66,21 @@ def test_former_values_of_secrets_are_masked_too(tmp_path: Path) -> None:
     world = sim.operations.world
     spec = plane._spec(world, world.instances_of("catalog")[0])
     assert spec.environment["KNOWN"] == "the second"
-    assert spec.secrets == {"the first", "the second"}
+    assert spec.secrets == frozenset({"the first", "the second"})
+
+
+def test_secrets_of_other_services_are_masked_too(tmp_path: Path) -> None:
+    plane, sim = ControlPlane(Home(tmp_path)), SimPlane()
+    TestClient(create_app(sim)).post("/v1/apply", json=body())
+    sim.run()
+    plane.secrets.set("KNOWN", "of another service")
+    world = sim.operations.world
+    instance = world.instances_of("catalog")[0]
+    spec = plane._spec(world, instance)
+    assert spec.secrets == frozenset({"of another service"})
+    assert "KNOWN" not in spec.environment
+    (tmp_path / "secrets" / "key").chmod(0o644)
+    assert plane._spec(world, instance).secrets is None, "it is started, but not shown"
 
 
 def test_it_ends_rather_than_go_on_half_alive(
@@ -85,3 +102,61 @@ def test_it_ends_rather_than_go_on_half_alive(
     with pytest.raises(RuntimeError, match="a defect"):
         asyncio.run(run())
     gc.collect()
+
+
+def test_its_end_waits_for_no_volume_that_is_being_destroyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one takes minutes, and Envoy would be left over."""
+    home = Home(tmp_path / "birds" / "dev")
+    home.create()
+    plane, begun, done = ControlPlane(home), threading.Event(), threading.Event()
+    stopped: list[bool] = []
+
+    def destroy(_: Volumes) -> None:
+        begun.set()
+        done.wait()
+
+    async def stop() -> None:
+        stopped.append(done.is_set())
+
+    async def run() -> None:
+        try:
+            async with asyncio.timeout(30):
+                running = asyncio.create_task(plane.run())
+                await asyncio.to_thread(begun.wait, 30)
+                plane.stopping.set()
+                await running
+        finally:
+            done.set()
+
+    monkeypatch.setattr(Volumes, "finish", destroy)
+    monkeypatch.setattr(plane.traffic, "stop", stop)
+    asyncio.run(run())
+    assert stopped == [False]
+
+
+def test_nobody_is_heard_any_more_once_nobody_will_be_answered(tmp_path: Path) -> None:
+    """The control plane itself may take a while longer, as Envoy drains."""
+    home = Home(tmp_path)
+    plane = ControlPlane(home)
+
+    async def run() -> None:
+        serving = asyncio.create_task(plane._serve())
+        async with asyncio.timeout(30):
+            while not _connects(home):
+                await asyncio.sleep(0.01)
+            plane.stopping.set()
+            await serving
+
+    asyncio.run(run())
+    assert home.socket.exists() and not _connects(home)
+
+
+def _connects(home: Home) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(home.socket))
+        except OSError:
+            return False
+    return True

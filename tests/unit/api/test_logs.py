@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from volery.api.daemon import ControlPlane
 from volery.api.home import Home
-from volery.api.logs import Logs
+from volery.api.logs import PIECE_LINES, Logs
 from volery.api.offline import offline_logs
-from volery.api.places import LogQuery
+from volery.api.places import LogQuery, Place, there
 from volery.model.errors import Code, VoleryError
+from volery.supervise import logs as supervise
 
 OLD, NEW = 1000.0, 2000.0
 
@@ -174,3 +177,87 @@ def test_a_secret_that_is_set_while_somebody_follows_is_hidden_too(room: Room) -
 
     seen = asyncio.run(asyncio.wait_for(scenario(), 60))
     assert seen == ["b2 serves", "the key is ***"]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_where_the_secrets_cannot_be_read_nothing_is_shown_and_it_says_so(
+    room: Room, follow: bool
+) -> None:
+    """Before the first line, while the answer can still be an error."""
+    plane = ControlPlane(Home(room.home))
+    plane.secrets.set("KEY", "swordfish")
+    (room.home / "secrets" / "key").chmod(0o644)
+    with pytest.raises(VoleryError, match="others may read"):
+        plane.logs("web", LogQuery(follow=follow))
+
+
+def test_whoever_follows_is_told_when_the_secrets_cannot_be_read_any_more(room: Room) -> None:
+    readable = True
+
+    def secrets() -> list[str]:
+        if not readable:
+            raise VoleryError("others may read the key of the secrets")
+        return []
+
+    async def scenario() -> None:
+        nonlocal readable
+        lines = Logs(room.home, "web", LogQuery(follow=True), secrets).follow(asyncio.Event())
+        await anext(lines)
+        readable = False
+        room.wrote("instances/web-cccccccc-1", "the key is second", NEW + 4)
+        with pytest.raises(VoleryError, match="others may read"):
+            await anext(lines)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_long_logs_are_never_whole_in_memory(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = 0
+
+    def endless(*_: object) -> Iterator[supervise.LogLine]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield supervise.LogLine(NEW, "again")
+
+    async def scenario() -> None:
+        lines = ControlPlane(Home(room.home)).logs("web", LogQuery(since=OLD))
+        assert (await anext(lines)).text == "again"
+        await lines.aclose()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("volery.api.logs.read", endless)
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert taken < 10 * PIECE_LINES
+
+
+def test_an_instance_that_goes_while_its_log_is_read_is_read_to_its_end(room: Room) -> None:
+    place = room.home / "instances" / "web-bbbbbbbb-2"
+    text = "".join(f"line {number}\n" for number in range(100_000))
+    (place / "log").write_text(text)
+    (place / "log.index").write_text(f"0 0\n{NEW} {len(text)}\n")
+    lines = Logs(room.home, "web", LogQuery(), tuple).past()
+    assert next(lines).text == "line 0"
+    place.rename(room.home / "logs" / "web" / "web-bbbbbbbb-2-500")
+    assert len(list(lines)) == 99_999
+
+
+def test_whoever_follows_much_looks_for_new_instances_now_and_then(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, looked = room.home / "instances" / "web-bbbbbbbb-2" / "log", 0
+    log.write_text("much\n" * 10_000)
+
+    def counted(home: Path, service: str, query: LogQuery) -> list[Place]:
+        nonlocal looked
+        looked += 1
+        return there(home, service, query)
+
+    async def scenario() -> None:
+        lines = Logs(room.home, "web", LogQuery(follow=True), tuple).follow(asyncio.Event())
+        for _ in range(10_000):
+            await anext(lines)
+        await lines.aclose()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("volery.api.logs.there", counted)
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+    assert looked < 1000

@@ -13,7 +13,7 @@ from unit.decide.worlds import application, running
 from volery.api.home import Home
 from volery.cli.commands.authoring import check
 from volery.cli.commands.looking import events, releases
-from volery.cli.commands.secrets import rm_, set_
+from volery.cli.commands.secrets import list_, rm_, set_
 from volery.cli.commands.shipping import plan
 from volery.cli.main import run
 from volery.cli.session import Session
@@ -103,6 +103,16 @@ def test_a_secret_in_use_is_not_removed_unasked(session: Callable[..., Session])
     with pytest.raises(VoleryError, match="no secret KEY is set") as unset:
         rm_("KEY", session=session())
     assert unset.value.hint == "set here: none"
+
+
+def test_looking_for_secrets_makes_nothing(
+    session: Callable[..., Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list_(session=session("json")) == 0
+    assert json.loads(capsys.readouterr().out) == {"secrets": []}
+    with pytest.raises(VoleryError, match="no secret KEY is set"):
+        rm_("KEY", session=session())
+    assert not session().home.path.exists()
 
 
 def test_a_secret_that_nobody_wants_is_said_so(

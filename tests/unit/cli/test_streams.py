@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ from pathlib import Path
 import pytest
 from unit.cli.desk import Desk
 
-from volery.api.client import Client, Json
-from volery.cli.commands.looking import events
+from volery.api.client import BrokenOff, Client, Json
+from volery.cli.commands.looking import OVERLAP_SECONDS, events, logs
 from volery.model.errors import VoleryError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -50,24 +51,83 @@ def test_one_that_breaks_off_is_not_taken_for_a_whole_one(tmp_path: Path, conten
     with answering(tmp_path, content) as client:
         stream = client.stream("/v1/events")
         assert next(stream) == {}
-        with pytest.raises(VoleryError, match="the control plane broke off"):
+        with pytest.raises(BrokenOff, match="the control plane broke off"):
             next(stream)
 
 
-def test_no_event_is_missed_while_the_control_plane_is_started_again(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk, asked = Desk(), []
+class Outages:
+    """A control plane whose streams end, the first ones before their time."""
+
+    def __init__(self, desk: Desk, *ends: Exception | None) -> None:
+        self.asked: list[dict[str, object]] = []
+        self._ends = list(ends)
+        desk.client.stream = self.stream  # type: ignore[method-assign]
+
+    def stream(self, path: str, **query: object) -> Iterator[Json]:
+        self.asked.append(query)
+        number = len(self.asked)
+        yield {"seq": 1000 + number, "instance": "shop-1", "text": f"{number}", "crashed": False}
+        end = self._ends.pop(0)
+        if end is not None:
+            raise end
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.setenv("VOLERY_HOME", str(tmp_path))
+    desk = Desk()
     desk.up()
+    return desk
 
-    def stream(path: str, **query: object) -> Iterator[Json]:
-        asked.append(query["after"])
-        yield {"seq": 1000 + len(asked)}
-        if len(asked) == 1:
-            raise VoleryError("the control plane broke off: reset")
 
-    monkeypatch.setattr(desk.client, "stream", stream)
+RESET = BrokenOff("the control plane broke off: reset")
+
+
+def comes_back(monkeypatch: pytest.MonkeyPatch, *at_each_end: bool) -> None:
+    answers = iter(at_each_end)
+    monkeypatch.setattr("volery.api.launch.comes_back", lambda home: next(answers))
+
+
+@pytest.mark.parametrize("end", [RESET, None])
+def test_no_event_is_missed_while_the_control_plane_is_started_again(
+    desk: Desk,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    end: Exception | None,
+) -> None:
+    """Killed, or to make room for another version."""
+    plane = Outages(desk, end, None)
+    comes_back(monkeypatch, True, False)
     assert events(follow=True, limit=0, session=desk.session("json")) == 0
-    assert asked[1] == 1001
+    assert [query["after"] for query in plane.asked][1:] == [1001]
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["seq"] for line in lines] == [1001, 1002]
+
+
+def test_logs_go_on_where_the_control_plane_is_started_again(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, before = Outages(desk, RESET, None), time.time()
+    comes_back(monkeypatch, True, False)
+    assert logs("shop", follow=True, lines=5, session=desk.session()) == 0
+    first, again = plane.asked
+    assert (first["lines"], first["since"], again["lines"]) == (5, None, None)
+    assert isinstance(again["since"], float), "from a little before it broke off"
+    assert before - OVERLAP_SECONDS <= again["since"] < time.time() - OVERLAP_SECONDS
+    assert capsys.readouterr().out == "shop-1 | 1\nshop-1 | 2\n"
+
+
+def test_a_refusal_is_no_outage(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    Outages(desk, RESET, VoleryError("the ledger cannot be read"))
+    comes_back(monkeypatch, True)
+    with pytest.raises(VoleryError, match="the ledger cannot be read"):
+        events(follow=True, limit=0, session=desk.session("json"))
+
+
+def test_one_that_broke_off_and_does_not_come_back_is_an_error(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Outages(desk, RESET)
+    comes_back(monkeypatch, False)
+    with pytest.raises(BrokenOff):
+        logs("shop", follow=True, session=desk.session())

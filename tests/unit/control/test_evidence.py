@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from unit.decide.worlds import canary_world, only
 
 from volery.control.draft import Draft
-from volery.control.evidence import FRESH_SECONDS, EvidenceWatch, attended
+from volery.control.evidence import FRESH_SECONDS, PAUSED_SECONDS, EvidenceWatch, attended
 from volery.decide.asked import metric_key
 from volery.decide.comparison import Comparison, Past
 from volery.decide.explain import decisions
@@ -153,6 +153,48 @@ def test_a_judgement_of_another_step_says_nothing() -> None:
     plane.second()
     next_step = replace(only(plane.world), step=2)
     assert plane.watch.judged(plane.draft(), next_step, plane.clock) is None
+
+
+def test_a_rollout_that_waits_for_a_person_for_long_leaves_few_looks() -> None:
+    plane = Plane(canary_world(warm_up="0s"))
+    for _ in range(120):
+        plane.second()
+    plane.at(phase=Phase.PAUSED, resume_to=Phase.ANALYSING)
+    before = len(plane.store.looks("catalog-r2"))
+    for _ in range(4000):
+        plane.second(seconds=0.5)
+        assert plane.verdict == "promote", "it is looked at all the time"
+    looks = plane.store.looks("catalog-r2")
+    assert len(looks) - before <= 4000 * 0.5 / PAUSED_SECONDS + 1
+    canary, control = plane.seen()
+    assert control == 9 * canary and 4119 - canary / 10 < PAUSED_SECONDS / 0.5
+    told = decisions(plane.comparison, looks)
+    assert [one.taken for one in told] == [one.judgement.verdict for one in told]
+    assert plane.comparison.in_step == 119, "a pause is no part of the step"
+    plane.at(phase=Phase.ANALYSING, resume_to=None)
+    plane.second()
+    assert plane.comparison.in_step == 120 and plane.store.looks("catalog-r2")[-1].seconds == 1
+
+
+def test_a_release_that_turns_bad_while_it_waits_is_noticed() -> None:
+    plane = Plane(canary_world(Phase.PAUSED, warm_up="0s"))
+    for _ in range(60):
+        plane.second()
+    waited = 0
+    while plane.verdict != "abort":
+        plane.second(failures=10)
+        waited += 1
+    assert waited < PAUSED_SECONDS
+
+
+def test_what_waits_to_be_looked_at_is_counted_once_by_the_next_control_plane() -> None:
+    plane = Plane(canary_world(Phase.PAUSED))
+    for _ in range(16):
+        plane.second()
+    assert plane.seen()[0] < 150
+    plane.new_control_plane()
+    plane.second()
+    assert plane.seen() == (160, 1440)
 
 
 @given(st.lists(st.booleans(), max_size=30))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,3 +55,24 @@ def test_no_value_survives_and_the_rest_is_untouched(values, pieces, random) -> 
     assert [c for c in shown if c in "xyz "] == [c for c in text if c in "xyz "]
     if not any(value in text for value in values):
         assert shown == text
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "postgres://app:p%40ss%2Fw%22o%26r%3Dd%20%C3%A4@h/db",
+        "postgres://app:p%40ss%2Fw%22o&r=d%20%C3%A4@h/db",
+        "user=app&password=p%40ss%2Fw%22o%26r%3Dd+%C3%A4",
+        r'{"error": "for p@ss/w\"o&r=d ä"}',
+        r'{"error": "for p@ss/w\"o&r=d \u00e4"}',
+        r'{"error": "for p@ss/w\"o\u0026r=d ä"}',
+    ],
+)
+def test_a_value_is_hidden_as_programs_write_it_in_urls_and_json(written: str) -> None:
+    shown = Masking(['p@ss/w"o&r=d ä'])(written)
+    assert "***" in shown and "ss" not in shown.replace("password", "")
+
+
+def test_a_key_file_is_hidden_in_one_line_of_json() -> None:
+    key = "-----BEGIN KEY-----\nabc\ndef\n-----END KEY-----\n"
+    assert Masking([key])(json.dumps({"key": key})) == '{"key": "***\\n"}'

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from volery.model.errors import Code, VoleryError
-from volery.store.volumes import Volumes
+from volery.store.volumes import Volumes, machine
 
 DAY = 86400.0
 
@@ -18,7 +20,8 @@ def there(tmp_path: Path) -> Volumes:
     for name in ("db/data-0", "db/data-1", "cache/files-1"):
         (tmp_path / "volumes" / name).mkdir(parents=True)
         (tmp_path / "volumes" / name / "content").write_text(name)
-    return Volumes(tmp_path / "volumes", tmp_path / "trash")
+    boots = count()
+    return Volumes(tmp_path / "volumes", tmp_path / "trash", lambda: (f"b{next(boots)}", 1.0))
 
 
 def test_of_a_link_to_another_disk_only_the_link_is_purged(there: Volumes, tmp_path: Path) -> None:
@@ -26,6 +29,7 @@ def test_of_a_link_to_another_disk_only_the_link_is_purged(there: Volumes, tmp_p
     (there.live / "db" / "data-0").rename(elsewhere)
     (there.live / "db" / "data-0").symlink_to(elsewhere)
     there.delete(100.0, 0)
+    there.finish()
     assert names(there) == ([], [])
     assert list(there.trash.iterdir()) == []
     assert (elsewhere / "content").read_text() == "db/data-0"
@@ -83,7 +87,7 @@ def test_purging_that_was_interrupted_is_finished_and_never_restored(there: Volu
     assert len(there.deleted()) == 2
     there.empty(1001.0)
     there.finish()
-    assert sorted(path.name for path in there.trash.iterdir()) == [
+    assert sorted(path.name.rpartition("~")[0] for path in there.trash.iterdir()) == [
         "db~data-0~1000~87400",
         "db~data-1~1000~87400",
     ]
@@ -113,8 +117,12 @@ def test_an_environment_without_volumes_has_none(tmp_path: Path) -> None:
 
 
 def test_with_no_time_to_keep_them_they_are_destroyed_at_once(there: Volumes) -> None:
-    assert len(there.delete(1000.0, 0.0)) == 3
-    assert names(there) == ([], [])
+    there.delete(1000.0, DAY)
+    (there.live / "db" / "data-0").mkdir(parents=True)
+    assert [item.exact for item in there.delete(1000.0, 0.0)] == ["db/data-0@1001"]
+    assert len(names(there)[1]) == 3, "those that can be restored are not touched"
+    there.finish()
+    assert len(list(there.trash.iterdir())) == 3
 
 
 def test_a_folder_that_may_not_be_entered_is_named(
@@ -143,4 +151,44 @@ def test_one_that_cannot_be_destroyed_keeps_no_other(
     assert len(there.empty(1060.0)) == 3
     with pytest.raises(VoleryError, match=r"cannot delete .*cache~files-1.*Permission denied"):
         there.finish()
-    assert [path.name for path in there.trash.iterdir()] == ["purging~cache~files-1~1000~1060"]
+    (left,) = there.trash.iterdir()
+    assert left.name.startswith("purging~cache~files-1~1000~1060")
+
+
+@pytest.mark.parametrize("right", [1_000_000_000.0, 5.0])
+def test_a_clock_that_was_wrong_destroys_nothing_before_its_time(
+    there: Volumes, right: float
+) -> None:
+    """Behind when it was deleted, as before a machine has asked for the time; or ahead for once."""
+    up = 100.0
+    mine = replace(there, machine=lambda: ("boot1", up))
+    deleted = mine.delete(5.0, DAY)
+    assert len(deleted) == 3
+    assert mine.empty(right + 2 * DAY) == []
+    up += DAY - 1
+    assert mine.empty(right + 2 * DAY) == []
+    up += 1
+    assert len(mine.empty(right + 2 * DAY)) == 3
+
+
+def test_after_a_start_of_the_machine_only_its_clock_counts(there: Volumes) -> None:
+    replace(there, machine=lambda: ("boot1", 1e6)).delete(1000.0, DAY)
+    started = replace(there, machine=lambda: ("boot2", 5.0))
+    assert started.empty(999.0 + DAY) == [] and len(started.empty(1000.0 + DAY)) == 3
+
+
+def test_where_it_is_not_told_which_start_it_is_only_the_clock_counts(there: Volumes) -> None:
+    hidden = replace(there, machine=lambda: ("", 1e6))
+    hidden.delete(1000.0, DAY)
+    assert len(hidden.deleted()) == 3 and len(hidden.empty(1000.0 + DAY)) == 3
+
+
+def test_what_an_older_version_deleted_is_known(there: Volumes) -> None:
+    (there.trash / "db~data-7~1000~2000").mkdir(parents=True)
+    assert [item.exact for item in there.deleted()] == ["db/data-7@1000"]
+    assert there.empty(1999.0) == [] and len(there.empty(2000.0)) == 1
+
+
+def test_the_machine_knows_how_long_it_runs() -> None:
+    (boot, before), (same, after) = machine(), machine()
+    assert boot == same and len(boot) >= 8 and 0 < before <= after

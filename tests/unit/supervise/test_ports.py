@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import subprocess
 import sys
@@ -95,11 +96,33 @@ def test_a_folder_others_can_write_is_refused(folder: Path) -> None:
     assert refused.value.code is Code.REFUSED and str(folder) in refused.value.hint
 
 
-def test_a_link_in_place_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken_by", ["another user", "a link", "a dangling link", "a file"])
+def test_who_takes_the_name_of_the_folder_keeps_nobody_from_a_port(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken_by: str
+) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
-    folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(VoleryError):
+    if taken_by == "another user":
+        folder.mkdir(mode=0o755)
+        own = Path.lstat
+        theirs = os.stat_result((0o40755, 1, 1, 2, os.getuid() + 1, 0, 0, 0, 0, 0))
+        monkeypatch.setattr(Path, "lstat", lambda at: theirs if at == folder else own(at))
+    elif taken_by == "a file":
+        folder.touch()
+    else:
+        folder.symlink_to(tmp_path / ("elsewhere" if taken_by == "a link" else "nowhere"))
+    reservation = ports.reserve()
+    assert ports.hold(reservation.port) is None, "all of ours agree on another folder"
+    reservation.close()
+    used = [path.name for path in tmp_path.iterdir() if (path / "ports").is_dir()]
+    assert used == ["locks-1"] and not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_where_all_names_are_taken_it_says_so(folder: Path) -> None:
+    for suffix in ("", *range(-1, -ports.NAMES, -1)):
+        folder.with_name(f"{folder.name}{suffix}").touch()
+    with pytest.raises(VoleryError, match="others have taken") as refused:
         ports.reserve()
+    assert refused.value.code is Code.REFUSED and str(folder) in refused.value.hint
 
 
 def test_when_all_are_taken_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

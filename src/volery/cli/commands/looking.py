@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import ModuleType
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from volery.api.places import LogQuery
 
 LOOK_EVERY_SECONDS = 0.5
+OVERLAP_SECONDS = 1.0
+"""What was written so long before a stream ended may not have been sent."""
 PAST_EVENTS = 1000
 TAIL_EVENTS = 10
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative=())]
@@ -217,19 +220,42 @@ def events(
 
 
 def _follow_events(session: Session, service: str | None, last: int) -> None:
-    """Until the control plane ends; where it is killed and comes back, no event is missed."""
+    def ask() -> Iterator[dict[str, Any]]:
+        return session.client.stream("/v1/events", after=last, service=service, follow="true")
+
+    for item in _go_on(session, ask):
+        last = item["seq"]
+        _show_event(session, item)
+
+
+def _go_on(
+    session: Session, ask: Callable[[], Iterator[dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    """What a stream brings until the environment is stopped; where the control plane is killed and
+    comes back, or another version takes its place, it is asked again.
+
+    Raises:
+        VoleryError: refused, or it broke off and no control plane came back.
+    """
+    from volery.api.client import BrokenOff
+    from volery.api.launch import comes_back
+
+    begun = False
     while True:
+        broken: VoleryError | None = None
         try:
-            for item in session.client.stream(
-                "/v1/events", after=last, service=service, follow="true"
-            ):
-                last = item["seq"]
-                _show_event(session, item)
+            for item in ask():
+                begun = True
+                yield item
         except VoleryError as error:
-            if error.code is not Code.FAILED:
+            away = isinstance(error, BrokenOff) or (begun and error.code is Code.NO_CONTROL_PLANE)
+            if not away:
                 raise
-            session.client.get("/v1/version")  # waits for one that is started again
-        else:
+            broken = error
+        time.sleep(LOOK_EVERY_SECONDS)  # another version needs a moment to take its place
+        if not comes_back(session.home):
+            if broken:
+                raise broken
             return
 
 
@@ -300,7 +326,8 @@ def logs(
 
     Args:
         service: Whose.
-        follow: Go on with what is written from now on.
+        follow: Go on with what is written from now on. Where the control plane is started again a
+            few lines may come twice.
         since: Only this far back: 10m, 1h; also of instances that are gone by now.
         previous: Only of instances that are gone, as long as their logs are kept.
         lines: Only the last so many of each instance; with --follow 0 shows only what comes now.
@@ -327,6 +354,20 @@ def logs(
 
 
 def _logged(session: Session, service: str, query: LogQuery) -> Iterator[dict[str, Any]]:
+    """With `follow` no line is lost where the control plane comes back, but a few come twice."""
+    wanted = query
+
+    def ask() -> Iterator[dict[str, Any]]:
+        nonlocal wanted
+        try:
+            yield from _log_stream(session, service, wanted)
+        finally:
+            wanted = replace(query, since=time.time() - OVERLAP_SECONDS, lines=None)
+
+    return _go_on(session, ask) if query.follow else ask()
+
+
+def _log_stream(session: Session, service: str, query: LogQuery) -> Iterator[dict[str, Any]]:
     return session.client.stream(
         f"/v1/services/{service}/logs",
         follow="true" if query.follow else None,

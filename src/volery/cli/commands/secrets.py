@@ -34,11 +34,6 @@ def _say_unwanted(session: Session, name: str) -> None:
     print(f"no service of {session.path} has it in its `secrets`{meant}", file=sys.stderr)
 
 
-def _secrets(session: Session) -> Secrets:
-    session.home.create()
-    return Secrets(session.home.secrets)
-
-
 def set_(name: str, /, *, session: Given) -> int:
     """Set a secret to what standard input says (or what is typed, unseen).
 
@@ -64,7 +59,8 @@ def set_(name: str, /, *, session: Given) -> int:
             code=Code.INVALID,
             hint=f"volery secret set {name} < file",
         )
-    version = _secrets(session).set(name, value).version
+    session.home.create()
+    version = Secrets(session.home.secrets).set(name, value).version
     _say_unwanted(session, name)
     if session.json:
         session.emit({"name": name, "version": version})
@@ -75,7 +71,7 @@ def set_(name: str, /, *, session: Given) -> int:
 
 def list_(*, session: Given) -> int:
     """The names of the secrets that are set; never their values."""
-    found = _secrets(session).names()
+    found = Secrets(session.home.secrets).names()
     if session.json:
         from volery.model.moment import time
 
@@ -105,7 +101,7 @@ def rm_(name: str, /, *, session: Given) -> int:
     """
     from volery.api.offline import users_of_secret
 
-    kept = _secrets(session)
+    kept = Secrets(session.home.secrets)
     if name not in session.secrets_set():
         known = ", ".join(sorted(session.secrets_set()))
         raise VoleryError(

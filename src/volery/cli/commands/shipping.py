@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from volery.cli.commands.volumes import of_session, tell
+from volery.cli.commands.volumes import delete_all
 from volery.cli.session import Given, Session, seconds
 from volery.model.errors import EXIT, Code, VoleryError
 from volery.model.units import format_duration
@@ -270,8 +270,7 @@ def down(
         _until_gone(session)
         stop_control_plane(session.home)
     keep = _kept_for(session)
-    deleted = of_session(session).delete(time.time(), keep) if volumes else []
-    tell(session, "deleted", deleted)
+    deleted = delete_all(session, keep) if volumes else []
     if session.json:
         names = [item.exact for item in deleted]
         session.emit({"down": True, "volumes_deleted": volumes, "volumes": names})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -31,10 +32,9 @@ def of_session(session: Session) -> Volumes:
 
 
 def tell(session: Session, deed: Deed, volumes: Iterable[Volume]) -> None:
-    """Write into the ledger what was done with volumes, and who did it. That all are deleted is
-    said also where none was left: whoever did it before may have been killed first."""
+    """Write into the ledger what was done with volumes, and who did it."""
     names = {item.exact: item.expires_at for item in volumes}
-    if not names and deed != "deleted":
+    if not names:
         return
     from volery.api.launch import is_in_use
 
@@ -45,6 +45,37 @@ def tell(session: Session, deed: Deed, volumes: Iterable[Volume]) -> None:
         from volery.api.told import tell_the_file
 
         tell_the_file(session.home, deed, names, session.by)
+
+
+def delete_all(session: Session, keep: float) -> list[Volume]:
+    """Move all volumes of an environment that is stopped to the trash, and write that down. Nobody
+    can bring it up meanwhile: a control plane waits for its lock.
+
+    Raises:
+        VoleryError: CONFLICT, somebody has brought it up; nothing is deleted.
+    """
+    from volery.api.launch import has_instances
+    from volery.api.told import tell_the_file
+    from volery.model.errors import Code, VoleryError
+    from volery.store.files import hold
+    from volery.store.volumes import Volumes
+
+    home, there = session.home, Volumes(session.home.volumes, session.home.trash)
+    if not home.path.exists():
+        return []
+    meanwhile = "it was brought up meanwhile; no volume is deleted"
+    lock = hold(home.lock, 0.0, meanwhile)
+    try:
+        if has_instances(home):
+            raise VoleryError(meanwhile, code=Code.CONFLICT, hint="volery status")
+        deleted = there.delete(time.time(), keep)
+        names = {item.exact: item.expires_at for item in deleted}
+        # Said also where none was left: whoever deleted them before may have been killed first.
+        tell_the_file(home, "deleted", names, session.by)
+    finally:
+        os.close(lock)
+    of_session(session)
+    return deleted
 
 
 def list_(*, session: Given) -> int:

@@ -18,7 +18,7 @@ from volery.decide.judge.history import (
     requests_per_second,
 )
 from volery.decide.judge.lines import lines_of
-from volery.decide.judge.look import look
+from volery.decide.judge.look import look, together
 from volery.decide.judge.policy import Policy, policy_of
 from volery.decide.judge.replay import replay
 from volery.decide.judge.starts import UNKNOWN, Start, expected
@@ -50,4 +50,5 @@ __all__ = [
     "replay",
     "requests_per_second",
     "step",
+    "together",
 ]

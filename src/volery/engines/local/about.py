@@ -36,7 +36,8 @@ class About:
     @classmethod
     def of(cls, spec: InstanceSpec) -> About:
         """From what shall be started."""
-        names = [name for name, value in spec.environment.items() if value in spec.secrets]
+        secrets = spec.secrets or ()
+        names = [name for name, value in spec.environment.items() if value in secrets]
         return cls(
             service=spec.service,
             protocol=spec.protocol,

@@ -157,7 +157,7 @@ class LocalEngine:
         if instance in self._instances:
             return self._instances[instance].tail(lines)
         kept = archive.find(self._home, instance)
-        return [] if kept is None else shown(kept, self._masking_of(instance, kept), lines)
+        return [] if kept is None else shown(kept, self._maskings.get(instance), lines)
 
     def shims(self) -> tuple[int, ...]:
         """The process ids of the shims."""
@@ -167,12 +167,6 @@ class LocalEngine:
     @property
     def _folders(self) -> Path:
         return self._home / "instances"
-
-    def _masking_of(self, instance: str, folder: Path) -> Masking | None:
-        if instance in self._maskings:
-            return self._maskings[instance]
-        secret = About.read(Supervised(folder).about()).secret_names
-        return None if secret else Masking(())
 
     async def _adopt(self, folder: Path, limit: asyncio.Semaphore) -> None:
         async with limit:

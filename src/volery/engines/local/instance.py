@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +57,7 @@ class Instance:
         self._beside = Beside(self._show, self._without_secrets)
         self._environment: Mapping[str, str] | None = None
         self._secrets: set[str] = set()
-        self._masking: Masking | None = None if about.secret_names else Masking(())
+        self._masking: Masking | None = None
         self._launching = self._adopting = self._orphaned = self._cleared = False
         self._ended_at = 0.0
         self.unattended = asyncio.Event()
@@ -71,14 +71,14 @@ class Instance:
 
     def launch(self, spec: InstanceSpec, notify: Path, log_bytes: int) -> None:
         """Start it for the first time."""
-        self._mask(spec.secrets)
+        self._learn(spec.secrets)
         self._launching = True
         self._spawn("launch", self._launch(spec, notify, log_bytes))
 
     def know(self, spec: InstanceSpec) -> None:
-        """Learn the secrets of an instance that a former control plane started. They may have been
-        changed since, so what it was started with is masked too."""
-        self._mask(spec.secrets)
+        """Learn which secrets to mask of an instance that a former control plane started. They may
+        have been changed since, so what it was started with is masked too."""
+        self._learn(spec.secrets)
         self._show()
 
     def adopt(self) -> None:
@@ -289,9 +289,9 @@ class Instance:
         about, environment = self.about, self._known_environment()
         if about.port is None or environment is None:
             return
-        own = [environment[name] for name in about.secret_names if name in environment]
-        if self._masking is not None or len(own) == len(about.secret_names):
-            self._mask(own)
+        self._secrets |= {environment[name] for name in about.secret_names if name in environment}
+        if self._masking is not None:
+            self._learn(self._secrets)
         target = Target(HOST, about.port, about.protocol, about.directory, environment)
         served = self._adopting and self._has_served()
         self._health = HealthWatch(about.health, target, self._show, been_ready=served)
@@ -301,10 +301,11 @@ class Instance:
             self._roles.watch(self._role_watch)
             self._spawn("roles", self._roles.run())
 
-    def _mask(self, secrets: Iterable[str]) -> None:
-        """These too, from now on."""
-        self._secrets.update(secrets)
-        self._masking = Masking(self._secrets)
+    def _learn(self, secrets: Set[str] | None) -> None:
+        """Mask these too from now on; None: it is not known which are all that may be told."""
+        if secrets is not None:
+            self._secrets |= secrets
+            self._masking = Masking(self._secrets)
 
     def _has_served(self) -> bool:
         """Whether its process has been ready before we came. It is restarted by itself only once it
