@@ -115,22 +115,42 @@ def _upper_limit(unit: str, example: str) -> AfterValidator:
 def _command(value: object) -> object:
     """A command is an argument list; text is split like a shell would, but no shell runs it.
 
-    Unless it asks for one: a shell's operator among its words (`a && b`) means `sh -c 'a && b'`.
+    Unless it asks for one: a shell's operator among its words (`a && b`) means `sh -c 'a && b'`,
+    and several lines are a script that ends at the first command that fails, `sh -ec`.
     """
     if isinstance(value, bool | int | float):
         written = str(value).lower()
         raise ValueError(f'must be a command, got {written}; write it in quotes: "{written}"')
     if not isinstance(value, str):
         return value
+    text = value.strip()
     try:
-        words = shlex.split(value)
+        words = shlex.split(text)
     except ValueError as error:
+        if "\n" in text:  # to a shell, comments and here documents may have lone quotes
+            return ["sh", "-ec", text]
         reason = str(error).lower()
         raise ValueError(f"cannot be split into words: {reason} in {value!r}") from None
     if not words or not words[0]:
         raise ValueError("must be a command, got nothing")
     asks_for_shell = any(word in SHELL_WORDS or word.endswith(";") for word in words)
+    if _is_script(text, words, asks_for_shell):
+        return ["sh", "-ec", text]
     return ["sh", "-c", value] if asks_for_shell else words
+
+
+def _is_script(text: str, words: list[str], has_operators: bool) -> bool:
+    """Whether a line ends outside of quotes, where to a shell a new command begins.
+
+    Lines without operators that are all indented below the first go on with it: `>` in YAML leaves
+    them as lines.
+    """
+    if "\\\n" in text:
+        return True
+    indented = all(line[:1].isspace() for line in text.split("\n")[1:] if line)
+    if indented and not has_operators:
+        return False
+    return text.count("\n") > sum(word.count("\n") for word in words)
 
 
 def _commands(value: object) -> object:
@@ -278,7 +298,10 @@ Command = Annotated[
     Field(min_length=1),
     WithJsonSchema(
         _ONE
-        | {"description": "A command: split into words; a shell runs it only if it has operators"}
+        | {
+            "description": "A command: split into words; a shell runs it only if it has operators "
+            "or several lines"
+        }
     ),
 ]
 Commands = Annotated[

@@ -288,6 +288,31 @@ def test_words_of_commands_keep_their_spelling(application: Read) -> None:
     assert read.services["a"].build == (("sh", "010"),)
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("|\n  echo a\n  exit 3\n", ("sh", "-ec", "echo a\nexit 3")),
+        ("|\n  # don't\n  echo a\n", ("sh", "-ec", "# don't\necho a")),
+        ("|\n  serve \\\n    --fast\n", ("sh", "-ec", "serve \\\n  --fast")),
+        ("|\n  a && b\n  c\n", ("sh", "-ec", "a && b\nc")),
+        ("|\n  sh -c 'a\n  b'\n", ("sh", "-c", "a\nb")),
+        ("|\n  sh one\n", ("sh", "one")),
+        (">\n  sh one\n  two\n", ("sh", "one", "two")),
+        (">\n  sh one\n    two\n", ("sh", "one", "two")),
+        ("|\n  a &&\n    b\n", ("sh", "-ec", "a &&\n  b")),
+        ("sh one\n  two\n", ("sh", "one", "two")),
+        ("sh a && b", ("sh", "-c", "sh a && b")),
+    ],
+)
+def test_commands_of_several_lines_are_a_script(
+    application: Read, written: str, words: tuple[str, ...]
+) -> None:
+    indented = written.replace("\n", "\n    ")
+    text = f"app: x\nservices:\n  a:\n    run: {indented}\n"
+    text += "environments: {dev: {engine: docker}}\n"
+    assert application(text).services["a"].run == words
+
+
 def test_a_service_may_have_the_name_of_a_key(mistakes: Mistakes) -> None:
     text = "app: shop\nservices:\n  scale: {run: sh, scael: 1}\n  env: {run: sh, team: 5}\n"
     assert mistakes(text) == [
