@@ -19,6 +19,7 @@ from volery.manifest.draft import (
     DraftService,
     command,
     joined,
+    printable,
     service_name,
     with_port,
 )
@@ -37,9 +38,11 @@ from volery.model.units import parse_duration
 
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 VALUE_CHARACTERS_MAX = 16_384
+SHOWN_CHARACTERS_MAX = 200
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OUTSIDE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
-_DEFAULT = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:?-([^}]*)\}")
+_VARIABLE = re.compile(
+    r"\$(?:\$|[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*(?:(:?[-+?])([^}]*))?\})"
+)
 _PROBE_URL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::\S+?)?(/[^\s'\"|;#]*)")
 _TEXT_PLACES = (("services", "*", "environment", "*"),)
 _TIMES = {"interval": "every", "timeout": "timeout", "start_period": "startup"}
@@ -173,13 +176,24 @@ def _environment(value: object, service: DraftService, draft: Draft) -> None:
         strange = isinstance(given, dict | list) or len(text) > VALUE_CHARACTERS_MAX
         if not _NAME.fullmatch(key) or taken or strange:
             continue
-        outside = _OUTSIDE.fullmatch(text)
-        if given is None or outside:
+        whole = given is None or _VARIABLE.fullmatch(text) is not None
+        filled = None if given is None else _filled(text)
+        if filled is None:
             service.secrets.append(key)
             said = f"{service.name}: {key} came from your shell, so it is a secret now"
-            draft.guessed.append(f"{said}: volery secret set {key}")
+            was = "" if whole else f" (it was: {printable(text)[:SHOWN_CHARACTERS_MAX]})"
+            draft.guessed.append(f"{said}: volery secret set {key}{was}")
         else:
-            service.env[key] = _DEFAULT.sub(r"\1", text).replace("$$", "$")
+            service.env[key] = filled
+
+
+def _filled(text: str) -> str | None:
+    """A value as compose would give it where the shell sets nothing; None if it asks the shell."""
+    for found in _VARIABLE.finditer(text):
+        default = (found[1] or "").endswith("-") and "$" not in found[2]
+        if found[0] != "$$" and not default:
+            return None
+    return _VARIABLE.sub(lambda found: "$" if found[0] == "$$" else found[2], text)
 
 
 def _health(check: dict[str, Any], service: DraftService, ports: list[str]) -> None:

@@ -144,6 +144,39 @@ def test_a_compose_file_that_cannot_be_read(folder: Folder) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "env"),
+    [
+        ("postgres://u:${PW}@db/x", None),
+        ("$A", None),
+        ("${A}${B}", None),
+        ("${A:?say it}", None),
+        ("${A?say it}", None),
+        ("${A:+set}", None),
+        ("${A:-${B}}", None),
+        ("${A:-x}-$B", None),
+        ("${A:-x}-${B-}", "x-"),
+        ("$$A $${B:-c} $", "$A ${B:-c} $"),
+        ("plain {x}", "plain {x}"),
+    ],
+)
+def test_values_that_the_shell_fills_in_are_secrets(
+    folder: Folder, value: str, env: str | None
+) -> None:
+    file = f"services: {{a: {{build: ., command: sh, environment: {{V: {json.dumps(value)}}}}}}}"
+    draft, application = written(folder({"compose.yaml": file}))
+    a = application.services["a"]
+    assert (a.env, a.secrets) == (({"V": env}, ()) if env is not None else ({}, ("V",)))
+    assert any("volery secret set V" in line for line in draft.guessed) == (env is None)
+
+
+def test_what_a_secret_was_made_of_is_said(folder: Folder) -> None:
+    file = 'services: {a: {build: ., command: sh, environment: {V: "http://${H}/x", W: "$W"}}}'
+    draft = detect(folder({"compose.yaml": file}))
+    said = "came from your shell, so it is a secret now: volery secret set"
+    assert draft.guessed == [f"a: V {said} V (it was: http://${{H}}/x)", f"a: W {said} W"]
+
+
 MOUNTS = """\
 services:
   web:
