@@ -188,7 +188,7 @@ class _Composer:
         self._next()  # stream start
         start = self._next()
         if isinstance(start, yaml.StreamEndEvent):
-            raise _Stop(Mark(self.file, 1, 1), "is empty; `volery init` writes a first manifest")
+            raise _Stop(Mark(self.file, 1, 1), "is empty; write services here, or remove it")
         root = self._node(self._next(), (), 1)
         self._next()  # document end
         more = self._next()

@@ -172,13 +172,16 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
          "    - {path: /x/, host: H, service: a}\n"
          "    - {path: /z, service: a}\n    - {path: /z, host: '*', service: a}\n",
          ["7:26: gateway.routes[0].service: unknown service 'b'",
-          "9:14: gateway.routes[2].path: collides with routes[1] (to a): same path and host",
+          "9:14: gateway.routes[2].path: collides with gateway.routes[1] (to a): same path "
+          "and host",
           "9:37: gateway.routes[2].strip: must be a prefix of path '/x' on whole segments, got "
           "'/y'",
           "10:27: gateway.routes[3].service: must be a service that speaks HTTP; 't' has protocol "
           "tcp",
-          "12:14: gateway.routes[5].path: collides with routes[4] (to a): same path and host",
-          "14:14: gateway.routes[7].path: collides with routes[6] (to a): same path and host"]),
+          "12:14: gateway.routes[5].path: collides with gateway.routes[4] (to a): same path "
+          "and host",
+          "14:14: gateway.routes[7].path: collides with gateway.routes[6] (to a): same path "
+          "and host"]),
         ("  a: {run: sh, scale: 0, source: nowhere, needs: [x]}\n  b: {needs: [a, y]}\n",
          ["3:23: services.a.scale: must be at least 1, got 0",
           "3:34: services.a.source: no such folder: 'nowhere'",
@@ -188,6 +191,48 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_the_manifest_agrees_with_itself(mistakes: Mistakes, rest: str, lines: list[str]) -> None:
+    assert mistakes("app: shop\nservices:\n" + rest) == lines
+
+
+@pytest.mark.parametrize(
+    ("rest", "lines"),
+    [
+        ("  w: {run: sh}\ngateway:\n  routes:\n    - {path: /, service: W W}\n"
+         "    - {path: /y}\n    - {path: /a, service: nope}\n    - {path: /a, service: w}\n",
+         ["6:26: gateway.routes[0].service: must be a name of lower-case letters, digits and '-' "
+          "(at most 40, a letter first), got 'W W'",
+          "7:7: gateway.routes[1]: key 'service' is missing",
+          "8:27: gateway.routes[2].service: unknown service 'nope'",
+          "9:14: gateway.routes[3].path: collides with gateway.routes[2] (to nope): same path "
+          "and host"]),
+        ("  w: {run: sh}\ngateway:\n  routes:\n    - {path: /, service: w, host: a b}\n"
+         "    - {path: /, service: w}\n",
+         ["6:35: gateway.routes[0].host: must be a host name such as shop.example.com, got "
+          "'a b'"]),
+        ("  w: {run: sh, secrets: [a-b, A, c d, B, A]}\n",
+         ["3:26: services.w.secrets[0]: must be a variable name such as LOG_LEVEL, got 'a-b'",
+          "3:34: services.w.secrets[2]: must be a variable name such as LOG_LEVEL, got 'c d'",
+          "3:42: services.w.secrets[4]: 'A' is listed twice"]),
+        ("  w: {run: sh, deploy: {gates: [{command: sh, url: /}, {command: nosuch}]}}\n",
+         ["3:33: services.w.deploy.gates[0]: must have exactly one of command, url",
+          "3:66: services.w.deploy.gates[1].command: command 'nosuch' is not on PATH; install it, "
+          "or give its path beside the manifest"]),
+        ("  w: {run: sh, needs: [B, x]}\n",
+         ["3:24: services.w.needs.B: must be a name of lower-case letters, digits and '-' (at "
+          "most 40, a letter first), got 'B'",
+          "3:27: services.w.needs.x: unknown service 'x'"]),
+        ("  w: {run: ./made, build: \"'\", test: [~, [sh, [], x], ./made, nosuch]}\n",
+         ["3:27: services.w.build: cannot be split into words: no closing quotation in "
+          "\"'\"",
+          "3:39: services.w.test[0]: must be a list, got nothing",
+          "3:47: services.w.test[1][1]: must be text, got a list",
+          "3:63: services.w.test[3]: command 'nosuch' is not on PATH; install it, or give its "
+          "path in source"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_list_hides_no_other(
+    mistakes: Mistakes, rest: str, lines: list[str]
+) -> None:
     assert mistakes("app: shop\nservices:\n" + rest) == lines
 
 
@@ -494,13 +539,39 @@ def test_mistakes_of_all_files_in_order(mistakes: Mistakes) -> None:
         "2:65: include[5]: no such file: 'gone'",
         "2:71: include[6]: volery.yaml includes itself",
         "2:84: include[7]: must be text, got 5; put it in quotes",
-        "4:24: services.a.needs.x: unknown service 'x'",
         "b/v.yaml:2:12: services.b.run: no such file: './no' in source, and no `build` makes it",
         "b/v.yaml:2:25: services.b.scale: must be at least 1, got 0",
         "b/v.yaml:3:3: services.a: duplicate service; the first is at volery.yaml:4",
         "b/v.yaml:4:1: app: unknown key 'app'; an included file holds `services` only",
         "c/v.yaml:1:12: a value is expected here",
     ]
+
+
+@pytest.mark.parametrize(
+    ("include", "part", "line"),
+    [
+        ("[b/v.yaml]", "services: {b: {run: ]}}\n", "b/v.yaml:1:21: a value is expected here"),
+        ("[b/v.yaml]", "", "b/v.yaml:1:1: is empty; write services here, or remove it"),
+        ("[b/v.yaml]", "services:\n", "b/v.yaml:1:1: services: must be a mapping of services"),
+        ("[b/w.yaml]", "services: {}\n", "2:11: include[0]: no such file: 'b/w.yaml'"),
+        ("b/v.yaml", "services: {}\n", "2:10: include: must be a list, got 'b/v.yaml'"),
+        ("[~]", "", "2:11: include[0]: must be text, got nothing"),
+    ],
+)
+@pytest.mark.parametrize(
+    "services",
+    [
+        "services: {a: {run: sh, needs: [b]}}\n"
+        "gateway: {routes: [{path: /, service: b}]}\n"
+        "environments: {dev: {overrides: {b: {scale: 2}}}}\n",
+        "gateway: {routes: [{path: /, service: b}]}\n",
+    ],
+)
+def test_a_service_may_be_in_a_file_that_cannot_be_read(
+    mistakes: Mistakes, services: str, include: str, part: str, line: str
+) -> None:
+    (found,) = mistakes(f"app: shop\ninclude: {include}\n{services}", {"b/v.yaml": part})
+    assert found.startswith(line)
 
 
 def test_a_link_out_of_the_tree(mistakes: Mistakes, tmp_path: Path) -> None:

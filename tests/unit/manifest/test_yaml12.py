@@ -90,8 +90,8 @@ def test_merge_keys() -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("", ["f:1:1: is empty; `volery init` writes a first manifest"]),
-        ("# only a comment\n", ["f:1:1: is empty; `volery init` writes a first manifest"]),
+        ("", ["f:1:1: is empty; write services here, or remove it"]),
+        ("# only a comment\n", ["f:1:1: is empty; write services here, or remove it"]),
         ("- a\n", ["f:1:1: must be a mapping such as 'app: birdhouse', got a list"]),
         ("hello\n", ["f:1:1: must be a mapping such as 'app: birdhouse', got text"]),
         ("~\n", ["f:1:1: must be a mapping such as 'app: birdhouse', got nothing"]),
