@@ -33,6 +33,7 @@ from volery.model.fields import (
     Size,
     UrlPath,
     Whole,
+    at_most,
 )
 from volery.model.form import Model
 from volery.model.needs import Needs
@@ -162,9 +163,9 @@ class Resources(Model):
     """Cores."""
     memory: Size | None = None
     """Bytes, e.g. 256Mi."""
-    pids: Annotated[Whole, Field(ge=1)] | None = None
+    pids: Annotated[Whole, Field(ge=1), at_most(2**22, "4194304")] | None = None
     """Processes and threads."""
-    files: Annotated[Whole, Field(ge=16)] | None = None
+    files: Annotated[Whole, Field(ge=16), at_most(2**30, "1073741824")] | None = None
     """Open files."""
 
 

@@ -112,6 +112,17 @@ def _upper_limit(unit: str, example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def at_most(most: float, phrase: str) -> AfterValidator:
+    """An upper limit of what is written; what was stored when there was none stays readable."""
+
+    def check(value: float, info: ValidationInfo) -> float:
+        if value > most and (info.context or {}).get("written"):
+            raise ValueError(f"must be at most {phrase}")
+        return value
+
+    return AfterValidator(check)
+
+
 def _command(value: object) -> object:
     """A command is an argument list; text is split like a shell would, but no shell runs it.
 
@@ -267,6 +278,7 @@ EnvValue = Annotated[
 Duration = Annotated[
     float,
     _text_unit(parse_duration, "a duration such as 300ms, 2s, 10m or 1h"),
+    at_most(30 * 86400, "30d"),
     Field(ge=0, le=30 * 86400),
     _schema("string", DURATION_PATTERN, "10s", "A duration: 300ms, 2s, 10m, 1h"),
 ]
@@ -275,6 +287,7 @@ Size = Annotated[
     int,
     _text_unit(parse_size, "a size such as 256Mi or 1Gi"),
     Field(gt=0),
+    at_most(2**50, "1024Ti"),
     _schema("string", SIZE_PATTERN, "256Mi", "A size: 256Mi, 1Gi"),
 ]
 Percent = Annotated[

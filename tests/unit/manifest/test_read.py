@@ -12,7 +12,7 @@ import pytest
 from volery.manifest.mistake import ManifestError
 from volery.manifest.names import names
 from volery.manifest.read import find, read
-from volery.model.application import Application
+from volery.model.application import Application, Resources
 from volery.model.errors import Code, VoleryError
 
 Mistakes = Callable[..., list[str]]
@@ -54,6 +54,11 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
         ("    resources: {cpu: lots, memory: 5}\n", [
             "5:22: services.a.resources.cpu: must be a number, got 'lots'",
             "5:36: services.a.resources.memory: must be a size such as 256Mi or 1Gi, got 5"]),
+        ("    resources: {memory: 1025Ti, pids: 5000000, files: 2000000000}\n", [
+            "5:25: services.a.resources.memory: must be at most 1024Ti, got '1025Ti'",
+            "5:39: services.a.resources.pids: must be at most 4194304, got 5000000",
+            "5:55: services.a.resources.files: must be at most 1073741824, got 2000000000"]),
+        ("    max_age: 31d\n", ["5:14: services.a.max_age: must be at most 30d, got '31d'"]),
         ("    health: {every: 0s, failures: 1.5}\n", [
             "5:21: services.a.health.every: must be more than 0, got '0s'",
             "5:35: services.a.health.failures: must be a whole number, got 1.5"]),
@@ -307,6 +312,10 @@ def test_the_folder_of_our_python_counts_as_path(
     tool.chmod(stat.S_IRWXU)
     monkeypatch.setattr("sys.executable", str(tool.with_name("python")))
     assert application("app: shop\nservices: {a: {run: tool}}\n")
+
+
+def test_what_was_stored_before_there_was_a_limit_is_read() -> None:
+    assert Resources.model_validate({"pids": 5_000_000, "memory": 2**60}).pids == 5_000_000
 
 
 def test_environment_values_keep_their_spelling(application: Read) -> None:
