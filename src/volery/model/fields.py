@@ -35,7 +35,14 @@ from volery.model.units import (
     parse_size,
 )
 
-SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"})
+_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
+_SUBSTITUTION = re.compile(r"(?<!\\)(?:\$\(|`|\$\{\w+:?[-+=?])")
+_SHELL = re.compile(
+    r"&&|\|\||[|;&](?!\S)|(?<!\S)[|;&]|(?<!\S)[0-9]*[<>]"
+    rf"|{_SUBSTITUTION.pattern}|^(?:exec\s|[A-Za-z_]\w*=)"
+)
+"""What only a shell understands. An operator inside a word (`a;b`, `?x=1&y=2`) may be meant as it
+is; one that begins or ends a word is not."""
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
@@ -126,7 +133,7 @@ def at_most(most: float, phrase: str) -> AfterValidator:
 def _command(value: object) -> object:
     """A command is an argument list; text is split like a shell would, but no shell runs it.
 
-    Unless it asks for one: a shell's operator among its words (`a && b`) means `sh -c 'a && b'`,
+    Unless it asks for one: a shell's operator outside of quotes (`a && b`) means `sh -c 'a && b'`,
     and several lines are a script that ends at the first command that fails, `sh -ec`.
     """
     if isinstance(value, bool | int | float):
@@ -144,10 +151,16 @@ def _command(value: object) -> object:
         raise ValueError(f"cannot be split into words: {reason} in {value!r}") from None
     if not words or not words[0]:
         raise ValueError("must be a command, got nothing")
-    asks_for_shell = any(word in SHELL_WORDS or word.endswith(";") for word in words)
+    asks_for_shell = _SHELL.search(_QUOTED.sub(_unquoted, text)) is not None
     if _is_script(text, words, asks_for_shell):
         return ["sh", "-ec", text]
     return ["sh", "-c", value] if asks_for_shell else words
+
+
+def _unquoted(quoted: re.Match[str]) -> str:
+    """What is left of quoted text for a shell to act on: it substitutes in double quotes too."""
+    found = _SUBSTITUTION.search(quoted[0]) if quoted[0].startswith('"') else None
+    return found[0] if found else "_"
 
 
 def _is_script(text: str, words: list[str], has_operators: bool) -> bool:

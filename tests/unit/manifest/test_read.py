@@ -12,7 +12,7 @@ import pytest
 from volery.manifest.mistake import ManifestError
 from volery.manifest.names import names
 from volery.manifest.read import find, read
-from volery.model.application import Application, Resources
+from volery.model.application import Application, Resources, Service
 from volery.model.errors import Code, VoleryError
 
 Mistakes = Callable[..., list[str]]
@@ -259,6 +259,9 @@ def test_a_degradable_need_does_not_order(application: Read) -> None:
         ("run: ./plain.txt x", ["3:12: services.a.run: './plain.txt' is not executable; chmod +x "
                                 "./plain.txt"]),
         ("run: /nonexistent/x", ["3:12: services.a.run: no such file: '/nonexistent/x'"]),
+        ("run: sh, build: [cd web, sh x]", [
+            "3:24: services.a.build[0]: 'cd' is a word of the shell and lasts as long as it; write "
+            "both commands as one: cd ... && ..."]),
         ("build: [./gone.sh, ./made.sh], run: ./made.sh, test: ./made.sh",
          ["3:15: services.a.build[0]: no such file: './gone.sh' in source, and no `build` makes "
           "it"]),
@@ -365,6 +368,53 @@ def test_commands_of_several_lines_are_a_script(
     text = f"app: x\nservices:\n  a:\n    run: {indented}\n"
     text += "environments: {dev: {engine: docker}}\n"
     assert application(text).services["a"].run == words
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "a && b",
+        "a&&b",
+        "a ||b",
+        "a | b",
+        "a |b",
+        "a; b",
+        "a 'x'; b",
+        "a & b",
+        "a& b",
+        "a > log",
+        "a >log",
+        "a 2>/dev/null",
+        "a 2>&1",
+        "a &>log",
+        "a <file",
+        "a $(date)",
+        'a "on $(date)"',
+        "a `date`",
+        "a -b 0.0.0.0:${PORT:-8000}",
+        "A=1 b",
+        "exec ./a",
+    ],
+)
+def test_what_only_a_shell_understands_is_run_by_one(command: str) -> None:
+    assert Service.model_validate({"run": command}).run == ("sh", "-c", command)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("a http://b/?c=1&d=2", ("a", "http://b/?c=1&d=2")),
+        ("a --to=b;c=d x|y", ("a", "--to=b;c=d", "x|y")),
+        ("a ';' \\; 'b && c' '> d' '$(e)' '`'", ("a", ";", ";", "b && c", "> d", "$(e)", "`")),
+        ('a "b; c" "\\$(d)" "it\'s"', ("a", "b; c", "\\$(d)", "it's")),
+        ("a $PORT ${PORT} --b=c executor", ("a", "$PORT", "${PORT}", "--b=c", "executor")),
+        ("a *.py ~/x {b,c}", ("a", "*.py", "~/x", "{b,c}")),
+    ],
+)
+def test_what_is_quoted_or_part_of_a_word_needs_no_shell(
+    command: str, words: tuple[str, ...]
+) -> None:
+    assert Service.model_validate({"run": command}).run == words
 
 
 def test_a_service_may_have_the_name_of_a_key(mistakes: Mistakes) -> None:
