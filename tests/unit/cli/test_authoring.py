@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from volery.cli.commands.authoring import init
+from volery.cli.commands.authoring import check, init
 from volery.cli.session import Session
 from volery.model.errors import Code, VoleryError
 
@@ -23,6 +24,40 @@ def test_a_dry_run_says_all_that_the_real_one_says(
     assert (tmp_path / "volery.yaml").read_text() == shown.out
     assert capsys.readouterr().err == shown.err
     assert "worker gets no port" in shown.err and "release command is not run" in shown.err
+
+
+OVERRIDDEN = """\
+app: shop
+services:
+  web:
+    run: sh
+    stop: {drain: 1s}
+  api: {run: sh, needs: {web: {timeout: 5s}}}
+environments:
+  dev: {}
+  prod:
+    overrides:
+      web:
+        floor: 5
+        scale: {min: 3, max: 4}
+        deploy: {gates: [{command: sh}]}
+"""
+
+
+def test_a_finding_about_an_override_is_told_once_and_where_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("volery.yaml").write_text(OVERRIDDEN)
+    assert check(session=Session("prod", None, "json", yes=False)) == 0
+    found = json.loads(capsys.readouterr().out)["findings"]
+    at = "environments.prod.overrides.web"
+    assert [(item["line"], item["path"]) for item in found] == [
+        (5, "services.web.stop.drain"),
+        (12, f"{at}.floor"),
+        (14, f"{at}.deploy.gates[0].when"),
+        (13, f"{at}.scale"),
+    ]
 
 
 @pytest.fixture

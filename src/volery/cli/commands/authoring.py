@@ -48,13 +48,16 @@ def check(*, session: Given) -> int:
 
     Also which secrets are not set on this machine yet.
     """
+    from volery.manifest.finding import as_written
     from volery.manifest.lint import lint, unset_secrets
     from volery.manifest.read import places
 
     application = session.application.in_environment(session.environment)
     findings = (*unset_secrets(application, session.secrets_set()), *lint(application))
+    here = application.environments[session.environment]
+    written = dict.fromkeys(as_written(item, session.environment, here) for item in findings)
     mark = places(session.path)
-    found = [(item, mark(item.at)) for item in findings]
+    found = [(item, mark(item.at)) for item in written]
     if session.json:
         session.emit(
             {
