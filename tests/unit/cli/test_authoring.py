@@ -9,6 +9,7 @@ import pytest
 
 from volery.cli.commands.authoring import check, init
 from volery.cli.session import Session
+from volery.manifest.read import read
 from volery.model.errors import Code, VoleryError
 
 
@@ -24,6 +25,19 @@ def test_a_dry_run_says_all_that_the_real_one_says(
     assert (tmp_path / "volery.yaml").read_text() == shown.out
     assert capsys.readouterr().err == shown.err
     assert "worker gets no port" in shown.err and "release command is not run" in shown.err
+
+
+def test_a_manifest_elsewhere_names_the_folders_as_seen_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("api/Procfile"), Path("Procfile"), Path("ops/x")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("web: sh a\n")
+    target = Path("ops/volery.yaml")
+    assert init(session=Session(None, target, "text", yes=False)) == 0
+    sources = {name: item.source for name, item in read(target).services.items()}
+    assert sources == {"web": "..", "api": "../api"}
 
 
 OVERRIDDEN = """\

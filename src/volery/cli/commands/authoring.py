@@ -22,13 +22,15 @@ def init(
     """Write a manifest from what is there: compose.yaml, Procfile, Dockerfile, package.json, ...
 
     Args:
-        folder: Where to look and to write.
+        folder: Where to look, and to write if there is no --file.
         dry_run: Print it instead.
     """
-    from volery.manifest.init import detect, render, write
+    from volery.manifest.init import detect, render, seen_from, write
 
     target = session.file or folder / "volery.yaml"
     draft = detect(folder)
+    if session.file:
+        draft = seen_from(draft, folder, target)
     if not dry_run:
         write(target, draft)
     if session.json:
