@@ -109,17 +109,19 @@ def _stem(need: str) -> str:
     return need.upper().replace("-", "_")
 
 
-def set_by_volery(service: Service) -> dict[str, str]:
+def set_by_volery(name: str, service: Service) -> dict[str, str]:
     """Names of variables that a service is given anyway, and what they are for."""
     urls = {}
+    if service.state is not None and service.state.role is not None:
+        urls[f"{_stem(name)}_URL"] = "the address of its primary"
     for need in service.needs:
         urls[f"{_stem(need)}_URL"] = f"the address of {need}"
         urls[f"{_stem(need)}_REPLICAS_URL"] = f"the address of the replicas of {need}"
     return {"PORT": "where to listen", "HOST": "where to listen"} | urls
 
 
-def _taken(variable: str, service: Service) -> str:
-    meaning = set_by_volery(service).get(variable)
+def _taken(variable: str, name: str, service: Service) -> str:
+    meaning = set_by_volery(name, service).get(variable)
     if variable.startswith("VOLERY_"):
         meaning = "names that start with VOLERY_ are its own"
     return f"is set by Volery ({meaning}); use another name" if meaning else ""
@@ -128,12 +130,12 @@ def _taken(variable: str, service: Service) -> str:
 def _environment(name: str, service: Service) -> Iterator[Problem]:
     at: Path = ("services", name)
     for variable in service.env:
-        taken = _taken(variable, service)
+        taken = _taken(variable, name, service)
         if taken:
             yield Problem((*at, "env", variable), taken, at_key=True)
     seen: set[str] = set()
     for index, secret in enumerate(service.secrets):
-        said = _taken(secret, service)
+        said = _taken(secret, name, service)
         if secret in service.env:
             said = f"{quoted(secret)} is also in env; keep one of the two"
         elif secret in seen:
@@ -194,7 +196,7 @@ def _overrides(application: Application, declared: Collection[str] | None) -> It
             if service is None:
                 continue
             for variable in override.env:
-                said = _taken(variable, service)
+                said = _taken(variable, name, service)
                 if variable in service.secrets:
                     said = f"{quoted(variable)} is also a secret; keep one of the two"
                 if said:

@@ -25,6 +25,7 @@ from volery.model.fields import (
     Flag,
     HostName,
     LatencyLimit,
+    Line,
     LongDuration,
     Name,
     Number,
@@ -208,7 +209,7 @@ class State(Model):
 class Service(Model):
     """One independently deployable process type."""
 
-    team: str | None = None
+    team: Line | None = None
     """Owner: alerts and approvals go there."""
     source: str = "."
     """Folder of the source, relative to the file that says so."""
@@ -276,7 +277,7 @@ class Environment(Model):
 
     engine: Literal["local", "docker", "kubernetes"] = "local"
     """What runs the instances."""
-    context: str | None = None
+    context: Line | None = None
     """kubernetes: which cluster."""
     gateway_port: Annotated[Whole, Field(ge=1, le=65535)] | None = None
     """Where users come in here, so that two environments can share a machine."""

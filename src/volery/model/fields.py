@@ -46,7 +46,7 @@ is; one that begins or ends a word is not."""
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
-CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
+CONDITION_PATTERN = r"^(<=?|>=?)\s*-?\.?[0-9]\S*(\s+%)?$"
 UNIT_CHARACTERS_MAX = 64
 FRAMING_HEADERS = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -181,6 +181,12 @@ def _commands(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _one_line(value: str, info: ValidationInfo) -> str:
+    if (info.context or {}).get("written") and not value.isprintable():
+        raise ValueError("must be one line of text")
+    return value
+
+
 def _no_nul(value: str) -> str:
     if "\0" in value:
         raise ValueError("must not contain a NUL character")
@@ -250,6 +256,7 @@ Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, AfterValidator(_no_nul)]
+Line = Annotated[str, AfterValidator(_one_line)]
 Name = Annotated[
     str,
     *_matching(NAME, "a name of lower-case letters, digits and '-' (at most 40, a letter first)"),

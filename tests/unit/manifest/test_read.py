@@ -35,6 +35,18 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
         ("    scael: 3\n", ["5:5: services.a.scael: unknown key 'scael'; did you mean 'scale'?"]),
         ("    depends_on: [b]\n", ["5:5: services.a.depends_on: unknown key 'depends_on'; did you "
                                    "mean 'needs'?"]),
+        ("    image: x\n    ports: [80]\n    restart: always\n    cmd: x\n    start: x\n", [
+            "5:5: services.a.image: unknown key 'image': no image is run here: `run` is a command "
+            "that starts it",
+            "6:5: services.a.ports: unknown key 'ports': it listens on $PORT, and gateway.routes "
+            "bring users to it",
+            "7:5: services.a.restart: unknown key 'restart': what ends is always started again",
+            "8:5: services.a.cmd: unknown key 'cmd'; did you mean 'run'?",
+            "9:5: services.a.start: unknown key 'start'; did you mean 'run'?"]),
+        ("    path: x\n", ["5:5: services.a.path: unknown key 'path'"]),
+        ("    team: |\n      a\n      b\n", ["5:11: services.a.team: must be one line of text, got "
+                                                    "'a\\nb\\n'"]),
+        ("    source:\n", ["5:12: services.a.source: must be text, got nothing"]),
         ("    stop: {foo: 1s}\n", ["5:12: services.a.stop.foo: unknown key 'foo'; known here: "
                                    "drain, grace"]),
         ("    team: 5\n", ["5:11: services.a.team: must be text, got 5; put it in quotes"]),
@@ -124,6 +136,9 @@ def test_values(mistakes: Mistakes, more: str, lines: list[str]) -> None:
         ("[a]", ["5:13: services.a.needs.a: a service cannot need itself"]),
         ("[db, db-replicas]", ["5:17: services.a.needs.db-replicas: DB_REPLICAS_URL is the address "
                                "of the replicas of db already; give the service another name"]),
+        ("{catalog: {retry: {backoff: 250ms..25ms}}}", [
+            "5:40: services.a.needs.catalog.retry.backoff: the longest wait must be at least the "
+            "first: 25ms..250ms"]),
         ("{catalog: {retry: {attempts: 20, backoff: fast, on: [5x], budget: 20}}}", [
             "5:41: services.a.needs.catalog.retry.attempts: must be at most 10, got 20",
             "5:54: services.a.needs.catalog.retry.backoff: must be a duration such as 300ms, 2s, "
@@ -158,6 +173,10 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
           "3:31: services.a.env.VOLERY_X: is set by Volery (names that start with VOLERY_ are its "
           "own); use another name",
           "3:44: services.a.env.B_C_URL: is set by Volery (the address of b-c); use another name"]),
+        ("  a: {run: sh, env: {A_URL: 1}, secrets: [B]}\n"
+         "  a-db: {run: sh, state: {volume: v, role: sh}, env: {A_DB_URL: x}}\n",
+         ["4:55: services.a-db.env.A_DB_URL: is set by Volery (the address of its primary); use "
+          "another name"]),
         ("  a: {run: sh, env: {A: 1}, secrets: [A, B, B, HOST]}\n",
          ["3:39: services.a.secrets[0]: 'A' is also in env; keep one of the two",
           "3:45: services.a.secrets[2]: 'B' is listed twice",
@@ -239,6 +258,18 @@ def test_a_mistake_in_a_list_hides_no_other(
     mistakes: Mistakes, rest: str, lines: list[str]
 ) -> None:
     assert mistakes("app: shop\nservices:\n" + rest) == lines
+
+
+def test_a_number_is_no_name(mistakes: Mistakes) -> None:
+    said = "1:6: app: must be text, got 12; a name begins with a letter"
+    assert mistakes("app: 12\nservices: {a: {run: sh}}\n") == [said]
+
+
+def test_a_backoff_may_have_space_in_it(application: Read) -> None:
+    needs = "{b: {retry: {backoff: 25ms .. 250ms}}, c: {retry: {backoff: {base: 1s}}}}"
+    read = application(f"{HEAD}    needs: {needs}\n  b: {{run: sh}}\n  c: {{run: sh}}\n")
+    retry = read.services["a"].needs["b"].retry
+    assert retry is not None and (retry.backoff.base, retry.backoff.cap) == (0.025, 0.25)
 
 
 def test_a_degradable_need_does_not_order(application: Read) -> None:
