@@ -210,7 +210,7 @@ class Service(Model):
     """One independently deployable process type."""
 
     team: Line | None = None
-    """Owner: alerts and approvals go there."""
+    """Owner, for `status --output json`; nobody is told anything yet."""
     source: str = "."
     """Folder of the source, relative to the file that says so."""
     build: Commands = ()
