@@ -46,7 +46,7 @@ class ApplyBody(Model):
         application = self.application
         for wrong in problems(application, application.services):
             raise VoleryError(
-                wrong.message, code=Code.INVALID, hint="volery check", where=dotted(wrong.path)
+                wrong.said(), code=Code.INVALID, hint="volery check", where=dotted(wrong.path)
             )
         if self.environment not in application.environments:
             raise VoleryError(

@@ -53,5 +53,5 @@ async def _run_one(written: Sequence[str], stage: Stage, output: Output, deadlin
 
 
 def _shown(command: Sequence[str]) -> str:
-    text = shlex.join(command)
+    text = " ".join(shlex.join(command).split())
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."

@@ -19,6 +19,9 @@ from volery.model.application import Application, Health, Service
 from volery.model.deploy import Deploy
 from volery.model.placeholders import placeholders
 
+BUILTINS = frozenset({".", "alias", "cd", "export", "set", "source", "ulimit", "umask", "unset"})
+"""Words of a shell that change what comes after them in the same shell, and nothing else."""
+
 
 def problems(application: Application, root: Folder) -> Iterator[Problem]:
     """Every source folder that is missing and every command that cannot be found."""
@@ -108,6 +111,9 @@ def _command_problem(
 ) -> str:
     if "$" in word:
         return ""
+    if word in BUILTINS:
+        said = f"{quoted(word)} is a word of the shell and lasts as long as it"
+        return f"{said}; write both commands as one: {word} ... && ..."
     if "/" in word:
         fine = made and not word.startswith("/")
         return "" if fine else _file_problem(word, folder / word, place)

@@ -15,10 +15,12 @@ from typing import Any
 
 from volery.manifest.draft import (
     COMMAND_CHARACTERS_MAX,
+    RUNS,
     Draft,
     DraftService,
     command,
     joined,
+    printable,
     service_name,
     with_port,
 )
@@ -37,9 +39,12 @@ from volery.model.units import parse_duration
 
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 VALUE_CHARACTERS_MAX = 16_384
+SHOWN_CHARACTERS_MAX = 200
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OUTSIDE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
-_DEFAULT = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:?-([^}]*)\}")
+_VARIABLE = re.compile(
+    r"\$(?:\$|[A-Za-z_][A-Za-z0-9_]*|\{[A-Za-z_][A-Za-z0-9_]*(?:(:?[-+?])([^}]*))?\})"
+)
+_NO_VARIABLE = "a variable has a name without signs, and a text"
 _PROBE_URL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::\S+?)?(/[^\s'\"|;#]*)")
 _TEXT_PLACES = (("services", "*", "environment", "*"),)
 _TIMES = {"interval": "every", "timeout": "timeout", "start_period": "startup"}
@@ -64,11 +69,31 @@ def compose_draft(folder: Path, draft: Draft) -> bool:
     for key, ours in names.items():
         draft.services.append(_service(folder, ours, mapping(listed[key]), names, draft))
         draft.services[-1].origin = name
+    _workers(draft)
     draft.found.append(f"{name}: {', '.join(names) or 'no service that is built from source'}")
     return True
 
 
+def _workers(draft: Draft) -> None:
+    """Nothing says that these listen, and nobody calls them."""
+    called = {need for service in draft.services for need in service.needs}
+    for service in draft.services:
+        has_port = service.listens or service.exposed or "$PORT" in service.run
+        if has_port or service.name in called or {"ready", "command"} & service.health.keys():
+            continue
+        service.health["command"] = RUNS
+        said = f"{service.name} has no ports: it counts as ready as long as it runs"
+        draft.guessed.append(said)
+
+
 def _is_built(folder: Path, key: str, settings: dict[str, Any], draft: Draft) -> bool:
+    profiles = ", ".join(texts(settings.get("profiles")))
+    if profiles:
+        draft.notes.append(f"{key} is left out: compose starts it only with profile {profiles}")
+        return False
+    if settings.get("build") is None and settings.get("extends") is not None:
+        draft.notes.append(f"{key} extends another service, which is not followed: add it here")
+        return False
     if settings.get("build") is None:
         draft.notes.append(
             f"{key} is an image ({settings.get('image', 'none')}), not source: run it next to "
@@ -99,12 +124,14 @@ def _service(
     package_json(folder / source, service)
     python_project(folder / source, service)
     service.listens = bool(ports)
+    service.exposed = service.exposed or bool(_list(settings.get("expose")))
     service.run = with_port(service.run, ports)
     _environment(settings.get("environment"), service, draft)
     service.left_out += _files_and_mounts(settings)
     _health(mapping(settings.get("healthcheck")), service, ports)
     wanted = settings.get("depends_on")
     wanted = list(wanted) if isinstance(wanted, dict) else texts(wanted)
+    wanted += [link.partition(":")[0] for link in texts(settings.get("links"))]
     service.needs = [names[need] for need in dict.fromkeys(wanted) if names.get(need, name) != name]
     replicas = mapping(settings.get("deploy")).get("replicas", settings.get("scale"))
     service.scale = replicas if isinstance(replicas, int) and 1 < replicas <= 1000 else 1
@@ -126,6 +153,10 @@ def _files_and_mounts(settings: dict[str, Any]) -> Iterator[str]:
     volumes = [f"{a}:{b}" if b else a for a, b in pairs if f"{a}:{b}" not in mounts]
     if mounts:
         yield f"mounts {', '.join(mounts)} are left out: it runs in a clean copy of its source"
+    secrets = [str(mapping(item).get("source", item)) for item in _list(settings.get("secrets"))]
+    if secrets:
+        instead = "name them under `secrets`, they arrive as variables"
+        yield f"secrets {', '.join(secrets)} (files) are left out: {instead}"
     if volumes:
         needs = "what must be kept needs `state: {volume: NAME}`"
         yield f"volumes {', '.join(volumes)} are left out: {needs}"
@@ -169,17 +200,32 @@ def _environment(value: object, service: DraftService, draft: Draft) -> None:
         pairs[key] = given if equals else None
     for key, given in pairs.items():
         text = str(given)
-        taken = key in ("PORT", "HOST") or key.startswith("VOLERY_")
         strange = isinstance(given, dict | list) or len(text) > VALUE_CHARACTERS_MAX
-        if not _NAME.fullmatch(key) or taken or strange:
+        if key in ("PORT", "HOST"):
             continue
-        outside = _OUTSIDE.fullmatch(text)
-        if given is None or outside:
+        why = "" if _NAME.fullmatch(key) and not strange else _NO_VARIABLE
+        why = "such names are Volery's own" if key.startswith("VOLERY_") else why
+        if why:
+            service.left_out.append(f"environment {key} is left out: {why}")
+            continue
+        whole = given is None or _VARIABLE.fullmatch(text) is not None
+        filled = None if given is None else _filled(text)
+        if filled is None:
             service.secrets.append(key)
             said = f"{service.name}: {key} came from your shell, so it is a secret now"
-            draft.guessed.append(f"{said}: volery secret set {key}")
+            was = "" if whole else f" (it was: {printable(text)[:SHOWN_CHARACTERS_MAX]})"
+            draft.guessed.append(f"{said}: volery secret set {key}{was}")
         else:
-            service.env[key] = _DEFAULT.sub(r"\1", text).replace("$$", "$")
+            service.env[key] = filled
+
+
+def _filled(text: str) -> str | None:
+    """A value as compose would give it where the shell sets nothing; None if it asks the shell."""
+    for found in _VARIABLE.finditer(text):
+        default = (found[1] or "").endswith("-") and "$" not in found[2]
+        if found[0] != "$$" and not default:
+            return None
+    return _VARIABLE.sub(lambda found: "$" if found[0] == "$$" else found[2], text)
 
 
 def _health(check: dict[str, Any], service: DraftService, ports: list[str]) -> None:

@@ -17,6 +17,8 @@ from volery.manifest.mistake import Mark
 from volery.manifest.yaml12 import UNPRINTABLE, Scalar
 
 COMMAND_CHARACTERS_MAX = 4096
+RUNS = "true"
+"""The readiness command of what has no port to be asked on; what exits is seen anyhow."""
 _PLAIN = re.compile(r"[A-Za-z0-9_./$-]([A-Za-z0-9_./$@%+=,:' -]*[A-Za-z0-9_./$@%+=,'-])?")
 _OLD_WORDS = re.compile(r"(?i)y|n|yes|no|on|off|[0-9:_.]+|[0-9-][^:]*:.*")
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_@%+=:,./$-]+")
@@ -40,6 +42,8 @@ class DraftService:
     scale: int = 1
     listens: bool = False
     """Whether users reach it: it gets a route."""
+    exposed: bool = False
+    """Whether its image says that it listens."""
     image_env: list[str] = field(default_factory=list)
     """What its image says of its environment."""
     left_out: list[str] = field(default_factory=list)

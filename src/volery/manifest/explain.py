@@ -22,10 +22,12 @@ from volery.manifest.yaml12 import Node, Scalar
 from volery.model.application import Application
 
 OTHER_WORDS = {
+    "cmd": "run",
     "command": "run",
     "depends_on": "needs",
     "dependencies": "needs",
     "directory": "source",
+    "entrypoint": "run",
     "environment": "env",
     "environment_variables": "env",
     "healthcheck": "health",
@@ -35,9 +37,22 @@ OTHER_WORDS = {
     "name": "app",
     "replicas": "scale",
     "retries": "retry",
+    "start": "run",
     "start_period": "startup",
     "tests": "test",
+    "working_dir": "source",
 }
+_PORT = "it listens on $PORT, and gateway.routes bring users to it"
+WORDS_OF_CONTAINERS = {
+    "env_file": "write its variables under env or secrets",
+    "expose": _PORT,
+    "image": "no image is run here: `run` is a command that starts it",
+    "port": _PORT,
+    "ports": _PORT,
+    "restart": "what ends is always started again",
+    "volumes": "a folder that survives is state: {volume: NAME}",
+}
+"""What people write in a service where nothing has the same meaning, and what to do instead."""
 _KEYS_LISTED_MAX = 9
 _COMPARED_MAX = 500
 
@@ -85,7 +100,7 @@ def said(error: ErrorDetails) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'scale'?`, or nothing where nothing is near."""
-    near = get_close_matches(word[:80], list(islice(known, _COMPARED_MAX)), n=1, cutoff=0.6)
+    near = get_close_matches(word[:80], list(islice(known, _COMPARED_MAX)), n=1, cutoff=0.7)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -124,8 +139,8 @@ def _advice(error: ErrorDetails, node: Node) -> str:
     if kind == "literal_error":
         return nearest(node.text, re.findall("'([^']+)'", error["ctx"]["expected"]))
     if kind == "string_type" and node.value is not None:
-        return "; put it in quotes"
-    if kind == "string_type":
+        return "; put it in quotes" if error["loc"] != ("app",) else "; a name begins with a letter"
+    if kind == "string_type" and "env" in error["loc"]:
         return "; write '' for empty text"
     if kind.startswith(("int_", "float_")) and not node.plain:
         return "; remove the quotes"
@@ -139,6 +154,9 @@ def _number(value: object) -> str:
 def _unknown_key(loc: Path, root: Node) -> Mistake:
     key = str(loc[-1])
     known = list(_model_at(loc[:-1]).model_fields)
+    if len(loc) == 3 and loc[0] == "services" and key in WORDS_OF_CONTAINERS:
+        said = f"unknown key {quoted(key)}: {WORDS_OF_CONTAINERS[key]}"
+        return mistake(key_mark(root, loc), loc, said)
     meant = OTHER_WORDS.get(key, "")
     hint = f"; did you mean {meant!r}?" if meant in known else nearest(key, known)
     if not hint and len(known) <= _KEYS_LISTED_MAX:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from volery.manifest.mistake import Path, dotted
+from volery.model.application import Environment
 from volery.model.units import format_duration
 
 
@@ -36,3 +37,15 @@ def shorter(seconds: float, others: float) -> bool:
 def time_text(seconds: float) -> str:
     """A duration as the manifest writes it."""
     return format_duration(seconds)
+
+
+def as_written(finding: Finding, name: str, environment: Environment) -> Finding:
+    """The same finding where the manifest says it: in the override, if that is what counts."""
+    section, service, field = (*finding.at[:3], "", "", "")[:3]
+    override = environment.overrides.get(str(service)) if section == "services" else None
+    if override is None or field not in override.model_fields_set:
+        return finding
+    given = getattr(override, str(field))
+    if given is None or (field == "env" and finding.at[3:4] and finding.at[3] not in given):
+        return finding
+    return replace(finding, at=("environments", name, "overrides", service, *finding.at[2:]))

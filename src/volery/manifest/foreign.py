@@ -37,7 +37,7 @@ def is_there(path: Path) -> bool:
 def text_of(path: Path) -> str:
     """The text of a small regular file; empty if there is none or it cannot be read."""
     data = read_bounded(path) if is_there(path) else ""
-    return data.decode(errors="replace") if isinstance(data, bytes) else ""
+    return data.decode("utf-8-sig", errors="replace") if isinstance(data, bytes) else ""
 
 
 def mapping(value: object) -> dict[str, Any]:
@@ -78,10 +78,11 @@ def dockerfile(path: Path, service: DraftService) -> bool:
                 env += _ASSIGNED.findall(rest) or rest.split()[:1]
     line = f"{entry} {arguments}".strip()
     if workdir.startswith("/"):
-        line = line.replace(f"{workdir}/", "./")
+        line = re.sub(rf"(?<![^\s'\"=]){re.escape(workdir)}/", "./", line)
     if line and not service.run:
         service.run = with_port(line, ports)
     service.image_env += [name for name in env if name not in ("PORT", "HOST")]
+    service.exposed = bool(ports)
     service.listens = service.listens or bool(ports)
     return True
 

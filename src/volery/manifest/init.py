@@ -13,17 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from volery.manifest.compose import compose_draft
-from volery.manifest.draft import Draft, DraftService, comment, service_name, yaml_text
-from volery.manifest.foreign import dockerfile, in_venv, package_json, procfile, python_project
+from volery.manifest.draft import RUNS, Draft, DraftService, comment, service_name, yaml_text
+from volery.manifest.foreign import (
+    dockerfile,
+    in_venv,
+    is_there,
+    package_json,
+    procfile,
+    python_project,
+)
 from volery.manifest.schema import json_schema
 from volery.model.errors import Code, VoleryError
 
-__all__ = ["SCHEMA_FILE", "Draft", "detect", "render", "write"]
+__all__ = ["SCHEMA_FILE", "Draft", "detect", "render", "seen_from", "write"]
 
 SCHEMA_FILE = ".volery/schema.json"
 FOLDERS_MAX = 200
-RUNS = "true"
-"""The readiness command of what has no port to be asked on; what exits is seen anyhow."""
 _SKIPPED = frozenset(
     {"node_modules", "vendor", "dist", "build", "target", "test", "tests", "docs", "examples"}
 )
@@ -70,6 +75,13 @@ def detect(folder: Path) -> Draft:
     if not draft.services:
         draft.services.append(_placeholder())
         draft.guessed.append("nothing was recognised: `web` serves this folder; change its `run`")
+    return draft
+
+
+def seen_from(draft: Draft, folder: Path, manifest: Path) -> Draft:
+    """The draft of a folder with sources as a manifest elsewhere has to name them."""
+    for service in draft.services:
+        service.source = Path(os.path.relpath(folder / service.source, manifest.parent)).as_posix()
     return draft
 
 
@@ -127,12 +139,14 @@ def _below(folder: Path) -> Iterator[str]:
 def _folder(folder: Path, source: str, draft: Draft) -> None:
     """Adds the services of one folder."""
     base = DraftService("", source=source)
+    has_project = is_there(folder / "pyproject.toml")
+    python = "pyproject.toml" if has_project else "requirements.txt"
     seen = [
         file
         for file, present in (
             ("Dockerfile", dockerfile(folder / "Dockerfile", base)),
             ("package.json", package_json(folder, base)),
-            ("pyproject.toml", python_project(folder, base)),
+            (python, python_project(folder, base)),
         )
         if present
     ]

@@ -85,7 +85,7 @@ def _health(name: str, service: Service) -> Iterator[Finding]:
     if shorter(health.every, health.timeout):
         said = (
             f"{time_text(health.timeout)} is longer than every ({time_text(health.every)}): "
-            "probes of a slow instance overlap or are late"
+            "a slow instance is asked less often than that"
         )
         yield warning((*at, "timeout"), said)
     if shorter(health.startup, health.timeout):

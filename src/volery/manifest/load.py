@@ -25,11 +25,14 @@ INCLUDES_MAX = 1000
 
 @dataclass
 class Loaded:
-    """The joined tree, and the folder (relative to the root's) of every file in it, in order."""
+    """The joined tree of the files."""
 
     root: Mapping | None
     mistakes: list[Mistake]
     folders: dict[str, str] = field(default_factory=dict)
+    """By file, in order: its folder, relative to the root's."""
+    complete: bool = True
+    """Whether every file was read: else a service may be in one that was not."""
 
 
 def find(start: Path) -> Path:
@@ -149,10 +152,12 @@ def read_bounded(path: Path) -> bytes | str:
 def _include(loaded: Loaded, path: Path, root: Mapping) -> None:
     listed = root.entries.get("include")
     if listed is None or not isinstance(listed.value, Sequence):
+        loaded.complete = listed is None
         return
     if len(listed.value.items) > INCLUDES_MAX:
         message = f"must be at most {INCLUDES_MAX} files, got {len(listed.value.items)}"
         loaded.mistakes.append(mistake(listed.key, ("include",), message))
+        loaded.complete = False
     services = root.entries.get("services") or Entry(root.mark, Mapping(root.mark, {}))
     if not isinstance(services.value, Mapping):
         return
@@ -160,10 +165,12 @@ def _include(loaded: Loaded, path: Path, root: Mapping) -> None:
     seen = {path.resolve(): str(path)}
     for index, item in enumerate(listed.value.items[:INCLUDES_MAX]):
         if not isinstance(item, Scalar) or not isinstance(item.value, str):
-            continue  # the model says what is wrong with it
+            loaded.complete = False  # the model says what is wrong with it
+            continue
         problem = _refused(path, item.text, seen)
         if problem:
             loaded.mistakes.append(mistake(item.mark, ("include", index), problem))
+            loaded.complete = False
         else:
             _join(loaded, path, item.text, found)
     joined = Entry(services.key, replace(services.value, entries=found))
@@ -200,6 +207,7 @@ def _join(loaded: Loaded, path: Path, name: str, found: dict[str, Entry]) -> Non
     loaded.mistakes += mistakes
     loaded.folders[file] = posixpath.dirname(name) or "."
     if root is None:
+        loaded.complete = False
         return
     for key, entry in root.entries.items():
         if key != "services":
@@ -209,6 +217,7 @@ def _join(loaded: Loaded, path: Path, name: str, found: dict[str, Entry]) -> Non
     if services is None or not isinstance(services.value, Mapping):
         mark = services.key if services else root.mark
         loaded.mistakes.append(mistake(mark, ("services",), "must be a mapping of services"))
+        loaded.complete = False
         return
     for service, entry in services.value.entries.items():
         if service in found:

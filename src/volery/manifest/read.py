@@ -7,7 +7,6 @@ with a mistake of its own is left out of the last pass, the rest is still checke
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from pathlib import Path as File
@@ -21,6 +20,7 @@ from volery.manifest.explain import explain
 from volery.manifest.load import FILE_NAME, Loaded, above, find, load, source_folder, whole_of
 from volery.manifest.mistake import ManifestError, Mark, Mistake, Path, mistake
 from volery.manifest.references import Problem
+from volery.manifest.sound import Sound
 from volery.manifest.tree import data, descend, key_mark
 from volery.manifest.yaml12 import Mapping, Node
 from volery.model.application import Application
@@ -30,9 +30,7 @@ __all__ = ["FILE_NAME", "ManifestError", "Mistake", "find", "places", "read"]
 
 
 MISTAKES_MAX = 1000
-"""Of one pass; what has more is not a manifest."""
-SOUND_ROUNDS_MAX = 5
-_UNCHECKED: dict[str, object] = {"app": "unnamed", "run": ["$RUN"]}
+"""Of one pass; what has more is not a manifest, and the rest of it is not looked at."""
 
 
 def read(path: File) -> Application:
@@ -86,21 +84,27 @@ def _validated(
     loaded: Loaded, root: Mapping, folder: File
 ) -> tuple[Application | None, list[Mistake]]:
     values = _data(loaded, root)
+    sound = Sound(values)
     try:
-        application = Application.model_validate(values, context=WRITTEN)
+        application: Application | None = Application.model_validate(values, context=WRITTEN)
         errors: list[ErrorDetails] = []
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False)[:MISTAKES_MAX]
-        sound = _sound(values, errors)
-        if sound is None:
-            return None, explain(errors, root)
-        application = sound
-    declared = list(values["services"])
+        application = sound.application(errors) if len(errors) < MISTAKES_MAX else None
+    said = explain((error for error in errors if loaded.complete or not _is_empty(error)), root)
+    if application is None:
+        return None, said
+    declared = list(values["services"]) if loaded.complete else None
     problems = chain(
         references.problems(application, declared), commands.problems(application, folder)
     )
-    located = [_located(problem, root) for problem in islice(problems, MISTAKES_MAX)]
-    return application, [*explain(errors, root), *located]
+    located = [_located(problem, sound, root) for problem in islice(problems, MISTAKES_MAX)]
+    return application, [*said, *located]
+
+
+def _is_empty(error: ErrorDetails) -> bool:
+    """Whether it says that there are no services: they may be in a file that cannot be read."""
+    return error["loc"] == ("services",) and error["type"] in ("too_short", "missing")
 
 
 def _data(loaded: Loaded, root: Mapping) -> dict[str, Any]:
@@ -115,43 +119,7 @@ def _data(loaded: Loaded, root: Mapping) -> dict[str, Any]:
     return values
 
 
-def _sound(values: dict[str, Any], errors: Iterable[ErrorDetails]) -> Application | None:
-    """The application without the values that have a mistake; None if nothing sensible is left."""
-    left = copy.deepcopy(values)
-    for _ in range(SOUND_ROUNDS_MAX):
-        for holder, key, instead in [_faulty(left, error) for error in errors]:
-            holder.pop(key, None)
-            if instead is not None:
-                holder[key] = instead
-        try:
-            return Application.model_validate(left, context=WRITTEN)
-        except ValidationError as invalid:
-            errors = invalid.errors(include_url=False)
-    return None
-
-
-def _faulty(left: dict[str, Any], error: ErrorDetails) -> tuple[dict[str, Any], str, object]:
-    """The mapping and key that hold a mistake, and a value that passes if the key must be there."""
-    inside: Any = left
-    holder, key = left, ""
-    *above, last = error["loc"]
-    missing_key = error["type"] == "missing"
-    for step in above if missing_key else error["loc"]:
-        if isinstance(inside, dict) and step in inside:
-            holder, key = inside, str(step)
-        elif not (isinstance(inside, list) and isinstance(step, int) and step < len(inside)):
-            break
-        inside = inside[step]
-    if missing_key and isinstance(inside, dict) and last in _UNCHECKED:
-        return inside, str(last), _UNCHECKED[str(last)]
-    if error["loc"][:2] == ("gateway", "routes") and key == "path":
-        holder.pop("strip", None)  # about a path that is unknown
-        return holder, key, f"/.unchecked/{error['loc'][2]}"
-    return holder, key, None
-
-
-def _located(problem: Problem, root: Node) -> Mistake:
-    at, _, mark = descend(root, problem.path)
-    if problem.at_key:
-        return mistake(key_mark(root, problem.path), problem.path, problem.message)
-    return mistake(mark, at, problem.message)
+def _located(problem: Problem, sound: Sound, root: Node) -> Mistake:
+    path, said = sound.written(problem.path), problem.said(sound.written)
+    at, _, mark = descend(root, path)
+    return mistake(key_mark(root, path), path, said) if problem.at_key else mistake(mark, at, said)

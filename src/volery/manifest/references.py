@@ -1,18 +1,18 @@
 """Does the manifest agree with itself? Names that must exist, names that must not clash, order.
 
 Pure: looks at the model and at which services are declared at all (one with a mistake of its own
-still exists). Yields problems: a path, what is wrong there, and whether the key or the value is
-meant.
+still exists), None where that cannot be told because a file could not be read. Yields problems: a
+path, what is wrong there, and whether the key or the value is meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from volery.manifest.explain import nearest
-from volery.manifest.mistake import Path, quoted
+from volery.manifest.mistake import Path, dotted, quoted
 from volery.model.application import Application, Gateway, Route, Scale, Service
 from volery.model.deploy import Deploy
 
@@ -26,9 +26,17 @@ class Problem:
     path: Path
     message: str
     at_key: bool = False
+    other: Path = ()
+    """Another place, which the message names as `{}`."""
+
+    def said(self, written: Callable[[Path], Path] = lambda path: path) -> str:
+        """The message; `written` says where the other place is written."""
+        if not self.other:
+            return self.message
+        return self.message.replace("{}", dotted(written(self.other)), 1)
 
 
-def problems(application: Application, declared: Collection[str]) -> Iterator[Problem]:
+def problems(application: Application, declared: Collection[str] | None) -> Iterator[Problem]:
     """Everything about the application that contradicts itself."""
     yield from _routes(application, declared)
     for name, service in application.services.items():
@@ -46,19 +54,19 @@ def _unknown(path: Path, name: str, declared: Collection[str], at_key: bool = Fa
     return Problem(path, f"unknown service {quoted(name)}{nearest(name, declared)}", at_key)
 
 
-def _routes(application: Application, declared: Collection[str]) -> Iterator[Problem]:
+def _routes(application: Application, declared: Collection[str] | None) -> Iterator[Problem]:
     gateway: Gateway = application.gateway
     first: dict[tuple[str, str], int] = {}
     for index, route in enumerate(gateway.routes):
         at: Path = ("gateway", "routes", index)
-        if route.service not in declared:
+        if declared is not None and route.service not in declared:
             yield _unknown((*at, "service"), route.service, declared)
         yield from _route(at, route, application.services.get(route.service))
         key = ((route.host or "*").lower(), route.path.rstrip("/"))
         if key in first:
             other = gateway.routes[first[key]]
-            said = f"collides with routes[{first[key]}] (to {other.service}): same path and host"
-            yield Problem((*at, "path"), said)
+            said = f"collides with {{}} (to {other.service}): same path and host"
+            yield Problem((*at, "path"), said, other=(*at[:2], first[key]))
         first.setdefault(key, index)
 
 
@@ -72,12 +80,12 @@ def _route(at: Path, route: Route, service: Service | None) -> Iterator[Problem]
         yield Problem((*at, "service"), said)
 
 
-def _needs(name: str, service: Service, declared: Collection[str]) -> Iterator[Problem]:
+def _needs(name: str, service: Service, declared: Collection[str] | None) -> Iterator[Problem]:
     for need in service.needs:
         at: Path = ("services", name, "needs", need)
         if need == name:
             yield Problem(at, "a service cannot need itself", at_key=True)
-        elif need not in declared:
+        elif declared is not None and need not in declared:
             yield _unknown(at, need, declared, at_key=True)
 
 
@@ -101,17 +109,19 @@ def _stem(need: str) -> str:
     return need.upper().replace("-", "_")
 
 
-def set_by_volery(service: Service) -> dict[str, str]:
+def set_by_volery(name: str, service: Service) -> dict[str, str]:
     """Names of variables that a service is given anyway, and what they are for."""
     urls = {}
+    if service.state is not None and service.state.role is not None:
+        urls[f"{_stem(name)}_URL"] = "the address of its primary"
     for need in service.needs:
         urls[f"{_stem(need)}_URL"] = f"the address of {need}"
         urls[f"{_stem(need)}_REPLICAS_URL"] = f"the address of the replicas of {need}"
     return {"PORT": "where to listen", "HOST": "where to listen"} | urls
 
 
-def _taken(variable: str, service: Service) -> str:
-    meaning = set_by_volery(service).get(variable)
+def _taken(variable: str, name: str, service: Service) -> str:
+    meaning = set_by_volery(name, service).get(variable)
     if variable.startswith("VOLERY_"):
         meaning = "names that start with VOLERY_ are its own"
     return f"is set by Volery ({meaning}); use another name" if meaning else ""
@@ -120,12 +130,12 @@ def _taken(variable: str, service: Service) -> str:
 def _environment(name: str, service: Service) -> Iterator[Problem]:
     at: Path = ("services", name)
     for variable in service.env:
-        taken = _taken(variable, service)
+        taken = _taken(variable, name, service)
         if taken:
             yield Problem((*at, "env", variable), taken, at_key=True)
     seen: set[str] = set()
     for index, secret in enumerate(service.secrets):
-        said = _taken(secret, service)
+        said = _taken(secret, name, service)
         if secret in service.env:
             said = f"{quoted(secret)} is also in env; keep one of the two"
         elif secret in seen:
@@ -176,17 +186,17 @@ def _cycle(services: Mapping[str, Service]) -> list[str]:
     return []
 
 
-def _overrides(application: Application, declared: Collection[str]) -> Iterator[Problem]:
+def _overrides(application: Application, declared: Collection[str] | None) -> Iterator[Problem]:
     for environment, settings in application.environments.items():
         for name, override in settings.overrides.items():
             at: Path = ("environments", environment, "overrides", name)
-            if name not in declared:
+            if declared is not None and name not in declared:
                 yield _unknown(at, name, declared, at_key=True)
             service = application.services.get(name)
             if service is None:
                 continue
             for variable in override.env:
-                said = _taken(variable, service)
+                said = _taken(variable, name, service)
                 if variable in service.secrets:
                     said = f"{quoted(variable)} is also a secret; keep one of the two"
                 if said:

@@ -40,16 +40,36 @@ _EXPLAINED = {
     "lines above",
     "did not find expected '-' indicator": "a list item ('- ...') is expected here: check the "
     "indentation",
-    "could not find expected ':'": "a ':' is missing after this key",
+    "did not find expected <document start>": "a key is expected here: check that the indentation "
+    "matches the lines above",
+    "block sequence entries are not allowed": "a list item ('- ...') must begin a line of its own; "
+    "or write [a, b]",
+    "could not find expected ':'": "a ':' and a space are missing after this key",
+    "did not find expected alphabetic or numeric": "text that starts with '*' or '&' must be in "
+    "quotes",
+    "did not find expected whitespace or line break": "text that starts with '!' must be in quotes",
+    "did not find the expected '>'": "text that starts with '!' must be in quotes",
+    "found a tab character": "a tab cannot be used for indentation; use spaces",
     "did not find expected comment or line break": "text that starts with '>' or '|' must be in "
     "quotes",
     "found unexpected end of stream": "this quote is never closed",
+    "found unexpected document indicator": "this quote is never closed",
     "did not find expected ',' or ']'": "expected ',' or ']'; is the '[' closed?",
     "did not find expected ',' or '}'": "expected ',' or '}'; is the '{' closed?",
     "did not find expected node content": "a value is expected here",
+    "did not find expected hexdecimal number": "unknown escape in double quotes; use single quotes",
     "found unknown escape character": "unknown escape in double quotes; use single quotes",
     "found incompatible YAML document": "must be YAML 1.2",
 }
+_NOTICED_LATER = {
+    "while scanning a simple key",
+    "while scanning an alias",
+    "while scanning an anchor",
+    "while scanning a tag",
+    "found unexpected document indicator",
+}
+"""What is wrong is where this began."""
+_CONFLICT = ("<<<<<<<", "=======", ">>>>>>>")
 
 
 @dataclass(frozen=True)
@@ -160,7 +180,7 @@ def _explained(error: yaml.MarkedYAMLError, text: str, file: str) -> _Stop:
     problem = error.problem or "cannot be read"
     lines = text.splitlines()
     at_end = place is None or place.line >= len(lines)
-    if at_end and error.context_mark is not None:
+    if (at_end or {error.context, problem} & _NOTICED_LATER) and error.context_mark is not None:
         place = error.context_mark
     mark = Mark(file, place.line + 1, place.column + 1) if place else Mark(file, 1, 1)
     if mark.line > len(lines):
@@ -170,6 +190,8 @@ def _explained(error: yaml.MarkedYAMLError, text: str, file: str) -> _Stop:
         if character == "\t":
             return _Stop(mark, "a tab cannot be used for indentation; use spaces")
         return _Stop(mark, f"text that starts with {character!r} must be in quotes")
+    if lines and lines[mark.line - 1].startswith(_CONFLICT):
+        return _Stop(mark, "a merge conflict is left here; keep one side of it")
     said = next((says for start, says in _EXPLAINED.items() if problem.startswith(start)), None)
     return _Stop(mark, said or f"is not valid YAML: {problem}")
 
@@ -188,7 +210,7 @@ class _Composer:
         self._next()  # stream start
         start = self._next()
         if isinstance(start, yaml.StreamEndEvent):
-            raise _Stop(Mark(self.file, 1, 1), "is empty; `volery init` writes a first manifest")
+            raise _Stop(Mark(self.file, 1, 1), "is empty; write services here, or remove it")
         root = self._node(self._next(), (), 1)
         self._next()  # document end
         more = self._next()

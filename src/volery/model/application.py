@@ -25,6 +25,7 @@ from volery.model.fields import (
     Flag,
     HostName,
     LatencyLimit,
+    Line,
     LongDuration,
     Name,
     Number,
@@ -34,6 +35,7 @@ from volery.model.fields import (
     TimeLimit,
     UrlPath,
     Whole,
+    at_most,
 )
 from volery.model.form import Model
 from volery.model.needs import Needs
@@ -164,9 +166,9 @@ class Resources(Model):
     """Cores."""
     memory: Size | None = None
     """Bytes, e.g. 256Mi."""
-    pids: Annotated[Whole, Field(ge=1)] | None = None
+    pids: Annotated[Whole, Field(ge=1), at_most(2**22, "4194304")] | None = None
     """Processes and threads."""
-    files: Annotated[Whole, Field(ge=16)] | None = None
+    files: Annotated[Whole, Field(ge=16), at_most(2**30, "1073741824")] | None = None
     """Open files."""
 
 
@@ -209,8 +211,8 @@ class State(Model):
 class Service(Model):
     """One independently deployable process type."""
 
-    team: str | None = None
-    """Owner: alerts and approvals go there."""
+    team: Line | None = None
+    """Owner, for `status --output json`; nobody is told anything yet."""
     source: str = "."
     """Folder of the source, relative to the file that says so."""
     build: Commands = ()
@@ -277,7 +279,7 @@ class Environment(Model):
 
     engine: Literal["local", "docker", "kubernetes"] = "local"
     """What runs the instances."""
-    context: str | None = None
+    context: Line | None = None
     """kubernetes: which cluster."""
     gateway_port: Annotated[Whole, Field(ge=1, le=65535)] | None = None
     """Where users come in here, so that two environments can share a machine."""

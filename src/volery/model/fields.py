@@ -35,11 +35,18 @@ from volery.model.units import (
     parse_size,
 )
 
-SHELL_WORDS = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"})
+_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
+_SUBSTITUTION = re.compile(r"(?<!\\)(?:\$\(|`|\$\{\w+:?[-+=?])")
+_SHELL = re.compile(
+    r"&&|\|\||[|;&](?!\S)|(?<!\S)[|;&]|(?<!\S)[0-9]*[<>]"
+    rf"|{_SUBSTITUTION.pattern}|^(?:exec\s|[A-Za-z_]\w*=)"
+)
+"""What only a shell understands. An operator inside a word (`a;b`, `?x=1&y=2`) may be meant as it
+is; one that begins or ends a word is not."""
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*(k|M|G|T|Ki|Mi|Gi|Ti)?B?$"
 PERCENT_PATTERN = r"^[0-9]+(\.[0-9]+)?\s*%$"
-CONDITION_PATTERN = r"^(<=?|>=?)\s*[0-9]\S*$"
+CONDITION_PATTERN = r"^(<=?|>=?)\s*-?\.?[0-9]\S*(\s+%)?$"
 UNIT_CHARACTERS_MAX = 64
 SHORTEST_SECONDS = 0.001
 """Of a time limit: Envoy counts in milliseconds, and takes 0 for no limit or refuses it."""
@@ -141,29 +148,72 @@ def _upper_limit(unit: str, example: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def at_most(most: float, phrase: str) -> AfterValidator:
+    """An upper limit of what is written; what was stored when there was none stays readable."""
+
+    def check(value: float, info: ValidationInfo) -> float:
+        if value > most and (info.context or {}).get("written"):
+            raise ValueError(f"must be at most {phrase}")
+        return value
+
+    return AfterValidator(check)
+
+
 def _command(value: object) -> object:
     """A command is an argument list; text is split like a shell would, but no shell runs it.
 
-    Unless it asks for one: a shell's operator among its words (`a && b`) means `sh -c 'a && b'`.
+    Unless it asks for one: a shell's operator outside of quotes (`a && b`) means `sh -c 'a && b'`,
+    and several lines are a script that ends at the first command that fails, `sh -ec`.
     """
     if isinstance(value, bool | int | float):
         written = str(value).lower()
         raise ValueError(f'must be a command, got {written}; write it in quotes: "{written}"')
     if not isinstance(value, str):
         return value
+    text = value.strip()
     try:
-        words = shlex.split(value)
+        words = shlex.split(text)
     except ValueError as error:
+        if "\n" in text:  # to a shell, comments and here documents may have lone quotes
+            return ["sh", "-ec", text]
         reason = str(error).lower()
         raise ValueError(f"cannot be split into words: {reason} in {value!r}") from None
     if not words or not words[0]:
         raise ValueError("must be a command, got nothing")
-    asks_for_shell = any(word in SHELL_WORDS or word.endswith(";") for word in words)
+    asks_for_shell = _SHELL.search(_QUOTED.sub(_unquoted, text)) is not None
+    if _is_script(text, words, asks_for_shell):
+        return ["sh", "-ec", text]
     return ["sh", "-c", value] if asks_for_shell else words
+
+
+def _unquoted(quoted: re.Match[str]) -> str:
+    """What is left of quoted text for a shell to act on: it substitutes in double quotes too."""
+    found = _SUBSTITUTION.search(quoted[0]) if quoted[0].startswith('"') else None
+    return found[0] if found else "_"
+
+
+def _is_script(text: str, words: list[str], has_operators: bool) -> bool:
+    """Whether a line ends outside of quotes, where to a shell a new command begins.
+
+    Lines without operators that are all indented below the first go on with it: `>` in YAML leaves
+    them as lines.
+    """
+    if "\\\n" in text:
+        return True
+    indented = all(line[:1].isspace() for line in text.split("\n")[1:] if line)
+    if indented and not has_operators:
+        return False
+    return text.count("\n") > sum(word.count("\n") for word in words)
 
 
 def _commands(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _one_line(value: str, info: ValidationInfo) -> str:
+    if (info.context or {}).get("written") and not value.isprintable():
+        raise ValueError("must be one line of text")
+    return value
 
 
 def _no_nul(value: str) -> str:
@@ -244,6 +294,7 @@ Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, AfterValidator(_no_nul)]
+Line = Annotated[str, AfterValidator(_one_line)]
 Name = Annotated[
     str,
     *_matching(NAME, "a name of lower-case letters, digits and '-' (at most 40, a letter first)"),
@@ -299,6 +350,7 @@ EnvValue = Annotated[
 Duration = Annotated[
     float,
     _text_unit(parse_duration, "a duration such as 300ms, 2s, 10m or 1h"),
+    at_most(30 * 86400, "30d"),
     Field(ge=0, le=30 * 86400),
     _schema("string", DURATION_PATTERN, "10s", "A duration: 300ms, 2s, 10m, 1h"),
 ]
@@ -308,6 +360,7 @@ Size = Annotated[
     int,
     _text_unit(parse_size, "a size such as 256Mi or 1Gi"),
     Field(gt=0),
+    at_most(2**50, "1024Ti"),
     _schema("string", SIZE_PATTERN, "256Mi", "A size: 256Mi, 1Gi"),
 ]
 Percent = Annotated[
@@ -331,7 +384,10 @@ Command = Annotated[
     Field(min_length=1),
     WithJsonSchema(
         _ONE
-        | {"description": "A command: split into words; a shell runs it only if it has operators"}
+        | {
+            "description": "A command: split into words; a shell runs it only if it has operators "
+            "or several lines"
+        }
     ),
 ]
 Commands = Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from volery.model.fields import Duration, Name, Percent, Short, TimeLimit, Whole, needs_form
 from volery.model.form import Model
@@ -35,7 +35,15 @@ class Backoff(Model):
         if not isinstance(value, str):
             raise ValueError("must be a range such as 25ms..250ms")
         base, dots, cap = value.partition("..")
+        base, cap = base.strip(), cap.strip()
         return {"base": base, "cap": cap} if dots else {"base": base, "cap": base}
+
+    @model_validator(mode="after")
+    def _grows(self, info: ValidationInfo) -> Backoff:
+        written = (info.context or {}).get("written") and "cap" in self.model_fields_set
+        if written and self.cap < self.base:
+            raise ValueError("the longest wait must be at least the first: 25ms..250ms")
+        return self
 
 
 class Retry(Model):

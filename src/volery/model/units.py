@@ -9,17 +9,19 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|k|M|G|T|Ki|Mi|Gi|Ti)B?")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(|k|M|G|T|Ki|Mi|Gi|Ti)B?")
 _BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
     "Ki": 2**10,
     "Mi": 2**20,
     "Gi": 2**30,
     "Ti": 2**40,
 }
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h|d)")
-_CONDITION = re.compile(r"(<=|>=|<|>)\s*(\S+)")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h|d)")
+_CONDITION = re.compile(r"(<=|>=|<|>)\s*(\S+(?:\s+%)?)")
+_NUMBER = re.compile(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,2})?")
 
 
 def parse_duration(text: str) -> float:
@@ -66,14 +68,10 @@ def parse_size(text: str) -> int:
 
 def parse_percent(text: str) -> float:
     """The fraction in `5%` (0.05). Raises ValueError on anything else, also outside 0 to 100 %."""
-    number = text.removesuffix("%").strip()
-    try:
-        value = float(number) / 100 if text.endswith("%") else None
-    except ValueError:
-        value = None
-    if value is None or not 0 <= value <= 1:
+    match = _PERCENT.fullmatch(text)
+    if match is None or float(match[1]) > 100:
         raise ValueError(f"must be a percentage such as 5%, got {text!r}")
-    return value
+    return float(match[1]) / 100
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,6 @@ def parse_condition(text: str) -> Condition:
     operator, value = match[1], match[2]
     if value.endswith("%"):
         return Condition(operator, parse_percent(value), "fraction")  # type: ignore[arg-type]
-    try:
+    if _NUMBER.fullmatch(value):
         return Condition(operator, float(value), "number")  # type: ignore[arg-type]
-    except ValueError:
-        return Condition(operator, parse_duration(value), "seconds")  # type: ignore[arg-type]
+    return Condition(operator, parse_duration(value), "seconds")  # type: ignore[arg-type]

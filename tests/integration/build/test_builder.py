@@ -292,6 +292,7 @@ def test_built_source_is_read_only_but_not_what_it_shares_with_a_cache(tmp_path:
     ("command", "reason"),
     [
         ("python -c 'import sys; sys.exit(3)'", r"exit code 3 after [\d.]+m?s$"),
+        ("true\nsh -c 'exit 3'\ntrue\n", r"^sh -ec .*: exit code 3 after [\d.]+m?s$"),
         ("sh -c 'kill -SEGV $$'", r"^sh -c .*: killed by SIGSEGV after [\d.]+m?s$"),
         ("absent --x", r"^command not found: absent$"),
         ("./absent.sh", r"^command not found: \./absent\.sh$"),
@@ -300,7 +301,7 @@ def test_built_source_is_read_only_but_not_what_it_shares_with_a_cache(tmp_path:
         ("./strange", r"interpreter named in the first line of \./strange does not exist$"),
         ("python -c '" + "x" * 500 + "'", r"^.{0,80}: exit code 1"),
     ],
-    ids=["exit", "signal", "absent", "path", "rights", "shebang", "interpreter", "long"],
+    ids=["exit", "lines", "signal", "absent", "path", "rights", "shebang", "interpreter", "long"],
 )
 def test_failure_is_told(tmp_path: Path, command: str, reason: str) -> None:
     async def play(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,19 @@ def test_open_files_are_limited(lab: Lab) -> None:
         seen = await reaches(engine, "web-1", "exited")
         assert engine.tail("web-1") == ["(77, 77)"]
         assert seen.enforced == {"files": "rlimit"}
+
+    lab.run(scenario)
+
+
+@pytest.mark.parametrize("files", [2**31, 10**20])
+def test_more_open_files_than_the_kernel_allows_are_not_enforced(lab: Lab, files: int) -> None:
+    code = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE), flush=True)"
+
+    async def scenario(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1", code, resources=Resources(files=files)))
+        seen = await reaches(engine, "web-1", "exited")
+        assert engine.tail("web-1") == [str(resource.getrlimit(resource.RLIMIT_NOFILE))]
+        assert seen.enforced == {"files": "not enforced"}
 
     lab.run(scenario)
 

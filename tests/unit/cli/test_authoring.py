@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from volery.cli.commands.authoring import init
+from volery.cli.commands.authoring import check, init
 from volery.cli.session import Session
+from volery.manifest.read import read
 from volery.model.errors import Code, VoleryError
 
 
@@ -23,6 +25,53 @@ def test_a_dry_run_says_all_that_the_real_one_says(
     assert (tmp_path / "volery.yaml").read_text() == shown.out
     assert capsys.readouterr().err == shown.err
     assert "worker gets no port" in shown.err and "release command is not run" in shown.err
+
+
+def test_a_manifest_elsewhere_names_the_folders_as_seen_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("api/Procfile"), Path("Procfile"), Path("ops/x")):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("web: sh a\n")
+    target = Path("ops/volery.yaml")
+    assert init(session=Session(None, target, "text", yes=False)) == 0
+    sources = {name: item.source for name, item in read(target).services.items()}
+    assert sources == {"web": "..", "api": "../api"}
+
+
+OVERRIDDEN = """\
+app: shop
+services:
+  web:
+    run: sh
+    stop: {drain: 1s}
+  api: {run: sh, needs: {web: {timeout: 5s}}}
+environments:
+  dev: {}
+  prod:
+    overrides:
+      web:
+        floor: 5
+        scale: {min: 3, max: 4}
+        deploy: {gates: [{command: sh}]}
+"""
+
+
+def test_a_finding_about_an_override_is_told_once_and_where_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("volery.yaml").write_text(OVERRIDDEN)
+    assert check(session=Session("prod", None, "json", yes=False)) == 0
+    found = json.loads(capsys.readouterr().out)["findings"]
+    at = "environments.prod.overrides.web"
+    assert [(item["line"], item["path"]) for item in found] == [
+        (5, "services.web.stop.drain"),
+        (12, f"{at}.floor"),
+        (14, f"{at}.deploy.gates[0].when"),
+        (13, f"{at}.scale"),
+    ]
 
 
 @pytest.fixture

@@ -144,6 +144,39 @@ def test_a_compose_file_that_cannot_be_read(folder: Folder) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "env"),
+    [
+        ("postgres://u:${PW}@db/x", None),
+        ("$A", None),
+        ("${A}${B}", None),
+        ("${A:?say it}", None),
+        ("${A?say it}", None),
+        ("${A:+set}", None),
+        ("${A:-${B}}", None),
+        ("${A:-x}-$B", None),
+        ("${A:-x}-${B-}", "x-"),
+        ("$$A $${B:-c} $", "$A ${B:-c} $"),
+        ("plain {x}", "plain {x}"),
+    ],
+)
+def test_values_that_the_shell_fills_in_are_secrets(
+    folder: Folder, value: str, env: str | None
+) -> None:
+    file = f"services: {{a: {{build: ., command: sh, environment: {{V: {json.dumps(value)}}}}}}}"
+    draft, application = written(folder({"compose.yaml": file}))
+    a = application.services["a"]
+    assert (a.env, a.secrets) == (({"V": env}, ()) if env is not None else ({}, ("V",)))
+    assert any("volery secret set V" in line for line in draft.guessed) == (env is None)
+
+
+def test_what_a_secret_was_made_of_is_said(folder: Folder) -> None:
+    file = 'services: {a: {build: ., command: $PORT, environment: {V: "http://${H}/x", W: "$W"}}}'
+    draft = detect(folder({"compose.yaml": file}))
+    said = "came from your shell, so it is a secret now: volery secret set"
+    assert draft.guessed == [f"a: V {said} V (it was: http://${{H}}/x)", f"a: W {said} W"]
+
+
 MOUNTS = """\
 services:
   web:
@@ -169,6 +202,55 @@ def test_what_a_compose_file_says_and_we_do_not_take_over_is_said(folder: Folder
         "api: env_file one.env is left out: write what it needs under env, or as secrets",
         "api: ENV A, B, C of Dockerfile is left out: write what it needs under env",
     ]
+
+
+ODDITIES = """\
+services:
+  web:
+    build: .
+    command: serve
+    ports: ["80"]
+    environment: {A-B: "1", VOLERY_X: "1", PORT: "80"}
+    secrets: [key, {source: pem}]
+    links: ["api:backend", db]
+  api: {build: ., command: serve}
+  debug: {build: ., command: serve, profiles: [debug, all]}
+  more: {extends: {service: web}}
+"""
+
+
+def test_what_compose_does_in_another_way_is_said(folder: Folder) -> None:
+    draft = detect(folder({"compose.yaml": ODDITIES}))
+    assert [service.name for service in draft.services] == ["web", "api"]
+    assert draft.services[0].needs == ["api"]
+    assert draft.notes == [
+        "debug is left out: compose starts it only with profile debug, all",
+        "more extends another service, which is not followed: add it here",
+        "web: environment A-B is left out: a variable has a name without signs, and a text",
+        "web: environment VOLERY_X is left out: such names are Volery's own",
+        "web: secrets key, pem (files) are left out: name them under `secrets`, they arrive as "
+        "variables",
+    ]
+
+
+WORKERS = """\
+services:
+  web: {build: ., command: serve, ports: ["80"], depends_on: [called]}
+  worker: {build: ., command: work, healthcheck: {interval: 3s}}
+  called: {build: ., command: serve}
+  exposing: {build: ., command: serve, expose: ["9000"]}
+  imaged: {build: ./imaged, command: serve}
+  probed: {build: ., command: serve, healthcheck: {test: "x"}}
+"""
+
+
+def test_a_worker_of_a_compose_file_has_no_port(folder: Folder) -> None:
+    draft = detect(folder({"compose.yaml": WORKERS, "imaged/Dockerfile": "EXPOSE 99\n"}))
+    ready = {name: service(draft, name).health.ready for name in ("worker", "called", "imaged")}
+    assert ready["worker"] is not None and ready["worker"].command == ("true",)
+    assert ready["called"] is None and ready["imaged"] is None
+    said = [line for line in draft.guessed if "no ports" in line]
+    assert said == ["worker has no ports: it counts as ready as long as it runs"]
 
 
 def test_the_environment_of_an_image_is_said_to_be_left_out(folder: Folder) -> None:
@@ -244,6 +326,24 @@ def test_a_procfile_with_a_python_project(folder: Folder) -> None:
         (".venv/bin/python", "-m", "pip", "install", "-q", "-r", "requirements.txt"),
     )
     assert web.run == (".venv/bin/python", "-m", "gunicorn", "app:app")
+
+
+def test_files_with_a_byte_order_mark(folder: Folder) -> None:
+    root = folder({"Procfile": "\ufeffweb: sh a\nworker: sh b\n"})
+    assert list(written(root)[1].services) == ["web", "worker"]
+
+
+def test_requirements_alone(folder: Folder) -> None:
+    draft = detect(folder({"requirements.txt": "flask\n", "app.py": ""}))
+    assert draft.found == ["requirements.txt"]
+    assert draft.services[0].origin == "requirements.txt"
+
+
+def test_only_paths_in_the_folder_of_the_image_become_relative(folder: Folder) -> None:
+    run = "python /app/x.py --a=/app/y /opt/app/z.py http://h/app/y '/app/q r'"
+    draft = detect(folder({"Dockerfile": f"WORKDIR /app\nCMD {run}\n"}))
+    ours = "python ./x.py --a=./y /opt/app/z.py http://h/app/y './q r'"
+    assert draft.services[0].run == ours
 
 
 def test_a_dockerfile(folder: Folder) -> None:

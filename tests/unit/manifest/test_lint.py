@@ -368,8 +368,8 @@ def test_cycles_end() -> None:
     [
         (
             {"health": {"timeout": "3s"}},
-            "health.timeout: 3s is longer than every (1s): probes of a slow instance overlap or "
-            "are late",
+            "health.timeout: 3s is longer than every (1s): a slow instance is asked less "
+            "often than that",
         ),
         (
             {"health": {"startup": "500ms"}},

@@ -12,7 +12,7 @@ import pytest
 from volery.manifest.mistake import ManifestError
 from volery.manifest.names import names
 from volery.manifest.read import find, read
-from volery.model.application import Application, Route
+from volery.model.application import Application, Resources, Route, Service
 from volery.model.errors import Code, VoleryError
 
 Mistakes = Callable[..., list[str]]
@@ -36,6 +36,18 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
         ("    scael: 3\n", ["5:5: services.a.scael: unknown key 'scael'; did you mean 'scale'?"]),
         ("    depends_on: [b]\n", ["5:5: services.a.depends_on: unknown key 'depends_on'; did you "
                                    "mean 'needs'?"]),
+        ("    image: x\n    ports: [80]\n    restart: always\n    cmd: x\n    start: x\n", [
+            "5:5: services.a.image: unknown key 'image': no image is run here: `run` is a command "
+            "that starts it",
+            "6:5: services.a.ports: unknown key 'ports': it listens on $PORT, and gateway.routes "
+            "bring users to it",
+            "7:5: services.a.restart: unknown key 'restart': what ends is always started again",
+            "8:5: services.a.cmd: unknown key 'cmd'; did you mean 'run'?",
+            "9:5: services.a.start: unknown key 'start'; did you mean 'run'?"]),
+        ("    path: x\n", ["5:5: services.a.path: unknown key 'path'"]),
+        ("    team: |\n      a\n      b\n", ["5:11: services.a.team: must be one line of text, got "
+                                                    "'a\\nb\\n'"]),
+        ("    source:\n", ["5:12: services.a.source: must be text, got nothing"]),
         ("    stop: {foo: 1s}\n", ["5:12: services.a.stop.foo: unknown key 'foo'; known here: "
                                    "drain, grace"]),
         ("    team: 5\n", ["5:11: services.a.team: must be text, got 5; put it in quotes"]),
@@ -55,6 +67,11 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
         ("    resources: {cpu: lots, memory: 5}\n", [
             "5:22: services.a.resources.cpu: must be a number, got 'lots'",
             "5:36: services.a.resources.memory: must be a size such as 256Mi or 1Gi, got 5"]),
+        ("    resources: {memory: 1025Ti, pids: 5000000, files: 2000000000}\n", [
+            "5:25: services.a.resources.memory: must be at most 1024Ti, got '1025Ti'",
+            "5:39: services.a.resources.pids: must be at most 4194304, got 5000000",
+            "5:55: services.a.resources.files: must be at most 1073741824, got 2000000000"]),
+        ("    max_age: 31d\n", ["5:14: services.a.max_age: must be at most 30d, got '31d'"]),
         ("    health: {every: 0s, failures: 1.5}\n", [
             "5:21: services.a.health.every: must be more than 0, got '0s'",
             "5:35: services.a.health.failures: must be a whole number, got 1.5"]),
@@ -135,6 +152,9 @@ def test_values(mistakes: Mistakes, more: str, lines: list[str]) -> None:
             f"5:48: services.a.needs.db.retry.per_try: must be at least 1ms, got 0s; {LEFT_OUT}"]),
         ("[db, db-replicas]", ["5:17: services.a.needs.db-replicas: DB_REPLICAS_URL is the address "
                                "of the replicas of db already; give the service another name"]),
+        ("{catalog: {retry: {backoff: 250ms..25ms}}}", [
+            "5:40: services.a.needs.catalog.retry.backoff: the longest wait must be at least the "
+            "first: 25ms..250ms"]),
         ("{catalog: {retry: {attempts: 20, backoff: fast, on: [5x], budget: 20}}}", [
             "5:41: services.a.needs.catalog.retry.attempts: must be at most 10, got 20",
             "5:54: services.a.needs.catalog.retry.backoff: must be a duration such as 300ms, 2s, "
@@ -169,6 +189,10 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
           "3:31: services.a.env.VOLERY_X: is set by Volery (names that start with VOLERY_ are its "
           "own); use another name",
           "3:44: services.a.env.B_C_URL: is set by Volery (the address of b-c); use another name"]),
+        ("  a: {run: sh, env: {A_URL: 1}, secrets: [B]}\n"
+         "  a-db: {run: sh, state: {volume: v, role: sh}, env: {A_DB_URL: x}}\n",
+         ["4:55: services.a-db.env.A_DB_URL: is set by Volery (the address of its primary); use "
+          "another name"]),
         ("  a: {run: sh, env: {A: 1}, secrets: [A, B, B, HOST]}\n",
          ["3:39: services.a.secrets[0]: 'A' is also in env; keep one of the two",
           "3:45: services.a.secrets[2]: 'B' is listed twice",
@@ -188,13 +212,16 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
          "    - {path: /x/, host: H, service: a}\n"
          "    - {path: /z, service: a}\n    - {path: /z, host: '*', service: a}\n",
          ["7:26: gateway.routes[0].service: unknown service 'b'",
-          "9:14: gateway.routes[2].path: collides with routes[1] (to a): same path and host",
+          "9:14: gateway.routes[2].path: collides with gateway.routes[1] (to a): same path "
+          "and host",
           "9:37: gateway.routes[2].strip: must be a prefix of path '/x' on whole segments, got "
           "'/y'",
           "10:27: gateway.routes[3].service: must be a service that speaks HTTP; 't' has protocol "
           "tcp",
-          "12:14: gateway.routes[5].path: collides with routes[4] (to a): same path and host",
-          "14:14: gateway.routes[7].path: collides with routes[6] (to a): same path and host"]),
+          "12:14: gateway.routes[5].path: collides with gateway.routes[4] (to a): same path "
+          "and host",
+          "14:14: gateway.routes[7].path: collides with gateway.routes[6] (to a): same path "
+          "and host"]),
         ("  a: {run: sh, scale: 0, source: nowhere, needs: [x]}\n  b: {needs: [a, y]}\n",
          ["3:23: services.a.scale: must be at least 1, got 0",
           "3:34: services.a.source: no such folder: 'nowhere'",
@@ -205,6 +232,60 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
 )  # fmt: skip
 def test_the_manifest_agrees_with_itself(mistakes: Mistakes, rest: str, lines: list[str]) -> None:
     assert mistakes("app: shop\nservices:\n" + rest) == lines
+
+
+@pytest.mark.parametrize(
+    ("rest", "lines"),
+    [
+        ("  w: {run: sh}\ngateway:\n  routes:\n    - {path: /, service: W W}\n"
+         "    - {path: /y}\n    - {path: /a, service: nope}\n    - {path: /a, service: w}\n",
+         ["6:26: gateway.routes[0].service: must be a name of lower-case letters, digits and '-' "
+          "(at most 40, a letter first), got 'W W'",
+          "7:7: gateway.routes[1]: key 'service' is missing",
+          "8:27: gateway.routes[2].service: unknown service 'nope'",
+          "9:14: gateway.routes[3].path: collides with gateway.routes[2] (to nope): same path "
+          "and host"]),
+        ("  w: {run: sh}\ngateway:\n  routes:\n    - {path: /, service: w, host: a b}\n"
+         "    - {path: /, service: w}\n",
+         ["6:35: gateway.routes[0].host: must be a host name such as shop.example.com, got "
+          "'a b'"]),
+        ("  w: {run: sh, secrets: [a-b, A, c d, B, A]}\n",
+         ["3:26: services.w.secrets[0]: must be a variable name such as LOG_LEVEL, got 'a-b'",
+          "3:34: services.w.secrets[2]: must be a variable name such as LOG_LEVEL, got 'c d'",
+          "3:42: services.w.secrets[4]: 'A' is listed twice"]),
+        ("  w: {run: sh, deploy: {gates: [{command: sh, url: /}, {command: nosuch}]}}\n",
+         ["3:33: services.w.deploy.gates[0]: must have exactly one of command, url",
+          "3:66: services.w.deploy.gates[1].command: command 'nosuch' is not on PATH; install it, "
+          "or give its path beside the manifest"]),
+        ("  w: {run: sh, needs: [B, x]}\n",
+         ["3:24: services.w.needs.B: must be a name of lower-case letters, digits and '-' (at "
+          "most 40, a letter first), got 'B'",
+          "3:27: services.w.needs.x: unknown service 'x'"]),
+        ("  w: {run: ./made, build: \"'\", test: [~, [sh, [], x], ./made, nosuch]}\n",
+         ["3:27: services.w.build: cannot be split into words: no closing quotation in "
+          "\"'\"",
+          "3:39: services.w.test[0]: must be a list, got nothing",
+          "3:47: services.w.test[1][1]: must be text, got a list",
+          "3:63: services.w.test[3]: command 'nosuch' is not on PATH; install it, or give its "
+          "path in source"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_list_hides_no_other(
+    mistakes: Mistakes, rest: str, lines: list[str]
+) -> None:
+    assert mistakes("app: shop\nservices:\n" + rest) == lines
+
+
+def test_a_number_is_no_name(mistakes: Mistakes) -> None:
+    said = "1:6: app: must be text, got 12; a name begins with a letter"
+    assert mistakes("app: 12\nservices: {a: {run: sh}}\n") == [said]
+
+
+def test_a_backoff_may_have_space_in_it(application: Read) -> None:
+    needs = "{b: {retry: {backoff: 25ms .. 250ms}}, c: {retry: {backoff: {base: 1s}}}}"
+    read = application(f"{HEAD}    needs: {needs}\n  b: {{run: sh}}\n  c: {{run: sh}}\n")
+    retry = read.services["a"].needs["b"].retry
+    assert retry is not None and (retry.backoff.base, retry.backoff.cap) == (0.025, 0.25)
 
 
 def test_a_degradable_need_does_not_order(application: Read) -> None:
@@ -225,6 +306,9 @@ def test_a_degradable_need_does_not_order(application: Read) -> None:
         ("run: ./plain.txt x", ["3:12: services.a.run: './plain.txt' is not executable; chmod +x "
                                 "./plain.txt"]),
         ("run: /nonexistent/x", ["3:12: services.a.run: no such file: '/nonexistent/x'"]),
+        ("run: sh, build: [cd web, sh x]", [
+            "3:24: services.a.build[0]: 'cd' is a word of the shell and lasts as long as it; write "
+            "both commands as one: cd ... && ..."]),
         ("build: [./gone.sh, ./made.sh], run: ./made.sh, test: ./made.sh",
          ["3:15: services.a.build[0]: no such file: './gone.sh' in source, and no `build` makes "
           "it"]),
@@ -280,6 +364,10 @@ def test_the_folder_of_our_python_counts_as_path(
     assert application("app: shop\nservices: {a: {run: tool}}\n")
 
 
+def test_what_was_stored_before_there_was_a_limit_is_read() -> None:
+    assert Resources.model_validate({"pids": 5_000_000, "memory": 2**60}).pids == 5_000_000
+
+
 def test_environment_values_keep_their_spelling(application: Read) -> None:
     text = HEAD + "    env: {A: 1.10, B: no, C: 0x10, D: 007, E: true, F: 1e3, G: '', H: ~x}\n"
     text += "environments: {dev: {overrides: {a: {env: {A: 2.20}}}}}\n"
@@ -302,6 +390,78 @@ def test_words_of_commands_keep_their_spelling(application: Read) -> None:
         assert deploy.metrics["m"].command == ("sh", "no")
     assert read.services["a"].run == ("sh", "1.10", "no")
     assert read.services["a"].build == (("sh", "010"),)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("|\n  echo a\n  exit 3\n", ("sh", "-ec", "echo a\nexit 3")),
+        ("|\n  # don't\n  echo a\n", ("sh", "-ec", "# don't\necho a")),
+        ("|\n  serve \\\n    --fast\n", ("sh", "-ec", "serve \\\n  --fast")),
+        ("|\n  a && b\n  c\n", ("sh", "-ec", "a && b\nc")),
+        ("|\n  sh -c 'a\n  b'\n", ("sh", "-c", "a\nb")),
+        ("|\n  sh one\n", ("sh", "one")),
+        (">\n  sh one\n  two\n", ("sh", "one", "two")),
+        (">\n  sh one\n    two\n", ("sh", "one", "two")),
+        ("|\n  a &&\n    b\n", ("sh", "-ec", "a &&\n  b")),
+        ("sh one\n  two\n", ("sh", "one", "two")),
+        ("sh a && b", ("sh", "-c", "sh a && b")),
+    ],
+)
+def test_commands_of_several_lines_are_a_script(
+    application: Read, written: str, words: tuple[str, ...]
+) -> None:
+    indented = written.replace("\n", "\n    ")
+    text = f"app: x\nservices:\n  a:\n    run: {indented}\n"
+    text += "environments: {dev: {engine: docker}}\n"
+    assert application(text).services["a"].run == words
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "a && b",
+        "a&&b",
+        "a ||b",
+        "a | b",
+        "a |b",
+        "a; b",
+        "a 'x'; b",
+        "a & b",
+        "a& b",
+        "a > log",
+        "a >log",
+        "a 2>/dev/null",
+        "a 2>&1",
+        "a &>log",
+        "a <file",
+        "a $(date)",
+        'a "on $(date)"',
+        "a `date`",
+        "a -b 0.0.0.0:${PORT:-8000}",
+        "A=1 b",
+        "exec ./a",
+    ],
+)
+def test_what_only_a_shell_understands_is_run_by_one(command: str) -> None:
+    assert Service.model_validate({"run": command}).run == ("sh", "-c", command)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("a http://b/?c=1&d=2", ("a", "http://b/?c=1&d=2")),
+        ("a --to=b;c=d x|y", ("a", "--to=b;c=d", "x|y")),
+        ("a ';' \\; 'b && c' '> d' '$(e)' '`'", ("a", ";", ";", "b && c", "> d", "$(e)", "`")),
+        ('a "b; c" "\\$(d)" "it\'s"', ("a", "b; c", "\\$(d)", "it's")),
+        ("a $PORT ${PORT} --b=c executor", ("a", "$PORT", "${PORT}", "--b=c", "executor")),
+        ("a *.py ~/x {b,c}", ("a", "*.py", "~/x", "{b,c}")),
+    ],
+)
+def test_what_is_quoted_or_part_of_a_word_needs_no_shell(
+    command: str, words: tuple[str, ...]
+) -> None:
+    assert Service.model_validate({"run": command}).run == words
 
 
 def test_a_service_may_have_the_name_of_a_key(mistakes: Mistakes) -> None:
@@ -485,13 +645,39 @@ def test_mistakes_of_all_files_in_order(mistakes: Mistakes) -> None:
         "2:65: include[5]: no such file: 'gone'",
         "2:71: include[6]: volery.yaml includes itself",
         "2:84: include[7]: must be text, got 5; put it in quotes",
-        "4:24: services.a.needs.x: unknown service 'x'",
         "b/v.yaml:2:12: services.b.run: no such file: './no' in source, and no `build` makes it",
         "b/v.yaml:2:25: services.b.scale: must be at least 1, got 0",
         "b/v.yaml:3:3: services.a: duplicate service; the first is at volery.yaml:4",
         "b/v.yaml:4:1: app: unknown key 'app'; an included file holds `services` only",
         "c/v.yaml:1:12: a value is expected here",
     ]
+
+
+@pytest.mark.parametrize(
+    ("include", "part", "line"),
+    [
+        ("[b/v.yaml]", "services: {b: {run: ]}}\n", "b/v.yaml:1:21: a value is expected here"),
+        ("[b/v.yaml]", "", "b/v.yaml:1:1: is empty; write services here, or remove it"),
+        ("[b/v.yaml]", "services:\n", "b/v.yaml:1:1: services: must be a mapping of services"),
+        ("[b/w.yaml]", "services: {}\n", "2:11: include[0]: no such file: 'b/w.yaml'"),
+        ("b/v.yaml", "services: {}\n", "2:10: include: must be a list, got 'b/v.yaml'"),
+        ("[~]", "", "2:11: include[0]: must be text, got nothing"),
+    ],
+)
+@pytest.mark.parametrize(
+    "services",
+    [
+        "services: {a: {run: sh, needs: [b]}}\n"
+        "gateway: {routes: [{path: /, service: b}]}\n"
+        "environments: {dev: {overrides: {b: {scale: 2}}}}\n",
+        "gateway: {routes: [{path: /, service: b}]}\n",
+    ],
+)
+def test_a_service_may_be_in_a_file_that_cannot_be_read(
+    mistakes: Mistakes, services: str, include: str, part: str, line: str
+) -> None:
+    (found,) = mistakes(f"app: shop\ninclude: {include}\n{services}", {"b/v.yaml": part})
+    assert found.startswith(line)
 
 
 def test_a_link_out_of_the_tree(mistakes: Mistakes, tmp_path: Path) -> None:

@@ -157,6 +157,12 @@ def test_the_full_manifest_is_valid_for_both() -> None:
         ("services.a.deploy.synthetic", [{"path": "/", "headers": {"a": "b\r\nc: d"}}]),
         ("services.a.deploy.mirror", "5"),
         ("services.a.deploy.sticky", {"cookie": "a=b"}),
+        ("services.a.deploy.metrics", {"m": {"command": "x", "limit": "< nan"}}),
+        ("services.a.deploy.metrics", {"m": {"command": "x", "limit": "> inf"}}),
+        ("services.a.deploy.at_most", "٣s"),
+        ("services.a.deploy.mirror", "1_0%"),
+        ("services.a.deploy.mirror", "1e1%"),
+        ("services.a.deploy.mirror", "+5%"),
         ("services.a.steady_state.errors", "1%"),
         ("services.a.steady_state.latency.p98", "< 1s"),
         ("services.a.health.ready", 5),
@@ -188,6 +194,14 @@ def test_both_refuse_the_same(path: str, value: object) -> None:
     assert not VALIDATOR.is_valid(manifest)
     with pytest.raises(ValueError, match="validation error"):
         Application.model_validate(manifest, context=WRITTEN)
+
+
+@pytest.mark.parametrize("limit", ["> -5", "> .5", "<= 300ms", ">=99.9%", "< 1 %", "< 1e3"])
+def test_both_take_the_same_limits(limit: str) -> None:
+    manifest = copy.deepcopy(full())
+    manifest["services"]["a"]["deploy"]["metrics"] = {"m": {"command": "x", "limit": limit}}
+    VALIDATOR.validate(manifest)
+    Application.model_validate(manifest, context=WRITTEN)
 
 
 def test_services_may_all_be_included() -> None:

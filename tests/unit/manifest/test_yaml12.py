@@ -90,8 +90,8 @@ def test_merge_keys() -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("", ["f:1:1: is empty; `volery init` writes a first manifest"]),
-        ("# only a comment\n", ["f:1:1: is empty; `volery init` writes a first manifest"]),
+        ("", ["f:1:1: is empty; write services here, or remove it"]),
+        ("# only a comment\n", ["f:1:1: is empty; write services here, or remove it"]),
         ("- a\n", ["f:1:1: must be a mapping such as 'app: birdhouse', got a list"]),
         ("hello\n", ["f:1:1: must be a mapping such as 'app: birdhouse', got text"]),
         ("~\n", ["f:1:1: must be a mapping such as 'app: birdhouse', got nothing"]),
@@ -113,6 +113,29 @@ def test_merge_keys() -> None:
         ("a: [1,\n", ["f:1:7: a value is expected here"]),
         ("a: {b: 1\n", ["f:1:4: expected ',' or '}'; is the '{' closed?"]),
         ("a: 'x\n", ["f:1:4: this quote is never closed"]),
+        ("a:\n  b: 1\n  c:2\n  d: 3\n", ["f:3:3: a ':' and a space are missing after this key"]),
+        ("a:\n  b: 1\n  c 2\n", ["f:3:3: a ':' and a space are missing after this key"]),
+        (
+            "a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> other\n",
+            ["f:2:1: a merge conflict is left here; keep one side of it"],
+        ),
+        (
+            "a: - b\n",
+            ["f:1:4: a list item ('- ...') must begin a line of its own; or write [a, b]"],
+        ),
+        ("a: [*/b]\n", ["f:1:5: text that starts with '*' or '&' must be in quotes"]),
+        ("a: {b: *}\n", ["f:1:8: text that starts with '*' or '&' must be in quotes"]),
+        ("a: &\n", ["f:1:4: text that starts with '*' or '&' must be in quotes"]),
+        ("a: {b: !c}\n", ["f:1:8: text that starts with '!' must be in quotes"]),
+        ("a: !<x y\n", ["f:1:4: text that starts with '!' must be in quotes"]),
+        ("a: |\n  b\n\tc\n", ["f:3:1: a tab cannot be used for indentation; use spaces"]),
+        ("a:\n  b: 1\n\tc: 2\n", ["f:3:1: a tab cannot be used for indentation; use spaces"]),
+        ("a: 'b\n---\nc'\n", ["f:1:4: this quote is never closed"]),
+        ('a: "\\xZZ"\n', ["f:1:7: unknown escape in double quotes; use single quotes"]),
+        (
+            "  a: 1\nb: 2\n",
+            ["f:2:1: a key is expected here: check that the indentation matches the lines above"],
+        ),
         (
             "a: b: c\n",
             ["f:1:5: a ':' is not expected here: check the indentation above, or put the text in "

@@ -22,7 +22,9 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "5", "5 s", "s", "-1s", "1s2", "1:30", "1S", "1e3s"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "5 s", "s", "-1s", "1s2", "1:30", "1S", "1e3s", "٣s", "１s"]
+)
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="must be a duration"):
         parse_duration(text)
@@ -51,13 +53,15 @@ def test_what_is_no_size(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "share"), [("5%", 0.05), ("0%", 0), ("100%", 1), ("99.9%", 0.999)]
+    ("text", "share"), [("5%", 0.05), ("5 %", 0.05), ("0%", 0), ("100%", 1), ("99.9%", 0.999)]
 )
 def test_percentages(text: str, share: float) -> None:
     assert parse_percent(text) == pytest.approx(share)
 
 
-@pytest.mark.parametrize("text", ["5", "%", "101%", "-1%", "x%", "nan%", ""])
+@pytest.mark.parametrize(
+    "text", ["5", "%", "101%", "-1%", "x%", "nan%", "", "1_0%", "1e1%", "+5%", "٣%"]
+)
 def test_what_is_no_percentage(text: str) -> None:
     with pytest.raises(ValueError, match="must be a percentage"):
         parse_percent(text)
@@ -70,13 +74,19 @@ def test_what_is_no_percentage(text: str) -> None:
         ("<=300ms", Condition("<=", 0.3, "seconds")),
         (">= 75%", Condition(">=", 0.75, "fraction")),
         ("> 5", Condition(">", 5, "number")),
+        ("> -5", Condition(">", -5, "number")),
+        ("> .5", Condition(">", 0.5, "number")),
+        ("< 1e3", Condition("<", 1000, "number")),
+        ("< 1 %", Condition("<", 0.01, "fraction")),
     ],
 )
 def test_conditions(text: str, condition: Condition) -> None:
     assert parse_condition(text) == condition
 
 
-@pytest.mark.parametrize("text", ["1%", "= 1%", "<", "< x", "< 101%", "!= 1%"])
+@pytest.mark.parametrize(
+    "text", ["1%", "= 1%", "<", "< x", "< 101%", "!= 1%", "< nan", "> inf", "> 1_0", "> -1%"]
+)
 def test_what_is_no_condition(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_condition(text)

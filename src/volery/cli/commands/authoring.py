@@ -22,13 +22,15 @@ def init(
     """Write a manifest from what is there: compose.yaml, Procfile, Dockerfile, package.json, ...
 
     Args:
-        folder: Where to look and to write.
+        folder: Where to look, and to write if there is no --file.
         dry_run: Print it instead.
     """
-    from volery.manifest.init import detect, render, write
+    from volery.manifest.init import detect, render, seen_from, write
 
     target = session.file or folder / "volery.yaml"
     draft = detect(folder)
+    if session.file:
+        draft = seen_from(draft, folder, target)
     if not dry_run:
         write(target, draft)
     if session.json:
@@ -48,13 +50,16 @@ def check(*, session: Given) -> int:
 
     Also which secrets are not set on this machine yet.
     """
+    from volery.manifest.finding import as_written
     from volery.manifest.lint import lint, unset_secrets
     from volery.manifest.read import places
 
     application = session.application.in_environment(session.environment)
     findings = (*unset_secrets(application, session.secrets_set()), *lint(application))
+    here = application.environments[session.environment]
+    written = dict.fromkeys(as_written(item, session.environment, here) for item in findings)
     mark = places(session.path)
-    found = [(item, mark(item.at)) for item in findings]
+    found = [(item, mark(item.at)) for item in written]
     if session.json:
         session.emit(
             {

@@ -131,7 +131,7 @@ def _become(spec: Spec, command: Command, fds: tuple[int, int, int]) -> NoReturn
         if os.read(hold, 1):
             _prepare(spec, log)
             command.execute()
-    except (OSError, NotStarted) as error:
+    except (OSError, ValueError, NotStarted) as error:
         os.write(errors, str(error).encode(errors="replace"))
     finally:
         os._exit(127)
@@ -155,5 +155,13 @@ def _prepare(spec: Spec, log: int) -> None:
 
 
 def may_open(files: int) -> bool:
-    """Whether we have the right to set this limit."""
-    return os.geteuid() == 0 or files <= resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    """Whether this limit can be set; above our own only the kernel knows, so it is asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files <= hard or hard == resource.RLIM_INFINITY:
+        return True
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, files))
+    except (OSError, ValueError, OverflowError):
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return True
