@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from volery.control.draft import Draft
 from volery.control.sick import Evidence
@@ -56,9 +56,9 @@ class _Said:
 class _Waiting:
     """What the groups did since the last look; `old` is what serves most beside a baseline."""
 
-    canary: Arm = Arm()
-    control: Arm = Arm()
-    old: Arm = Arm()
+    canary: Arm = field(default_factory=Arm)
+    control: Arm = field(default_factory=Arm)
+    old: Arm = field(default_factory=Arm)
     seconds: float = 0.0
 
 

@@ -190,6 +190,8 @@ def test_what_speaks_against_a_release_before_the_shares_are_in_force_stays() ->
     straight = looked(begun(found), rollout, (bad, OLD), 1.0)
     assert comparison.state.peak > straight.state.peak
     assert judgement(comparison, rollout, service).verdict == "abort"
+
+
 @pytest.mark.parametrize(
     ("deploy", "unsplit"),
     [
