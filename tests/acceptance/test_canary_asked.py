@@ -184,6 +184,20 @@ def test_blue_green_switches_back_by_itself(project: Project) -> None:
     serves_alone(project, "1")
 
 
+def test_a_blue_green_is_watched_until_a_metric_that_is_out_of_its_limit_has_spoken(
+    project: Project,
+) -> None:
+    count = script(project, "queue.sh", 'case "$1" in green) echo 900;; *) echo 3;; esac')
+    metric = {"command": f"{count} {{track}}", "limit": "< 500", "every": "3s", "failures": 3}
+    flock(project, deploy=BLUE_GREEN | {"watch": "5s", "metrics": {"queue": metric}})
+    with users(project) as running:
+        bird(project, "2")
+        back, _ = deployed(project, 3)
+    assert running.report.lost == 0, running.report.render(samples=20)
+    assert back["reason"].startswith("queue 900 against 3, limit < 500"), back["reason"]
+    serves_alone(project, "1")
+
+
 def test_a_good_blue_green_is_watched_and_stays(project: Project) -> None:
     flock(project, deploy=BLUE_GREEN | {"watch": "3s"})
     with users(project) as running:
