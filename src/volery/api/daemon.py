@@ -55,7 +55,7 @@ from volery.traffic.envoy import EnvoyTraffic
 LOOK_EVERY_SECONDS = 1.0
 MAX_STEPS_AT_ONCE = 100
 HOUSEKEEPING_EVERY_SECONDS = 60.0
-LOCK_SECONDS = 5.0
+LOCK_SECONDS = 3.0
 DESCRIPTORS = 65_536
 THREADS = 32
 """For what waits for disks, made as they are needed: a few that hang keep no others waiting."""

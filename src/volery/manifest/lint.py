@@ -7,6 +7,7 @@ acted on by this version. Nothing here stops a deploy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ def lint(application: Application) -> tuple[Finding, ...]:
             *_deploy(name, service),
             *_state(name, service),
             *_floor(name, service),
+            *_shown_secrets(name, service),
         )
     ]
     asked = [
@@ -74,6 +76,8 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
     "warm": STAGED,
 }
 """Options of a deploy that only some strategies know."""
+SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
+VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 
 
 # --- one service ----------------------------------------------------------------------------------
@@ -161,6 +165,33 @@ def _state(name: str, service: Service) -> Iterator[Finding]:
             if getattr(state, key) is not None:
                 said = "has no effect without `role`, which tells who is the primary"
                 yield warning(("services", name, "state", key), said)
+
+
+def _shown_secrets(name: str, service: Service) -> Iterator[Finding]:
+    """Secrets that we would write into a command line. What the script of a shell does with them is
+    not for us to know."""
+    for at, command in _told_secrets(service):
+        if any(word.rpartition("/")[2] in SHELLS for word in command):
+            continue
+        named = [match[1] or match[2] for word in command for match in VARIABLE.finditer(word)]
+        for secret in [secret for secret in service.secrets if secret in named]:
+            said = (
+                f"${secret} is a secret, and others can see it on a command line; let the program "
+                "read it from its environment"
+            )
+            yield warning(("services", name, *at), said)
+
+
+def _told_secrets(service: Service) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Each command that has the secrets in its environment, and where it stands."""
+    yield ("run",), service.run
+    for key, probe in (("ready", service.health.ready), ("live", service.health.live)):
+        if probe is not None and probe.command:
+            yield ("health", key, "command"), probe.command
+    for key in ("role", "switchover", "demote", "backup") if service.state else ():
+        command = getattr(service.state, key)
+        if command:
+            yield ("state", key), command
 
 
 def _floor(name: str, service: Service) -> Iterator[Finding]:

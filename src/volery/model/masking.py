@@ -15,6 +15,7 @@ from urllib.parse import quote, quote_plus
 
 SHORTEST = 4
 SHORTEST_LINE = 8
+LONGEST_IN_URLS = 2048
 MASK = "***"
 _LEFT_IN_URLS = ("", "/", "!'()*", "$&+,;=")
 """What is not percent-encoded: by most, by Python, by JavaScript, and by Go before a host."""
@@ -51,6 +52,8 @@ def _parts(values: Iterable[str]) -> set[str]:
 
 
 def _in_urls(value: str) -> Iterator[str]:
+    if len(value) > LONGEST_IN_URLS:  # a key file: that would take long, again and again
+        return
     for left in _LEFT_IN_URLS:
         yield quote(value, safe=left, errors="replace")
     yield quote_plus(value, errors="replace")

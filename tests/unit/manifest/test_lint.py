@@ -76,6 +76,33 @@ def test_secrets_that_are_not_set_are_named() -> None:
     assert not list(unset_secrets(application, {"A", "B"}))
 
 
+SHOWN = (
+    "$KEY is a secret, and others can see it on a command line; let the program read it from its "
+    "environment"
+)
+
+
+def test_a_secret_on_a_command_line_is_said() -> None:
+    service = {
+        "run": ["serve", "--key=${KEY}", "$KEY"],
+        "secrets": ["KEY"],
+        "env": {"WHERE": "here"},
+        "health": {"ready": {"command": "check $KEY $WHERE $KEYS"}, "live": {"tcp": True}},
+        "state": {"volume": "data", "role": "role $KEY"},
+    }
+    assert warnings(a=service) == [
+        f"services.a.run: {SHOWN}",
+        f"services.a.health.ready.command: {SHOWN}",
+        f"services.a.state.role: {SHOWN}",
+    ]
+
+
+@pytest.mark.parametrize("run", ["sh -c 'serve < $KEY'", ["/bin/bash", "-ec", "$KEY"], "serve KEY"])
+def test_what_a_shell_does_with_a_secret_is_its_own(run: object) -> None:
+    assert warnings(a={"run": run, "secrets": ["KEY"]}) == []
+    assert warnings(a={"run": "serve $OTHER", "secrets": ["KEY"]}) == []
+
+
 def test_nothing_to_say() -> None:
     assert lint(Application.model_validate({"app": "x", "services": {"a": {"run": "x"}}})) == ()
 

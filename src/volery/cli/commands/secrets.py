@@ -65,7 +65,10 @@ def set_(name: str, /, *, session: Given) -> int:
     if session.json:
         session.emit({"name": name, "version": version})
     else:
-        print(f"{name} is set (version {version}); the next up or deploy brings it to the services")
+        print(
+            f"{name} is set (version {version}); instances that start from now on have it, the next"
+            " up or deploy brings it to those that run"
+        )
     return 0
 
 

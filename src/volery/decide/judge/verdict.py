@@ -66,7 +66,7 @@ def _is_suspicious(policy: Policy, state: State) -> bool:
     """Whether something speaks against the release: on the whole, or a promise that it alone
     breaks."""
     return state.against > policy.alpha**-SUSPICION or any(
-        wealth(promise.broken) >= 1 / policy.beta > wealth(promise.control_broken)
+        wealth(promise.broken) >= 1 / policy.beta and not promise.shared
         for promise in state.promises.values()
     )
 
