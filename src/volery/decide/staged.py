@@ -194,7 +194,7 @@ def _analyse(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
         if weight > rollout.weight:
             ramped = weighted(rollout, service, stage, weight)
             return replace(rollout, weight=weight), ramped
-        if rollout.weight < stage.weight:
+        if rollout.weight < stage.weight and not is_unopposed(now.view):
             return rollout, service
         rollout = _weigh(rollout, service, now)
         if rollout.phase is Phase.PAUSED or rollout.passed < rollout.step:
