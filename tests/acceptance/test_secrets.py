@@ -179,6 +179,25 @@ def test_what_a_service_says_of_the_secret_of_another_one_is_masked(shop: Projec
     assert VALUE not in "".join(shop.ok(*told, "worker").text for told in (["logs"], ["rollout"]))
 
 
+def test_a_key_that_others_may_read_keeps_only_who_has_secrets(shop: Project) -> None:
+    shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
+    shop.service("catalog")
+    shop.ok("up")
+    key = shop.home / "trial" / "dev" / "secrets" / "key"
+    key.chmod(0o644)
+    for name in ("catalog", "payments"):
+        shop.service(name, version="2")
+    shop.ok("deploy", "catalog")
+    assert (shop.version("catalog"), shop.version("payments")) == ("2", "1")
+    for refused in (shop.volery("deploy", "payments"), shop.volery("logs", "catalog")):
+        assert refused.code == 6 and "others may read the key" in refused.err, refused.text
+        assert f"chmod 600 {key}" in refused.err
+    key.chmod(0o600)
+    shop.ok("deploy", "payments")
+    shop.ok("logs", "catalog")
+    assert shop.version("payments") == "2"
+
+
 def test_removing_it(shop: Project) -> None:
     shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
     shop.ok("up")

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -33,7 +33,7 @@ from volery.api.bodies import (
     SwitchoverBody,
 )
 from volery.api.logs import LogLine
-from volery.api.past import STORY_CHAPTERS, EventQuery, heard_of, past_events, told
+from volery.api.past import STORY_CHAPTERS, EventQuery, heard_of, joined, past_pages, told
 from volery.api.places import LogQuery
 from volery.control.operations import Operations
 from volery.control.operations import Request as Wanted
@@ -392,9 +392,15 @@ async def _events(plane: Plane, request: Request, _: None) -> Response:
     if query.get("follow") == "true":
         return _stream(wire_events(_follow(plane, after, service)))
     wanted = EventQuery(service, _moment(query, "since"), max(0, _number(query, "limit", 1000)))
-    newest = past_events(plane.store, wanted, after)
-    last = plane.store.last_seq()
-    return JSONResponse({"events": [wire.event(item) for item in newest], "last": last})
+    last, pages = plane.store.last_seq(), []
+    for page in past_pages(plane.store, wanted, after):
+        pages.append(page)
+        await asyncio.sleep(0)  # there may be hundreds: others have their turn
+    return await asyncio.to_thread(_told_events, joined(pages, wanted), last)
+
+
+def _told_events(events: Sequence[Event], last: int) -> Response:
+    return JSONResponse({"events": [wire.event(item) for item in events], "last": last})
 
 
 async def _follow(plane: Plane, after: int, service: str | None) -> AsyncIterator[Event]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from volery.api import wire
@@ -39,15 +39,24 @@ def heard_of(store: Store, world: World, service: str) -> str:
 
 def past_events(store: Store, query: EventQuery, after: int = 0) -> Sequence[Event]:
     """The events asked for with a sequence number above `after`, oldest first."""
-    found: list[Event] = []
-    before: int | None = None
-    while len(found) < query.limit:
+    return joined(list(past_pages(store, query, after)), query)
+
+
+def past_pages(store: Store, query: EventQuery, after: int = 0) -> Iterator[Sequence[Event]]:
+    """The same a page at a time, the newest page first, and perhaps a few more."""
+    count, before = 0, None
+    while count < query.limit:
         page = store.latest(PAGE_EVENTS, before, query.service)
         late = [item for item in page if item.seq > after and _is_late(item, query)]
-        found = late + found
+        yield late
         if not late or len(page) < PAGE_EVENTS:  # the ledger may be long: no further than needed
-            break
-        before = page[0].seq
+            return
+        count, before = count + len(late), page[0].seq
+
+
+def joined(pages: Sequence[Sequence[Event]], query: EventQuery) -> Sequence[Event]:
+    """What these pages have, oldest first, as many as were asked for."""
+    found = [item for page in reversed(pages) for item in page]
     return found[max(0, len(found) - query.limit) :]
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 from unit.api.plane import SimPlane, body
 
 from volery.api.app import ENDPOINTS, create_app
+from volery.model.state import Event
 
 
 @pytest.fixture
@@ -301,3 +304,32 @@ def test_a_moment_is_told(plane: SimPlane, api: TestClient) -> None:
     assert api.post("/v1/volumes", json=body).status_code == 202
     (event,) = plane.store.events(0, 10)
     assert "until 9999-12-31" in event.text
+
+
+def test_others_have_their_turn_while_many_events_are_told(
+    plane: SimPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane.store.commit([], [Event(float(number), "test", "x") for number in range(5000)])
+    turns, at_page, latest = 0, [], plane.store.latest
+
+    def counted(*asked: Any) -> Sequence[Event]:
+        at_page.append(turns)
+        return latest(*asked)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scenario() -> list[int]:
+        beside = asyncio.create_task(others())
+        transport = httpx2.ASGITransport(create_app(plane))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://volery") as client:
+            answer = (await client.get("/v1/events", params={"limit": "1000000"})).json()
+        beside.cancel()
+        return [item["seq"] for item in answer["events"]]
+
+    monkeypatch.setattr(plane.store, "latest", counted)
+    assert asyncio.run(scenario()) == list(range(1, 5001))
+    assert len(at_page) >= 10 and len(set(at_page)) == len(at_page)
