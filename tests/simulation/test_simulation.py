@@ -22,7 +22,7 @@ from volery.model.state import Rollout, ServiceState, Slot, other
 PLANTED_SEEDS = 60
 
 
-@pytest.mark.parametrize("seeds", batches(80, 25))
+@pytest.mark.parametrize("seeds", batches(76, 25))
 def test_every_history_keeps_the_invariants_and_converges(seeds: range) -> None:
     for seed in seeds:
         violation = play(seed)
