@@ -19,7 +19,7 @@ from volery.decide.world import World
 from volery.model.application import Application
 from volery.model.errors import VoleryError
 from volery.model.healing import Heal
-from volery.model.state import Instance
+from volery.model.state import Instance, Phase
 
 LIMIT = 256 * 2**20
 ILL = {
@@ -206,7 +206,7 @@ class Sickness(History):
                     self._check_begun(world, found, acting[found.service])
             if found.ended and not found.verdict:
                 raise Violation(f"{key} ended without a verdict")
-            if found.service == "kept" and found.verdict == "moot":
+            if found.service == "kept" and found.verdict == "moot" and not _is_turned_back(world):
                 raise Violation(f"{key} is moot, and nothing else befell it: {found.why}")
 
     def _check_begun(self, world: World, heal: Heal, acting: list[Heal]) -> None:
@@ -235,6 +235,12 @@ class Sickness(History):
             # With as many well ones as ill ones nobody knows which are which.
             if ill and service.scale > 2 * len(ill):
                 raise Violation(f"still ill: {ill}")
+
+
+def _is_turned_back(world: World) -> bool:
+    """Whether the first release of what is kept ended while it was started."""
+    turned = {Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED}
+    return any(item.service == "kept" and item.phase in turned for item in world.rollouts.values())
 
 
 def play(seed: int) -> str | None:
