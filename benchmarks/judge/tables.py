@@ -205,7 +205,8 @@ def _cost(rows: Sequence[Row]) -> str:
     for name, cost in rows[0]["ticks"].items():
         look, verdict, lines = (cost[part] for part in ("look", "judge", "lines"))
         second = look + verdict + lines / LINES_SECONDS
-        row = [name, *(f"{one:.0f}" for one in (look, verdict, lines, second / cost["comparisons"]))]
+        each = second / cost["comparisons"]
+        row = [name, *(f"{one:.0f}" for one in (look, verdict, lines, each))]
         body.append([*row, f"{second / 10:.0f} %"])
     head = ["requests in the tick", "look, us", "verdict, us", "lines, us"]
     head += ["per comparison, us", "1,000 rollouts"]

@@ -72,8 +72,11 @@ def test_a_gate_that_says_no_before_anything_runs(project: Project) -> None:
     assert releases(project)[0][0] == "kept", "nothing is wrong with the release"
     serves_alone(project, "1")
     (project.folder / "frozen").unlink()
-    with users(project):
-        deployed(project, 0)
+    deploy = project.start("deploy", "web")
+    until(lambda: rollout(project)["phase"] == "analysing", "the gate lets it begin")
+    project.ok("promote", "web", "--full")
+    out, err = deploy.communicate(timeout=300)
+    assert deploy.returncode == 0, out + err
     serves_alone(project, "2")
 
 
