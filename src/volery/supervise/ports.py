@@ -54,7 +54,7 @@ def reserve(preferred: int | None = None) -> Reservation:
         fd = _lock(folder / str(port))
         if fd is None:
             continue
-        if _can_bind(port):
+        if _can_bind(port, anew=port != preferred):
             return Reservation(port, fd)
         os.close(fd)
     raise VoleryError(
@@ -148,14 +148,15 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _can_bind(port: int) -> bool:
-    return all(_binds(host, port) for host in ("127.0.0.1", "0.0.0.0"))
+def _can_bind(port: int, *, anew: bool) -> bool:
+    return all(_binds(host, port, anew) for host in ("127.0.0.1", "0.0.0.0"))
 
 
-def _binds(host: str, port: int) -> bool:
+def _binds(host: str, port: int, anew: bool) -> bool:
     with socket.socket() as probe:
-        # As servers do: only a live listener is in the way, not a connection that lingers.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections of whoever listened there linger for a minute. That is in the way of servers
+        # that do not set SO_REUSEADDR; who comes back to its own port has to take it as it is.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, not anew)
         try:
             probe.bind((host, port))
         except OSError as error:

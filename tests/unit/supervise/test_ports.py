@@ -62,6 +62,25 @@ def test_a_port_with_a_listener_is_not_given_away(
         assert reserved[0].port != port
 
 
+def test_a_port_on_which_connections_linger_is_for_nobody_new(
+    reserved: list[ports.Reservation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every server sets SO_REUSEADDR: without it one could not listen there for a minute."""
+    reserved.append(ports.reserve())
+    free = reserved.pop()
+    free.close()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        before = server.getsockname()[1]
+        with socket.create_connection(server.getsockname()) as client:
+            server.accept()[0].close()
+            assert client.recv(1) == b""
+    monkeypatch.setattr(ports, "_candidates", lambda preferred: iter([before, free.port]))
+    reserved.append(ports.reserve())
+    assert reserved[0].port == free.port
+    reserved.append(ports.reserve(before))
+    assert reserved[1].port == before, "its own"
+
+
 def test_who_inherits_the_descriptor_keeps_the_port(reserved: list[ports.Reservation]) -> None:
     first = ports.reserve()
     command = [sys.executable, "-S", "-c", "input()"]
@@ -126,7 +145,7 @@ def test_where_all_names_are_taken_it_says_so(folder: Path) -> None:
 
 
 def test_when_all_are_taken_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "_can_bind", lambda port: False)
+    monkeypatch.setattr(ports, "_can_bind", lambda port, anew: False)
     monkeypatch.setattr(ports, "LAST", ports.FIRST + 10)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(VoleryError, match="no free port"):
