@@ -114,6 +114,9 @@ def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     if is_return(rollout):
         serves = now.view.settled and now.view.new.ready > 0
         return (_take(rollout, service, now, 1) if serves else rollout), service
+    larger = grown(rollout, service, stage_of(rollout, service))
+    if larger != service:  # the service was given another size meanwhile
+        return rollout, larger
     if not _group_is_ready(rollout, service, now):
         return rollout, service
     return _by_baseline(rollout, service, now) or (_take(rollout, service, now, 1), service)

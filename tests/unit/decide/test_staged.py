@@ -592,3 +592,14 @@ def test_a_scale_of_nothing_has_a_canary_of_nothing() -> None:
     found.service = replace(found.service, scale=0)
     found.verdict = "promote"
     assert found.until(Phase.DONE) and found.counts()["b"] == 0
+
+
+@pytest.mark.parametrize("strategy", ["canary", "blue-green"])
+def test_another_size_while_the_new_group_starts(strategy: str) -> None:
+    """`up` with a larger scale: the new group grows too, and is not waited for in vain."""
+    found = play(strategy, steps=["50%"])
+    while found.rollout.phase is not Phase.STARTING:
+        found.look()
+    found.service = replace(found.service, scale=3 * SCALE)
+    found.until(Phase.ANALYSING)
+    assert found.counts()["b"] == (3 * SCALE // 2 if strategy == "canary" else 3 * SCALE)
