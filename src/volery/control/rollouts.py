@@ -23,10 +23,11 @@ from volery.decide.phases import has_begun, is_return
 from volery.decide.plan import is_found_bad
 from volery.decide.rollout import FAILED_STARTS, abort, placed, step
 from volery.decide.situation import Situation
-from volery.decide.stages import STAGED, by_stages
+from volery.decide.stages import by_stages
 from volery.decide.strategy import Group, View
 from volery.decide.submit import Order, rollback
 from volery.decide.world import World
+from volery.model.deploy import STAGED
 from volery.model.errors import VoleryError
 from volery.model.ports import REFUSED, Answer, BuildStatus, Engine, Observation
 from volery.model.state import (

@@ -16,9 +16,9 @@ from volery.decide.built import is_built
 from volery.decide.routes import EdgePort
 from volery.decide.situation import GateState
 from volery.decide.staged import due, is_asked_for, is_gated
-from volery.decide.stages import STAGED, has_baseline
+from volery.decide.stages import has_baseline
 from volery.decide.world import World
-from volery.model.deploy import CustomMetric, Deploy, Gate
+from volery.model.deploy import STAGED, CustomMetric, Deploy, Gate
 from volery.model.evidence import Judgement, Line
 from volery.model.ports import (
     SYNTHETIC_CALLER,

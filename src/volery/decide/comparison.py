@@ -17,9 +17,10 @@ from volery.decide.judge import History, Policy, Start, State
 from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
 from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
-from volery.decide.stages import STAGED, has_baseline, is_last, stages
+from volery.decide.stages import has_baseline, is_last, stages
 from volery.decide.tags import steered
 from volery.decide.world import World, number_of
+from volery.model.deploy import STAGED
 from volery.model.evidence import Arm, Judgement, Line
 from volery.model.state import Phase, Rollout, ServiceState, other
 

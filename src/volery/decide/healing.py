@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from volery.decide import backoff
 from volery.decide.dependence import serves
 from volery.decide.outliers import warm_after
-from volery.decide.stages import STAGED
 from volery.decide.upkeep import is_leaving
 from volery.decide.world import World, number_of
+from volery.model.deploy import STAGED
 from volery.model.healing import IN_WORDS, Ailment, Heal, Kind, Verdict
 from volery.model.state import Instance, Phase, ServiceState
 from volery.model.units import format_duration

@@ -14,9 +14,9 @@ from volery.decide.judge import History, empty
 from volery.decide.order import start_order
 from volery.decide.phases import has_begun
 from volery.decide.removed import LEFT, why_kept
-from volery.decide.stages import STAGED
 from volery.decide.world import World
 from volery.model.application import RUN_FIELDS, Application, Service
+from volery.model.deploy import STAGED
 from volery.model.errors import Code, VoleryError
 from volery.model.state import Phase, Release, Rollout, Slot
 

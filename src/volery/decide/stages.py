@@ -12,15 +12,12 @@ import math
 from dataclasses import dataclass, replace
 
 from volery.model.application import Service
-from volery.model.deploy import Deploy
+from volery.model.deploy import NOT_COPIED, STAGED, Deploy
 from volery.model.state import BASELINE, Rollout, ServiceState, Slot, Track, other
 
-STAGED = ("canary", "blue-green")
 STAGED_BY = ("steps", "mirror", "baseline")
 """What of a service's `deploy` says which stages there are and what is in them."""
 RAMP_PARTS = 10
-NOT_COPIED = ("grpc", "tcp")
-"""Protocols of which no requests are copied."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from volery.decide.phases import is_return
-from volery.decide.stages import STAGED, grown, stages, without_baseline
+from volery.decide.stages import grown, stages, without_baseline
+from volery.model.deploy import STAGED
 from volery.model.state import Rollout, ServiceState, Slot, SlotName, Track, other
 
 _TRACKS = {"blue-green": Track.GREEN, "canary": Track.CANARY}

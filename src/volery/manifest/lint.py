@@ -19,7 +19,7 @@ from volery.manifest.finding import Finding, shorter, time_text, warning
 from volery.manifest.lint_edges import edges
 from volery.manifest.mistake import Path
 from volery.model.application import Application, Scale, Service
-from volery.model.deploy import CustomMetric, Deploy, Gate
+from volery.model.deploy import NOT_COPIED, STAGED, CustomMetric, Deploy, Gate
 from volery.model.placeholders import strangers
 
 
@@ -58,7 +58,6 @@ def unset_secrets(application: Application, known: Collection[str]) -> Iterator[
 
 
 Services = Mapping[str, Service]
-STAGED = ("canary", "blue-green")
 ONLY_IN: Mapping[str, Sequence[str]] = {
     "steps": ("canary",),
     "at_most": STAGED,
@@ -238,7 +237,7 @@ def _options(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
 
 def _unreachable(at: Path, protocol: str, deploy: Deploy) -> Iterator[Finding]:
     """Ways to a canary that its protocol does not know."""
-    if deploy.mirror and protocol in ("grpc", "tcp"):
+    if deploy.mirror and protocol in NOT_COPIED:
         calls = "calls" if protocol == "grpc" else "connections"
         yield warning((*at, "mirror"), f"has no effect: {protocol} {calls} are not copied")
     for name in ("sticky", "override"):
@@ -261,7 +260,7 @@ def _outside(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
         yield warning((*at, "metrics"), said)
     if deploy.synthetic and deploy.strategy != "canary":
         yield warning((*at, "synthetic"), "only a canary makes requests of its own")
-    elif deploy.synthetic and service.protocol in ("tcp", "grpc"):
+    elif deploy.synthetic and service.protocol in NOT_COPIED:
         said = f"are HTTP requests; a service with protocol {service.protocol} fails them all"
         yield warning((*at, "synthetic"), said)
     for index, synthetic in enumerate(deploy.synthetic):

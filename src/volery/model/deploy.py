@@ -33,6 +33,10 @@ from volery.model.form import Model
 from volery.model.placeholders import placeholders
 
 STEPS = (0.01, 0.05, 0.25, 0.5)
+STAGED = ("canary", "blue-green")
+"""Strategies that make a whole new group beside the old one."""
+NOT_COPIED = ("grpc", "tcp")
+"""Protocols of which no requests are copied, nor made by us."""
 
 
 class Sticky(Model):

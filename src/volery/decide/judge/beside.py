@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from volery.decide.judge.bets import Counts, anew, at_present
-from volery.decide.judge.lines import percent
+from volery.decide.judge.lines import control_failed, percent
 from volery.decide.judge.look import check
 from volery.decide.judge.policy import Policy
 from volery.decide.judge.state import Beside, State
@@ -41,9 +41,8 @@ def vouches_for_harm(policy: Policy, state: State) -> str:
     present, n, k, n_old, k_old = state.beside
     if not policy.same_age or at_present(present) < 1 / policy.beta or not (n and n_old):
         return ""
-    errors = state.counters["errors"]
-    control = percent(errors.k_control / errors.n_control) if errors.n_control else "nothing"
     return (
         f"{percent(k / n)} of the new release's requests fail, and {percent(k_old / n_old)} of the"
-        f" old group's: that the baseline fails {control} does not vouch for it"
+        f" old group's: that the baseline fails"
+        f" {control_failed(state.counters['errors'])} does not vouch for it"
     )

@@ -129,6 +129,11 @@ def _errors(policy: Policy, state: State) -> Line:
     return _line(policy, "errors", counter, text, True, (value, control, limit))
 
 
+def control_failed(errors: Counter) -> str:
+    """Which share of the control's requests failed."""
+    return percent(errors.k_control / errors.n_control) if errors.n_control else "nothing"
+
+
 def _latency(
     policy: Policy,
     counter: Counter,

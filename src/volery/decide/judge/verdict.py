@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from volery.decide.judge import alarm
 from volery.decide.judge.beside import vouches_for_harm
 from volery.decide.judge.bets import wealth
-from volery.decide.judge.lines import lines_of, odds, percent, promise_line, worst
+from volery.decide.judge.lines import control_failed, lines_of, odds, percent, promise_line, worst
 from volery.decide.judge.policy import Policy
-from volery.decide.judge.state import OF_INSTANCES, Counter, State
+from volery.decide.judge.state import OF_INSTANCES, State
 from volery.decide.judge.trust import confidence
 from volery.model.evidence import Judgement
 
@@ -76,13 +76,13 @@ def _alarm(policy: Policy, state: State, at: _Step) -> Judgement | None:
     if state.alarms.first >= state.alarms.stillborn:
         reason = (
             f"the new release fails its requests: all {state.alarms.first:,.0f} since its first one"
-            f" failed, and {_control_failed(errors)} of the old one's"
+            f" failed, and {control_failed(errors)} of the old one's"
         )
         return Judgement("abort", reason)
     if state.alarms.failing >= state.alarms.limit:
         reason = (
             f"the new release fails its requests: {percent(_share(errors.k, errors.n))} of"
-            f" {errors.n:,.0f} failed, and {_control_failed(errors)} of the old one's"
+            f" {errors.n:,.0f} failed, and {control_failed(errors)} of the old one's"
         )
         return Judgement("abort", reason)
     if state.alarms.crashing >= alarm.CRASHING:
@@ -178,7 +178,3 @@ def _missing(policy: Policy, state: State, at: _Step) -> str:
 
 def _share(k: float, n: float) -> float:
     return k / n if n > 0 else 0.0
-
-
-def _control_failed(errors: Counter) -> str:
-    return percent(_share(errors.k_control, errors.n_control)) if errors.n_control else "nothing"
