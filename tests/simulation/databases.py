@@ -94,6 +94,8 @@ class DatabaseEngine(SimEngine):
         last = disk.entries[-1][0] if disk.entries else 0
         if disk.emptied and not primary:  # what it wrote meanwhile is worth nothing
             disk.entries, disk.emptied = [], False
+        if not (disk.entries or primary):  # it has everything to take in yet
+            disk.syncing = True
         self.minds[identity] = Mind(process, process.epoch, False, max(told, disk.term, last))
         if primary:
             self._become_primary(identity)

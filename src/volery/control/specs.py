@@ -10,6 +10,7 @@ from volery.decide.world import World, number_of
 from volery.model.application import Service
 from volery.model.ports import InstanceSpec
 from volery.model.state import Instance, SlotName
+from volery.model.tenure import Tenure
 
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 """The only variables of the caller that reach a service."""
@@ -96,6 +97,13 @@ def _addresses(world: World, instance: Instance, need: str, edge_port: EdgePort)
     }
 
 
+def _known_term(tenure: Tenure) -> int:
+    """The highest term that any instance may know. A new one counts from when somebody is asked to
+    be its primary: until then the change may be given up, and the present primary goes on."""
+    change = tenure.changing
+    return max(tenure.term, change.term) if change and change.attempt else tenure.term
+
+
 def _role(world: World, instance: Instance, edge_port: EdgePort) -> dict[str, str]:
     """As what it starts now, in which term, and where the present primary is."""
     tenure = world.tenures.get(instance.service)
@@ -103,7 +111,7 @@ def _role(world: World, instance: Instance, edge_port: EdgePort) -> dict[str, st
         is_primary = number_of(instance.id) == 0
     else:
         is_primary = tenure.primary == instance.id and not tenure.changing
-    term = 1 if tenure is None else max(tenure.term, tenure.changing.term if tenure.changing else 0)
+    term = 1 if tenure is None else _known_term(tenure)
     own = _addresses(world, instance, instance.service, edge_port)
     empty = {"VOLERY_EMPTY": "1"} if tenure and tenure.emptied and is_primary else {}
     return empty | {

@@ -12,6 +12,7 @@ from volery.decide.world import World
 from volery.model.application import Application
 from volery.model.ports import InstanceSpec
 from volery.model.state import EnvironmentState, Instance, Release, ServiceState
+from volery.model.tenure import Handover, Step, Tenure
 
 CALLER = {"PATH": "/bin", "HOME": "/root", "TZ": "UTC", "AWS_KEY": "junk", "PORT": "1"}
 
@@ -24,7 +25,7 @@ def test_the_variable_of_a_need(need: str, variable: str) -> None:
     assert env_name(need) == variable
 
 
-def spec_of(number: int = 1, **block: Any) -> InstanceSpec:
+def spec_of(number: int = 1, tenure: Tenure | None = None, **block: Any) -> InstanceSpec:
     """The spec of one instance of `shop`, whose block is given."""
     application = Application.model_validate(
         {
@@ -44,9 +45,10 @@ def spec_of(number: int = 1, **block: Any) -> InstanceSpec:
             name: ServiceState(name, config, 1) for name, config in application.services.items()
         },
         releases={release.id: release},
+        tenures={"shop": tenure} if tenure else {},
     )
     item = Instance(f"shop-1-{number}", "shop", "a", release.id, "run", 0.0, 0.0)
-    ports = {"orders-db": 20001, "rates": 20002}
+    ports = {"orders-db": 20001, "rates": 20002, "shop": 20003, "shop+replicas": 20004}
     return instance_spec(
         world,
         item,
@@ -89,3 +91,20 @@ def test_each_place_of_a_stateful_service_has_its_volume() -> None:
     assert second.volume == "/home/volumes/shop/data-2"
     assert first.environment["VOLERY_VOLUME"] == first.volume
     assert spec_of().volume is None
+
+
+@pytest.mark.parametrize(
+    ("change", "term"),
+    [
+        (None, "4"),
+        (Handover(1, "switchover", Step.DEMOTE, "shop-0", 5, "asked for", 0.0), "4"),
+        (Handover(1, "failover", Step.PROMOTE, "shop-0", 5, "it ended", 0.0, attempt=1), "5"),
+        (Handover(1, "failover", Step.CATCH_UP, "shop-2", 6, "it ended", 0.0, attempt=1), "6"),
+        (Handover(1, "switchover", Step.ABANDONED, "shop-0", 5, "asked for", 0.0), "4"),
+    ],
+)
+def test_a_new_term_counts_from_when_somebody_is_asked(change: Handover | None, term: str) -> None:
+    """A switchover may be given up before: who starts meanwhile has to follow the primary."""
+    state = {"volume": "data", "role": "./role"}
+    found = spec_of(1, Tenure("shop", "shop-0", 4, 0.0, change), state=state)
+    assert found.environment["VOLERY_TERM"] == term
