@@ -192,7 +192,8 @@ class DatabaseEngine(SimEngine):
         if mode == "mixed":
             mode = self.line.random.choice(["well", "fail", "hang", "half", "half hang"])
         took = self.line.random.uniform(0.05, 0.4)
-        if (promotes and self._bad(instance)) or (demotes and mode == "half"):
+        unfit = self._bad(instance) or self.disks[instance].syncing
+        if (promotes and unfit) or (demotes and mode == "half"):
             mode = "fail"  # a demote that says that it failed has left all as it was
         if mode in ("well", "half", "half hang"):
             term = int(command.environment["VOLERY_TERM"])
@@ -208,7 +209,7 @@ class DatabaseEngine(SimEngine):
         mind = self.minds.get(instance)
         if not promotes or mind is None or mind.process is not process or mind.frozen:
             return
-        if self._bad(instance):
+        if self._bad(instance) or self.disks[instance].syncing:
             return
         if self.processes.get(instance) is not process or process.stopping:
             return
