@@ -68,10 +68,8 @@ def follow(
 def at_end(rollouts: Sequence[Json], ids: Sequence[str], *, attended: bool) -> list[Json] | None:
     """How those asked for, and what can still turn them round, stand in the end; None before that.
     `rollouts` are those of their groups."""
-    for those in (
-        _concerning(rollouts, ids),
-        rollouts,
-    ):  # it may wait for one that waits for a person
+    # What was asked for may wait for one of its group that waits for a person.
+    for those in (_concerning(rollouts, ids), rollouts):
         if is_over(those, attended=attended):
             return list(those)
     return None

@@ -75,7 +75,8 @@ ONLY_IN: Mapping[str, Sequence[str]] = {
     "warm": STAGED,
 }
 """Options of a deploy that only some strategies know."""
-SHELLS = ("sh", "bash", "dash", "ash", "zsh", "ksh")
+SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh"})
+"""As `supervise.shim.child` has them and the variables, which can import nothing of ours."""
 VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 
 

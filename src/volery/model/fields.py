@@ -81,12 +81,17 @@ def _schema(kind: str, pattern: str, example: str, description: str) -> Any:
     )
 
 
+def is_written(info: ValidationInfo) -> bool:
+    """Whether somebody writes it now; what was stored when more was allowed stays readable."""
+    return bool((info.context or {}).get("written"))
+
+
 def _text_unit(parse: Callable[[str], object], phrase: str) -> BeforeValidator:
     def read(value: object, info: ValidationInfo) -> object:
         if isinstance(value, str) and len(value) <= UNIT_CHARACTERS_MAX:
             return parse(value)
         plain = isinstance(value, int | float) and not isinstance(value, bool)
-        if plain and not (info.context or {}).get("written"):
+        if plain and not is_written(info):
             return value
         meant = f"; did you mean {value:g}s?" if plain and parse is parse_duration else ""
         raise ValueError(f"must be {phrase}, got {value}{meant}" if meant else f"must be {phrase}")
@@ -116,7 +121,7 @@ def _newly(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
     form = _form(pattern, phrase)
 
     def check(value: str, info: ValidationInfo) -> str:
-        return form(value) if (info.context or {}).get("written") else value
+        return form(value) if is_written(info) else value
 
     return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": pattern})
 
@@ -124,14 +129,14 @@ def _newly(pattern: str, phrase: str) -> tuple[AfterValidator, WithJsonSchema]:
 def _condition(value: object, info: ValidationInfo) -> object:
     if isinstance(value, str) and len(value) <= UNIT_CHARACTERS_MAX:
         return parse_condition(value)
-    if isinstance(value, str) or (info.context or {}).get("written"):
+    if isinstance(value, str) or is_written(info):
         raise ValueError("must be a condition such as '< 1%' or '<= 300ms'")
     return value
 
 
 def _some_time(value: float, info: ValidationInfo) -> float:
     """Less is refused only where it is written: what was stored before must still be readable."""
-    if value < SHORTEST_SECONDS and (info.context or {}).get("written"):
+    if value < SHORTEST_SECONDS and is_written(info):
         raise ValueError(
             f"must be at least 1ms, got {value:g}s; 0s is not 'no limit': "
             "leave it out for the default"
@@ -152,7 +157,7 @@ def at_most(most: float, phrase: str) -> AfterValidator:
     """An upper limit of what is written; what was stored when there was none stays readable."""
 
     def check(value: float, info: ValidationInfo) -> float:
-        if value > most and (info.context or {}).get("written"):
+        if value > most and is_written(info):
             raise ValueError(f"must be at most {phrase}")
         return value
 
@@ -211,7 +216,7 @@ def _commands(value: object) -> object:
 
 
 def _one_line(value: str, info: ValidationInfo) -> str:
-    if (info.context or {}).get("written") and not value.isprintable():
+    if is_written(info) and not value.isprintable():
         raise ValueError("must be one line of text")
     return value
 
@@ -264,7 +269,7 @@ def ascending(steps: tuple[float, ...], info: ValidationInfo) -> tuple[float, ..
         if step <= before:
             raise ValueError(f"must ascend, got {step * 100:g}% after {before * 100:g}%")
         before = step
-    if not (info.context or {}).get("written"):
+    if not is_written(info):
         return steps
     if not steps or steps[0] >= 1:
         raise ValueError(

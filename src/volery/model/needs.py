@@ -10,7 +10,16 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from volery.model.fields import Duration, Name, Percent, Short, TimeLimit, Whole, needs_form
+from volery.model.fields import (
+    Duration,
+    Name,
+    Percent,
+    Short,
+    TimeLimit,
+    Whole,
+    is_written,
+    needs_form,
+)
 from volery.model.form import Model
 
 BUDGET = 0.2
@@ -40,7 +49,7 @@ class Backoff(Model):
 
     @model_validator(mode="after")
     def _grows(self, info: ValidationInfo) -> Backoff:
-        written = (info.context or {}).get("written") and "cap" in self.model_fields_set
+        written = is_written(info) and "cap" in self.model_fields_set
         if written and self.cap < self.base:
             raise ValueError("the longest wait must be at least the first: 25ms..250ms")
         return self

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from volery.manifest.finding import Finding
-from volery.manifest.lint import INACTIVE, lint, unset_secrets
+from volery.manifest.lint import INACTIVE, SHELLS, VARIABLE, lint, unset_secrets
 from volery.manifest.read import read
 from volery.model.application import Application
 from volery.model.fields import WRITTEN
 from volery.model.form import Model
+from volery.supervise.shim import child
 
 RETRY = {"attempts": 3, "per_try": "100ms", "backoff": "10ms..20ms", "on": ["5xx"]}
 BIRDHOUSE = Path(__file__).parents[3] / "examples" / "birdhouse" / "volery.yaml"
@@ -569,3 +570,7 @@ def _models(model: type[Model]) -> Iterator[type[Model]]:
 
 def test_findings_are_plain_values() -> None:
     assert Finding("note", ("a",), "b") == Finding("note", ("a",), "b")
+
+
+def test_what_is_filled_in_is_what_the_shim_fills_in() -> None:
+    assert (set(SHELLS), VARIABLE) == (child.SHELLS, child._VARIABLE)
