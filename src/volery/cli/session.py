@@ -106,7 +106,7 @@ class Session:
         """The body that tells the control plane the manifest and where it is."""
         base = {key: os.environ[key] for key in INHERITED if key in os.environ}
         return {
-            "application": self.application.model_dump(mode="json"),
+            "application": self.application.model_dump(mode="json", exclude_unset=True),
             "environment": self.environment,
             "root": str(self.path.absolute().parent),
             "base_env": base,

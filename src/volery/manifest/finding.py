@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from volery.manifest.mistake import Path, dotted
-from volery.model.application import Environment
+from volery.model.application import Environment, Resources
+from volery.model.deploy import Deploy
 from volery.model.units import format_duration
 
 
@@ -45,7 +46,17 @@ def as_written(finding: Finding, name: str, environment: Environment) -> Finding
     override = environment.overrides.get(str(service)) if section == "services" else None
     if override is None or field not in override.model_fields_set:
         return finding
-    given = getattr(override, str(field))
-    if given is None or (field == "env" and finding.at[3:4] and finding.at[3] not in given):
+    given, below = getattr(override, str(field)), finding.at[3:4]
+    if given is None or (below and not _says(given, below[0])):
         return finding
     return replace(finding, at=("environments", name, "overrides", service, *finding.at[2:]))
+
+
+def _says(given: object, name: str | int) -> bool:
+    """Whether an override says this itself, where it leaves the rest as the service has it."""
+    match given:
+        case Deploy() | Resources():
+            return name in given.model_fields_set
+        case dict():
+            return name in given
+    return True

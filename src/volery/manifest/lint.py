@@ -211,22 +211,21 @@ def _floor(name: str, service: Service) -> Iterator[Finding]:
 
 
 def _deploys(application: Application) -> Iterator[tuple[Path, Service, Deploy]]:
-    """Each `deploy` of the manifest, those of overrides too, and where it stands."""
+    """Each `deploy` of the manifest and where it stands; of an override only what that says, under
+    the strategy that counts there."""
     for name, service in application.services.items():
         yield ("services", name, "deploy"), service, service.deploy
     for environment, settings in application.environments.items():
         for name, override in settings.overrides.items():
             if override.deploy is not None and name in application.services:
                 at: Path = ("environments", environment, "overrides", name, "deploy")
-                yield at, application.services[name], override.deploy
+                service = override.applied(application.services[name])
+                strategy = {"strategy": service.deploy.strategy}
+                yield at, service, override.deploy.model_copy(update=strategy)
 
 
 def _options(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
     """What is written of a deploy and has no effect under its strategy."""
-    own = service.deploy.strategy
-    if own != deploy.strategy and "strategy" not in deploy.model_fields_set:
-        said = f"stands for the whole of the service's deploy: {deploy.strategy} here, not {own}"
-        yield warning(at, said)
     for name, strategies in ONLY_IN.items():
         written = getattr(deploy, name) != Deploy.model_fields[name].default
         if written and deploy.strategy not in strategies:

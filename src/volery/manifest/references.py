@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from volery.manifest.explain import nearest
 from volery.manifest.mistake import Path, dotted, quoted
-from volery.model.application import Application, Gateway, Route, Scale, Service
+from volery.model.application import Application, Gateway, Route, Scale, Service, ServiceOverride
 from volery.model.deploy import Deploy
 
 CYCLES_MAX = 20
@@ -45,6 +45,7 @@ def problems(application: Application, declared: Collection[str] | None) -> Iter
         yield from _size(("services", name), service.scale)
         yield from _environment(name, service)
         yield from _stateful(("services", name), service, service.deploy)
+        yield from _movable(("services", name), service.deploy)
     yield from _cycles(application.services)
     yield from _overrides(application, declared)
     yield from _accounts(application)
@@ -154,6 +155,12 @@ def _stateful(at: Path, service: Service, deploy: Deploy) -> Iterator[Problem]:
         yield Problem((*at, "deploy", "strategy"), said)
 
 
+def _movable(at: Path, deploy: Deploy) -> Iterator[Problem]:
+    if deploy.surge == deploy.unavailable == 0:
+        said = "surge and unavailable cannot both be 0: nothing could ever move"
+        yield Problem((*at, "deploy"), said)
+
+
 def _cycles(services: Mapping[str, Service]) -> Iterator[Problem]:
     left = dict(services)
     for _ in range(CYCLES_MAX):
@@ -192,19 +199,25 @@ def _overrides(application: Application, declared: Collection[str] | None) -> It
             at: Path = ("environments", environment, "overrides", name)
             if declared is not None and name not in declared:
                 yield _unknown(at, name, declared, at_key=True)
-            service = application.services.get(name)
-            if service is None:
-                continue
-            for variable in override.env:
-                said = _taken(variable, name, service)
-                if variable in service.secrets:
-                    said = f"{quoted(variable)} is also a secret; keep one of the two"
-                if said:
-                    yield Problem((*at, "env", variable), said, at_key=True)
-            if override.deploy is not None:
-                yield from _stateful(at, service, override.deploy)
-            if override.scale is not None:
-                yield from _size(at, override.scale)
+            if name in application.services:
+                yield from _override(at, name, application.services[name], override)
+
+
+def _override(
+    at: Path, name: str, service: Service, override: ServiceOverride
+) -> Iterator[Problem]:
+    for variable in override.env:
+        said = _taken(variable, name, service)
+        if variable in service.secrets:
+            said = f"{quoted(variable)} is also a secret; keep one of the two"
+        if said:
+            yield Problem((*at, "env", variable), said, at_key=True)
+    if override.deploy is not None:
+        yield from _stateful(at, service, override.deploy)
+        if override.deploy.model_fields_set & {"surge", "unavailable"}:
+            yield from _movable(at, override.applied(service).deploy)
+    if override.scale is not None:
+        yield from _size(at, override.scale)
 
 
 def _accounts(application: Application) -> Iterator[Problem]:

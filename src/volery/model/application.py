@@ -7,7 +7,7 @@ bytes, fractions. The JSON Schema of `volery schema` is generated from these cla
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -267,11 +267,31 @@ class ServiceOverride(Model):
     env: dict[EnvName, EnvValue] = {}
     """Added to the service's own."""
     resources: Resources | None = None
-    """Instead of the service's own."""
+    """What is written here counts instead of the service's own; what is not stays."""
     deploy: Deploy | None = None
-    """Instead of the service's own."""
+    """What is written here counts instead of the service's own; what is not stays, unless another
+    `strategy` is."""
     floor: Annotated[Whole, Field(ge=0, le=1000)] | None = None
     """Instead of the service's own."""
+
+    def applied(self, service: Service) -> Service:
+        """The service as it is in the environment that says this."""
+        said = {name: getattr(self, name) for name in ("scale", "resources", "deploy", "floor")}
+        values = {
+            name: _over(getattr(service, name), value)
+            for name, value in said.items()
+            if value is not None
+        }
+        return service.model_copy(update=values | {"env": service.env | self.env})
+
+
+def _over(own: Any, said: Any) -> Any:
+    if not isinstance(said, Deploy | Resources):
+        return said
+    written = {name: getattr(said, name) for name in said.model_fields_set}
+    if "strategy" in written and written["strategy"] != own.strategy:
+        return said  # options of another strategy would mean nothing
+    return own.model_copy(update=written)
 
 
 class Environment(Model):
@@ -319,12 +339,7 @@ class Application(Model):
         """The same application with the overrides of one environment applied."""
         changed = dict(self.services)
         for service, override in self.environments[name].overrides.items():
-            given = {
-                key: getattr(override, key) for key in ("scale", "resources", "deploy", "floor")
-            }
-            values = {key: value for key, value in given.items() if value is not None}
-            env = changed[service].env | override.env
-            changed[service] = changed[service].model_copy(update=values | {"env": env})
+            changed[service] = override.applied(changed[service])
         port = self.environments[name].gateway_port or self.gateway.port
         gateway = self.gateway.model_copy(update={"port": port})
         return self.model_copy(update={"services": changed, "gateway": gateway})

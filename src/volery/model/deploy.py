@@ -197,9 +197,3 @@ class Deploy(Model):
     def shares(self) -> tuple[float, ...]:
         """The steps that are written, else all there may be."""
         return STEPS if self.steps is None else self.steps
-
-    @model_validator(mode="after")
-    def _can_move(self) -> Deploy:
-        if self.surge == 0 and self.unavailable == 0:
-            raise ValueError("surge and unavailable cannot both be 0: nothing could ever move")
-        return self

@@ -46,6 +46,7 @@ services:
   web:
     run: sh
     stop: {drain: 1s}
+    deploy: {watch: 1m}
   api: {run: sh, needs: {web: {timeout: 5s}}}
 environments:
   dev: {}
@@ -68,9 +69,10 @@ def test_a_finding_about_an_override_is_told_once_and_where_it_is_written(
     at = "environments.prod.overrides.web"
     assert [(item["line"], item["path"]) for item in found] == [
         (5, "services.web.stop.drain"),
-        (12, f"{at}.floor"),
-        (14, f"{at}.deploy.gates[0].when"),
-        (13, f"{at}.scale"),
+        (13, f"{at}.floor"),
+        (6, "services.web.deploy.watch"),
+        (15, f"{at}.deploy.gates[0].when"),
+        (14, f"{at}.scale"),
     ]
 
 

@@ -502,19 +502,17 @@ def test_ways_to_a_canary_that_its_protocol_does_not_know() -> None:
         assert warnings(a=service) == [f"services.a.deploy.{line}" for line in said]
 
 
-def test_an_override_stands_for_the_whole_deploy() -> None:
+def test_options_of_an_override_count_under_the_strategy_there() -> None:
     services = {"a": {"deploy": {"strategy": "canary"}}}
     at = "environments.live.overrides.a.deploy"
     for deploy, said in (
-        (
-            {"approve": True},
-            [
-                f"{at}: stands for the whole of the service's deploy: rolling here, not canary",
-                f"{at}.approve: has no effect in a rolling deploy, only in canary or blue-green",
-            ],
-        ),
+        ({"approve": True}, []),
+        ({"watch": "1m"}, [f"{at}.watch: has no effect in a canary deploy, only in blue-green"]),
         ({"strategy": "rolling"}, []),
-        ({"strategy": "canary", "approve": True}, []),
+        (
+            {"strategy": "rolling", "approve": True},
+            [f"{at}.approve: has no effect in a rolling deploy, only in canary or blue-green"],
+        ),
     ):
         live = {"overrides": {"a": {"deploy": deploy}}}
         assert findings("warning", services, environments={"live": live}) == said

@@ -205,6 +205,11 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
          ["5:21: environments.dev.overrides.b: unknown service 'b'",
           "5:46: environments.dev.overrides.a.env.PORT: is set by Volery (where to listen); use "
           "another name"]),
+        ("  a: {run: sh, deploy: {unavailable: 1}}\nenvironments:\n"
+         "  dev: {overrides: {a: {deploy: {surge: 0}}}}\n"
+         "  live: {overrides: {a: {deploy: {surge: 0, unavailable: 0}}}}\n",
+         ["6:26: environments.live.overrides.a.deploy: surge and unavailable cannot both be 0: "
+          "nothing could ever move"]),
         ("  a: {run: sh}\n  t: {run: sh, protocol: tcp}\n"
          "gateway:\n  routes:\n    - {path: /, service: b}\n    - {path: /x/, service: a}\n"
          "    - {path: /x, service: a, strip: /y}\n    - {path: /t, service: t}\n"

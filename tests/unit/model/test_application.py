@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from volery.model.application import Application, Service
+from volery.model.application import Application, Resources, Service
+from volery.model.deploy import Deploy
 from volery.model.fields import WRITTEN
 from volery.model.needs import Need
 
@@ -119,11 +120,56 @@ def test_overrides_change_only_what_they_say() -> None:
 
 
 @pytest.mark.parametrize(
+    ("own", "said", "counts"),
+    [
+        (
+            {"strategy": "canary", "steps": ["5%"], "baseline": True},
+            {"approve": True, "steps": ["10%", "50%"]},
+            {"strategy": "canary", "steps": ["10%", "50%"], "baseline": True, "approve": True},
+        ),
+        ({"strategy": "canary", "approve": True}, {"approve": False}, {"strategy": "canary"}),
+        ({"strategy": "canary", "approve": True}, {"strategy": "canary"}, None),
+        ({"strategy": "canary", "steps": ["5%"]}, {"strategy": "rolling"}, {}),
+        ({"unavailable": 1}, {"surge": 0}, {"unavailable": 1, "surge": 0}),
+        ({"unavailable": 1}, {}, None),
+    ],
+)
+def test_an_override_of_a_deploy_leaves_what_it_does_not_say(
+    own: dict[str, Any], said: dict[str, Any], counts: dict[str, Any] | None
+) -> None:
+    application = Application.model_validate(
+        {
+            "app": "shop",
+            "services": {"a": {"run": "app", "deploy": own}},
+            "environments": {"prod": {"overrides": {"a": {"deploy": said}}}},
+        },
+        context=WRITTEN,
+    )
+    service = application.services["a"]
+    wished = service.deploy if counts is None else Deploy.model_validate(counts)
+    sent = application.model_dump_json(exclude_unset=True)
+    for read in (application, Application.model_validate_json(sent)):
+        assert read.in_environment("prod").services["a"].deploy == wished
+
+
+def test_an_override_of_one_limit_leaves_the_others() -> None:
+    application = Application.model_validate(
+        {
+            "app": "shop",
+            "services": {"a": {"run": "app", "resources": {"cpu": 1, "memory": "1Gi"}}},
+            "environments": {"prod": {"overrides": {"a": {"resources": {"memory": "2Gi"}}}}},
+        },
+        context=WRITTEN,
+    )
+    found = application.in_environment("prod").services["a"].resources
+    assert found == Resources(cpu=1, memory=2 * 2**30)
+
+
+@pytest.mark.parametrize(
     ("values", "says"),
     [
         ({"deploy": {"steps": ["5%", "5%"]}}, "must ascend, got 5% after 5%"),
         ({"deploy": {"steps": ["0%"]}}, "must ascend"),
-        ({"deploy": {"surge": 0, "unavailable": 0}}, "nothing could ever move"),
         ({"steady_state": {"errors": "< 300ms"}}, "must be an upper limit such as '< 1%'"),
         ({"steady_state": {"errors": ">= 1%"}}, "must be an upper limit"),
         ({"steady_state": {"latency": {"p99": "< 1%"}}}, "such as '< 300ms'"),
