@@ -64,7 +64,7 @@ def test_a_service_sees_exactly_what_the_contract_lists(project: Project) -> Non
     instance = status["instances"][0]
     host, _, port = instance["address"].partition(":")
     assert {name: value for name, value in seen.items() if not name.endswith("_URL")} == {
-        "PATH": mine["PATH"],
+        "PATH": f"{mine['PATH']}:{Path(sys.executable).parent}",
         "HOME": mine["HOME"],
         **PASSED,
         "HOST": host,

@@ -13,7 +13,6 @@ import asyncio
 import logging
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,13 +26,13 @@ from volery.build.command import Stage, run
 from volery.build.output import Output
 from volery.build.source import Source
 from volery.build.tree import Limits
+from volery.manifest.inherited import inherited
 from volery.model.application import Service
 from volery.model.errors import VoleryError
 from volery.model.masking import Masking
 from volery.model.ports import BuildStatus
 from volery.model.state import Release
 
-INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 SPARE = 3
 """Of each service, this many artifacts that nobody asked to keep are kept: the latest used."""
 TAIL_LINES = 20
@@ -341,11 +340,7 @@ class LocalBuilder:
         return clock() - started
 
     def _environment(self, stage: StageName, release: Release) -> dict[str, str]:
-        given = self._base_env()
-        found = {name: given[name] for name in INHERITED if name in given}
-        python = str(Path(sys.executable).parent)
-        found["PATH"] = os.pathsep.join((found.get("PATH", os.defpath), python))
-        found |= {
+        found = inherited(self._base_env()) | {
             "VOLERY_APP": self._home.parent.name,
             "VOLERY_ENVIRONMENT": self._home.name,
             "VOLERY_SERVICE": release.service,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from volery.manifest.names import Names
     from volery.model.application import Application
 
-INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
-
 
 @dataclass
 class Session:
@@ -104,6 +102,8 @@ class Session:
 
     def apply_body(self, services: tuple[str, ...] | None = None) -> dict[str, Any]:
         """The body that tells the control plane the manifest and where it is."""
+        from volery.manifest.inherited import INHERITED
+
         base = {key: os.environ[key] for key in INHERITED if key in os.environ}
         return {
             "application": self.application.model_dump(mode="json", exclude_unset=True),

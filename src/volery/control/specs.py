@@ -7,13 +7,11 @@ from pathlib import Path
 
 from volery.decide.by_role import has_roles, replicas_of
 from volery.decide.world import World, number_of
+from volery.manifest.inherited import inherited
 from volery.model.application import Service
 from volery.model.ports import InstanceSpec
 from volery.model.state import Instance, SlotName
 from volery.model.tenure import Tenure
-
-INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
-"""The only variables of the caller that reach a service."""
 
 EdgePort = Callable[[str, SlotName, str], int]
 SecretValues = Callable[[tuple[str, ...]], Mapping[str, str]]
@@ -66,7 +64,7 @@ def _environment(
 ) -> dict[str, str]:
     environment = world.environment
     assert environment is not None
-    found = {key: environment.base_env[key] for key in INHERITED if key in environment.base_env}
+    found = inherited(environment.base_env)
     for need in spec.needs:
         found |= _addresses(world, instance, need, edge_port)
     found |= {

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path as Folder
 
+from volery.manifest.inherited import with_python
 from volery.manifest.mistake import Path, quoted
 from volery.manifest.references import Problem
 from volery.model.application import Application, Health, Service
@@ -26,7 +26,7 @@ BUILTINS = frozenset({".", "alias", "cd", "export", "set", "source", "ulimit", "
 def problems(application: Application, root: Folder) -> Iterator[Problem]:
     """Every source folder that is missing and every command that cannot be found."""
     here = any(place.engine == "local" for place in application.environments.values())
-    search = service_path()
+    search = with_python(os.environ.get("PATH"))
     for name, service in application.services.items():
         at: Path = ("services", name)
         folder = root / service.source
@@ -43,11 +43,6 @@ def problems(application: Application, root: Folder) -> Iterator[Problem]:
             said = _command_problem(command[0], root, False, search, "beside the manifest")
             if said:
                 yield Problem((*at, *where), said)
-
-
-def service_path() -> str:
-    """The PATH services get: the caller's, then the folder of the running Python."""
-    return os.pathsep.join((os.environ.get("PATH", os.defpath), str(Folder(sys.executable).parent)))
 
 
 def _search(service: Service, search: str) -> str | None:

@@ -7,11 +7,10 @@ and leaves nothing behind (see `supervise/leashed.py`).
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from volery.manifest.inherited import with_python
 from volery.model.ports import GateCall, MetricCall
 from volery.supervise.leashed import Command, End, Sink, run_leashed
 
@@ -33,10 +32,12 @@ async def run(
 
 
 def environment_of(call: GateCall | MetricCall) -> dict[str, str]:
-    """What it sees. The folder of the running Python comes last on PATH, as everywhere."""
-    path = call.environment.get("PATH", os.defpath)
-    path = os.pathsep.join((path, str(Path(sys.executable).parent)))
-    return {**call.environment, "PATH": path, **told(call)}
+    """What it sees."""
+    return {
+        **call.environment,
+        "PATH": with_python(call.environment.get("PATH")),
+        **told(call),
+    }
 
 
 def told(call: GateCall | MetricCall) -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from volery.control.specs import INHERITED, env_name, instance_spec
+from volery.control.specs import env_name, instance_spec
 from volery.decide.world import World
+from volery.manifest.inherited import INHERITED
 from volery.model.application import Application
 from volery.model.ports import InstanceSpec
 from volery.model.state import EnvironmentState, Instance, Release, ServiceState
@@ -64,6 +66,12 @@ def test_only_the_five_inherited_variables_and_our_own() -> None:
     ours |= {"VOLERY_RELEASE", "VOLERY_INSTANCE"}
     assert set(environment) == (set(INHERITED) & set(CALLER)) | ours
     assert "VOLERY_VOLUME" not in environment and "PORT" not in environment
+
+
+def test_pythons_folder_is_last_on_path() -> None:
+    """Else `run: python app.py` passes check, build and test, and is not found here."""
+    assert spec_of().environment["PATH"] == f"/bin:{Path(sys.executable).parent}"
+    assert spec_of(env={"PATH": "/opt/bin"}).environment["PATH"] == "/opt/bin"
 
 
 def test_addresses_of_needs_say_how_to_speak() -> None:
