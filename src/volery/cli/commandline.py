@@ -6,6 +6,7 @@ from importlib import import_module
 from inspect import BoundArguments
 from inspect import Parameter as PyParameter
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter, UnknownCommandError, UnusedCliTokensError
@@ -53,28 +54,34 @@ def build_app() -> App:
         help_epilogue=EPILOGUE,
         version=__version__,
         default_parameter=Parameter(negative=()),
-        help_format="plaintext",
+        help_format="markdown",
         suppress_keyboard_interrupt=False,
     )
-    for name, (target, heading, text) in COMMANDS.items():
-        app.command(f"volery.cli.commands.{target}", name=name, group=_GROUPS[heading], help=text)
+    for name, (target, heading, _) in COMMANDS.items():
+        app.command(f"volery.cli.commands.{target}", name=name, group=_GROUPS[heading])
     secret = App(name="secret", help=ABOUT_SECRETS, group=_GROUPS[TOOLS])
-    for name in SECRET:
-        secret.command(f"volery.cli.commands.secrets:{name}_", name=name)
+    _add(secret, "secrets", SECRET)
     secret.default(_which_of_secret)
     app.command(secret)
-    for name, (module, heading, below, text) in GROUPS.items():
-        app.command(_group(name, module, _GROUPS[heading], below, text))
+    for name, (module, heading, below, _) in GROUPS.items():
+        app.command(_group(name, module, _GROUPS[heading], below))
     app.meta.suppress_keyboard_interrupt = False
     app.meta.default(_launcher(app))
     return app
 
 
-def _group(name: str, module: str, group: Group, below: tuple[str, ...], text: str) -> App:
-    found = App(name=name, help=text, group=group)
-    for verb in below:
-        found.command(f"volery.cli.commands.{module}:{verb}_", name=verb)
-    found.default(import_module(f"volery.cli.commands.{module}").list_)
+def _group(name: str, module: str, group: Group, below: tuple[str, ...]) -> App:
+    found = App(name=name, group=group)
+    found.default(_add(found, module, below).list_)
+    return found
+
+
+def _add(app: App, module: str, verbs: tuple[str, ...]) -> ModuleType:
+    """These functions of a module as commands below one. A name would be loaded when it is used,
+    and the help of the one above would say nothing of it."""
+    found = import_module(f"volery.cli.commands.{module}")
+    for verb in verbs:
+        app.command(getattr(found, f"{verb}_"), name=verb)
     return found
 
 

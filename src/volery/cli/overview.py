@@ -22,13 +22,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plan": ("shipping:plan", SHIP, "Show what up or deploy would change."),
     "up": ("shipping:up", SHIP, "Bring the environment to what the manifest says."),
     "deploy": ("shipping:deploy", SHIP, "Build, test and roll out new releases."),
-    "down": ("shipping:down", SHIP, "Stop everything; volumes are kept."),
+    "down": ("shipping:down", SHIP, "Stop everything; volumes are kept unless asked."),
     "status": ("looking:status", LOOK, "The environment at a glance."),
     "rollout": ("looking:rollout", LOOK, "One rollout: phase, weights, reason."),
     "releases": ("looking:releases", LOOK, "The releases of a service."),
     "events": ("looking:events", LOOK, "What happened and why."),
     "logs": ("looking:logs", LOOK, "What a service wrote."),
-    "promote": ("acting:promote", ACT, "Let a paused rollout finish."),
+    "promote": ("acting:promote", ACT, "Let the present step pass; --full: all that are left."),
     "pause": ("acting:pause", ACT, "Hold a rollout where it is."),
     "resume": ("acting:resume", ACT, "Let a paused rollout, or automation, go on."),
     "abort": ("acting:abort", ACT, "Turn a rollout round."),
@@ -53,7 +53,7 @@ GROUPS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
 """Commands that show something, and have commands below them that change it."""
 
 OPTIONS = {
-    "env": "The environment; by default the manifest's first one.",
+    "env": "The environment; by default $VOLERY_ENV, else the manifest's first one.",
     "file": "The manifest; by default volery.yaml here or in a folder above.",
     "output": "text for people, json for scripts.",
     "yes": "Answer questions with yes.",

@@ -42,13 +42,34 @@ def test_the_overview_tells_of_every_command_and_every_option() -> None:
     assert {*app, *options} - {"-h"} == told
 
 
-def test_the_form_is_one_that_help_reads() -> None:
-    """Another form of docstring would be read by people and left out of the help."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "volery", "deploy", "--help"],
+def shown(*command: str) -> str:
+    """What `--help` prints of a command, its lines joined."""
+    printed = subprocess.run(
+        [sys.executable, "-m", "volery", *command, "--help"],
         capture_output=True,
         text=True,
         check=True,
         env=os.environ | {"COLUMNS": "120"},
     ).stdout
-    assert "Also a release that was refused before." in shown
+    return " ".join(printed.split())
+
+
+def test_the_form_is_one_that_help_reads() -> None:
+    """Another form of docstring would be read by people and left out of the help."""
+    assert "Also a release that was refused before." in shown("deploy")
+
+
+def test_the_help_of_a_command_is_all_that_it_says_of_itself() -> None:
+    assert "Fewer than its floor is refused without --yes." in shown("scale")
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        ("guard", "Let automation go on that was stopped"),
+        ("volumes", "Bring a deleted volume back"),
+        ("secret", "Remove a secret"),
+    ],
+)
+def test_the_help_of_a_group_tells_what_its_commands_do(group: str, said: str) -> None:
+    assert said in shown(group)

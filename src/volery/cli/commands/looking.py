@@ -332,7 +332,8 @@ def logs(
         previous: Only of instances that are gone, as long as their logs are kept.
         lines: Only the last so many of each instance; with --follow 0 shows only what comes now.
         instance: Only this one.
-        timestamps: When each line was noticed, exact to a quarter of a second.
+        timestamps: When each line was written, exact to a quarter of a second; right after a
+            silence to a second.
     """
     from volery.api.places import LogQuery
 

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from volery.cli.session import Given, Session
 from volery.manifest.mistake import ManifestError
 from volery.model.errors import Code, VoleryError
-from volery.store.secrets import Secrets
 
 
 def _written_needs(session: Session, name: str) -> list[str]:
@@ -59,6 +58,8 @@ def set_(name: str, /, *, session: Given) -> int:
             code=Code.INVALID,
             hint=f"volery secret set {name} < file",
         )
+    from volery.store.secrets import Secrets
+
     session.home.create()
     version = Secrets(session.home.secrets).set(name, value).version
     _say_unwanted(session, name)
@@ -74,6 +75,8 @@ def set_(name: str, /, *, session: Given) -> int:
 
 def list_(*, session: Given) -> int:
     """The names of the secrets that are set; never their values."""
+    from volery.store.secrets import Secrets
+
     found = Secrets(session.home.secrets).names()
     if session.json:
         from volery.model.moment import time
@@ -103,6 +106,7 @@ def rm_(name: str, /, *, session: Given) -> int:
         name: Which.
     """
     from volery.api.offline import users_of_secret
+    from volery.store.secrets import Secrets
 
     kept = Secrets(session.home.secrets)
     if name not in session.secrets_set():

@@ -108,9 +108,10 @@ def probe(
 
     Args:
         url: Where to; by default the gateway. Only this machine.
-        kinds: http1, http1-fresh, http2, grpc, grpc-stream, websocket, upload, download, line.
-        rate: Requests a second of each kind.
-        duration: How long.
+        kinds: http1, http1-fresh, http2, grpc, grpc-stream, grpc-bidi, websocket, upload,
+            download, line.
+        rate: Requests a second of each kind; of all at most 10000.
+        duration: How long; at most 1h.
     """
     from volery.prober.main import parse_and_probe
 
