@@ -256,7 +256,7 @@ def _outside(at: Path, service: Service, deploy: Deploy) -> Iterator[Finding]:
     for name, metric in deploy.metrics.items():
         yield from _metric((*at, "metrics", name), deploy, metric)
     if deploy.metrics and deploy.strategy in ("rolling", "recreate"):
-        said = f"nothing is judged in a {deploy.strategy} deploy; use canary or blue-green"
+        said = f"are not measured in a {deploy.strategy} deploy; use canary or blue-green"
         yield warning((*at, "metrics"), said)
     if deploy.synthetic and deploy.strategy != "canary":
         yield warning((*at, "synthetic"), "only a canary makes requests of its own")

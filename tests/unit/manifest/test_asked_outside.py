@@ -148,7 +148,7 @@ def test_nothing_to_say() -> None:
         ),
         (
             {"metrics": {"m": QUERY}, "strategy": "rolling"},
-            "metrics: nothing is judged in a rolling deploy; use canary or blue-green",
+            "metrics: are not measured in a rolling deploy; use canary or blue-green",
         ),
         (
             {"gates": [{"command": "true", "when": "after"}], "strategy": "rolling"},
