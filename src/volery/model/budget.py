@@ -31,7 +31,7 @@ class BrakeLimits(Model):
     within: LongDuration = 600.0
     """... when they happen in this time."""
     services: Annotated[Whole, Field(ge=2, le=1000)] = 3
-    """If so many services are affected at once, the whole environment's automation stops."""
+    """If the `failures` are of so many services, the whole environment's automation stops."""
     hold: LongDuration = 3600.0
     """After this time a brake lets go by itself."""
 

@@ -78,7 +78,8 @@ class Gate(Model):
     timeout: LongDuration = 30.0
     """How long it may take."""
     on_failure: Literal["abort", "hold"] = "abort"
-    """abort: take the release back; hold: wait for `volery promote` or `volery abort`."""
+    """abort: take the release back; hold: wait for `volery promote`, `volery abort`, or `volery
+    resume`, which asks again."""
 
     @model_validator(mode="after")
     def _one(self) -> Gate:
@@ -163,9 +164,9 @@ class Deploy(Model):
     baseline: Flag = False
     """canary: compare with a group of the old release that is as large and as young."""
     warm_up: Duration = 20.0
-    """canary: new instances may be slower than those that have run for long, by an allowance that
-    halves in this time; not with a baseline, which is as young as the canary. Healing replaces no
-    instance for being slow in its first three such times."""
+    """New instances may be slower than those that have run for long, by an allowance that halves in
+    this time; not with a baseline, which is as young as the canary. Healing replaces no instance
+    for being slow in its first three such times."""
     ramp: Duration = 0.0
     """canary: over this time its share grows to the first step's."""
     sticky: Sticky | None = None

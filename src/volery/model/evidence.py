@@ -1,9 +1,9 @@
 """What is measured of the groups of a service, and what it adds up to.
 
 Terms: *counters* only grow, and begin anew with every proxy; a *sample* is all counters at one
-moment; an *arm* is what one group of instances did between two samples (a *tick*, about a second);
-a *line* is what the evidence on one metric says to a person. Missing data is an arm with nothing in
-it: it moves no evidence, and is never good and never bad.
+moment; an *arm* is what one group of instances did between two samples (a *tick*, about half a
+second); a *line* is what the evidence on one metric says to a person. Missing data is an arm with
+nothing in it: it moves no evidence, and is never good and never bad.
 
 Latencies are counted in buckets an eighth of an octave (9 %) wide: bucket `i` holds what took from
 `2 ** (i / 8)` ms to less than `2 ** ((i + 1) / 8)` ms, see `bucket` and `floor_ms`.

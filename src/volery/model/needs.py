@@ -66,7 +66,7 @@ class Retry(Model):
         Backoff,
         Short(
             {"type": "string", "examples": ["25ms..250ms"]},
-            description="First wait .. longest wait",
+            description="First wait .. longest wait; if not written 25ms..250ms",
         ),
     ] = Backoff()
     on: tuple[Literal["connect", "reset", "5xx", "timeout", "gateway-error"], ...] = (
