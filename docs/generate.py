@@ -27,6 +27,19 @@ MEANS = {
 """What each error says, in the words of a shell's user."""
 
 
+VALUES = """\
+How values of the type string are written:
+
+| value | such as |
+| --- | --- |
+| duration | `300ms`, `2s`, `1m30s`, `1h`, `1d` |
+| size | `256Mi`, `1Gi`, `500M` |
+| percentage | `5%` |
+| condition | `< 1%`, `<= 300ms`, `> 0.1`, `>= 5` |
+| rate | `30/m`, `5000/h`, or a number a second |
+"""
+
+
 def rollout_page() -> str:
     """The rollout's phases, as a diagram and a table."""
     lines = [HEADER, "# Phases of a rollout\n", "```mermaid", "stateDiagram-v2"]
@@ -66,15 +79,15 @@ def manifest_page() -> str:
     """Every key of the manifest with its meaning and default."""
     schema = json_schema()
     definitions = schema.get("definitions") or schema.get("$defs") or {}
-    lines = [HEADER, "# The manifest: every key\n"]
-    lines += _keys("volery.yaml", schema)
+    lines = [HEADER, "# The manifest: every key\n", VALUES]
+    lines += _keys("volery.yaml", schema, definitions)
     for name, definition in sorted(definitions.items()):
         if "properties" in definition:
-            lines += _keys(name, definition)
+            lines += _keys(name, definition, definitions)
     return "\n".join(lines) + "\n"
 
 
-def _keys(title: str, schema: dict[str, Any]) -> list[str]:
+def _keys(title: str, schema: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
     lines = [f"## {title}\n"]
     if schema.get("description"):
         lines.append(schema["description"] + "\n")
@@ -82,7 +95,8 @@ def _keys(title: str, schema: dict[str, Any]) -> list[str]:
     required = set(schema.get("required", ()))
     for key, value in schema["properties"].items():
         default = "required" if key in required else _shown(value.get("default"))
-        meaning = " ".join(str(value.get("description", "")).split()).replace("|", "\\|")
+        told = value.get("description") or definitions.get(_kind(value), {}).get("description", "")
+        meaning = " ".join(str(told).split()).replace("|", "\\|")
         lines.append(f"| `{key}` | {_kind(value)} | {default} | {meaning} |")
     return [*lines, ""]
 

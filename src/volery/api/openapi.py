@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from volery.api.app import Endpoint
 
 Json = dict[str, Any]
+DONE_AT_ONCE = ("/v1/plan", "/v1/guard/stop", "/v1/guard/release")
+"""What is posted and is done when it is answered."""
 _ERROR = {
     "type": "object",
     "properties": {
@@ -48,7 +50,7 @@ def _operation(item: Endpoint, schemas: Json) -> Json:
             for name in re.findall(r"{(\w+)}", item.path)
         ],
         "responses": {
-            "202" if item.method == "POST" and item.path != "/v1/plan" else "200": {
+            "202" if item.method == "POST" and item.path not in DONE_AT_ONCE else "200": {
                 "description": "done",
                 "content": {media: {"schema": {"type": "object"}}},
             },

@@ -178,7 +178,7 @@ class SteadyState(Model):
     errors: ErrorLimit | None = None
     """Share of failed requests."""
     latency: dict[Literal["p50", "p90", "p95", "p99", "p999"], LatencyLimit] = {}
-    """By percentile."""
+    """By percentile (p50, p90, p95, p99, p999), each a condition such as `< 300ms`."""
 
 
 class Stop(Model):
@@ -242,7 +242,8 @@ class Service(Model):
     stop: Stop = Stop()
     """How an instance is taken away."""
     max_age: LongDuration | None = None
-    """Instances older than this are replaced by fresh ones, one at a time."""
+    """Instances older than this are replaced by fresh ones, one at a time; each up to a tenth of it
+    earlier, so that not all are due at once. Not where there is `state.role`."""
     state: State | None = None
     """Only for a stateful service."""
     floor: Annotated[Whole, Field(ge=0, le=1000)] | None = None

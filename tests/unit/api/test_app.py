@@ -292,6 +292,12 @@ def test_the_openapi_document_names_every_endpoint(api: TestClient) -> None:
         assert reference.rpartition("/")[2] in document["components"]["schemas"], reference
 
 
+def test_the_openapi_document_says_what_is_done_at_once(api: TestClient) -> None:
+    stopped = api.post("/v1/guard/stop", json={"by": "sam"})
+    told = api.get("/openapi.json").json()["paths"]["/v1/guard/stop"]["post"]["responses"]
+    assert str(stopped.status_code) in told
+
+
 @pytest.mark.parametrize("until", [1e300, -1.0, "nan"])
 def test_a_moment_that_no_calendar_has_is_refused(api: TestClient, until: object) -> None:
     body = {"deed": "deleted", "volumes": {"db/data-0@5": until}, "by": "sam"}
