@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from volery.decide import judge
 from volery.decide.judge import History
+from volery.decide.judge.history import LULL_SECONDS
 from volery.model.application import Service
 from volery.model.units import format_duration
 
@@ -62,7 +63,8 @@ class Harm:
 class Forecast:
     """A canary at today's traffic; `rate` is requests a second, None if none were seen. `limit` is
     how many seconds a step may wait for evidence, `otherwise` what is done without enough. Steps
-    that nobody wrote and that are too small today are `left_out`."""
+    that nobody wrote and that are too small today are `left_out`. The last request was `idle`
+    seconds ago."""
 
     rate: float | None
     steps: tuple[StepForecast, ...]
@@ -70,6 +72,7 @@ class Forecast:
     limit: float = math.inf
     otherwise: str = "pause"
     left_out: tuple[float, ...] = ()
+    idle: float = 0.0
 
     def lines(self) -> list[str]:
         """For people."""
@@ -79,8 +82,9 @@ class Forecast:
                 " at most `at_most`; see `deploy.synthetic`"
             ]
         shares = ", ".join(f"{100 * one.weight:g} % {_about(one.seconds)}" for one in self.steps)
+        ago = f", as {format_duration(self.idle)} ago," if self.idle > LULL_SECONDS else ""
         return [
-            f"at {self.rate:.3g} requests/s a good release needs: {shares}",
+            f"at {self.rate:.3g} requests/s{ago} a good release needs: {shares}",
             *self._left_out(),
             *self._too_slow(),
             *map(str, self.harms),
@@ -129,6 +133,7 @@ def forecast(service: Service, history: History) -> Forecast:
         deploy.at_most,
         deploy.on_inconclusive,
         tuple(share for share in deploy.shares if 0 < share < 1 and share not in shares),
+        history.idle,
     )
 
 

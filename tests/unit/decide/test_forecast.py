@@ -21,6 +21,7 @@ from volery.decide.forecast import (
 from volery.decide.judge import History
 from volery.model.application import Service
 from volery.model.evidence import Arm
+from volery.model.units import format_duration
 
 
 def service(**deploy: Any) -> Service:
@@ -58,6 +59,27 @@ def test_at_todays_traffic_every_step_and_harm_has_a_number() -> None:
     for one in found.harms:
         assert one.seconds is not None
         assert one.requests == pytest.approx(200 * 0.05 * one.excess * one.seconds)
+
+
+@pytest.mark.parametrize("minutes", [5, 30, 600])
+def test_a_lull_is_no_reason_to_begin_with_more_users(minutes: int) -> None:
+    history = known(100)
+    for _ in range(minutes * 3):
+        history = judge.remember(history, [Arm()], 20.0)
+    assert shares_at(service(steps=None), history)[0] == 0.01
+    line = forecast(service(steps=None), history).lines()[0]
+    assert f"requests/s, as {format_duration(minutes * 60.0)} ago, a good release needs" in line
+
+
+def test_an_instance_that_was_ill_is_no_reason_to_begin_with_more_users() -> None:
+    history = known(200, seconds=600)
+    for _ in range(20):
+        history = judge.remember(history, [Arm(100, 100, {8: 200}), Arm(100)], 1.0)
+    for _ in range(600):
+        history = judge.remember(history, [Arm(100, 0, {8: 200}), Arm(100)], 1.0)
+    assert shares_at(service(steps=None), history)[0] == 0.01
+    worst = forecast(service(steps=None), history).harms[-1]
+    assert worst.requests is not None and worst.requests < 40
 
 
 @settings(max_examples=20)

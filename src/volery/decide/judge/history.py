@@ -21,6 +21,8 @@ from volery.model.evidence import Arm, Latency
 
 RATE_SECONDS = 180.0
 SPREAD_SECONDS = 900.0
+LULL_SECONDS = 30.0
+"""Time without requests beyond this says nothing of how many there are when there are some."""
 SHORT, LONG = 5.0, 60.0
 PARTS = 3
 PRIOR_PHI, PRIOR_WEIGHT = 1.5, 5.0
@@ -30,6 +32,12 @@ DOUBT_PHI, DOUBT_WEIGHT = 2.0, 5.0
 CAUTION = 1.2
 """What was measured from few events may be too low by so many standard deviations, roughly."""
 LEAST_PHI, LEAST_PHI_SLOW = 1.0, 0.5
+LARGEST_PHI = 30.0
+"""What is further from independent events is an instance that was ill or a service that was away. A
+new release is taken back for that, so it is nothing to expect of a good one."""
+MOST_EVENTS, MOST_USUAL = 5.0, 10.0
+"""One window counts for no more than so many due events, or so many times as many as usual: a
+minute of trouble must not hide what is known of the hours around it."""
 EVERY_SECONDS = 60.0
 """So often the latency edges follow the old release."""
 FEW = 1e-5
@@ -58,7 +66,8 @@ Parts = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Spread:
-    """Squared differences seen (`seen`) and what independent events would have had (`due`).
+    """Squared differences seen (`seen`) and what independent events would have had (`due`), without
+    ailments; `rough` is both with all there was.
 
     `n`, `k` are what each part has in the window so far, `before` the whole of the last window."""
 
@@ -69,6 +78,7 @@ class Spread:
     before: tuple[float, float] = (0.0, 0.0)
     seen: float = 0.0
     due: float = 0.0
+    rough: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,13 @@ def _both() -> tuple[Spread, ...]:
 class History:
     """All that is kept of a service's stable traffic. A few kilobytes as JSON, however long.
 
-    `traffic` is (seconds, requests), fading; `latency` a fading histogram; `levels` the edge and
-    the share above it of each latency level; `start` how cold the live `release` was at first,
-    `youth` what is known of that so far."""
+    `traffic` is (seconds, requests), fading; for `idle` seconds there were none; `latency` a fading
+    histogram; `levels` the edge and the share above it of each latency level; `start` how cold the
+    live `release` was at first, `youth` what is known of that so far."""
 
     seconds: float = 0.0
     traffic: Rate = NOTHING
+    idle: float = 0.0
     errors: Metric = field(default_factory=lambda: Metric(across=_both(), along=_both()))
     latency: Mapping[int, float] = field(default_factory=dict)
     edges: Mapping[float, int] = field(default_factory=dict)
@@ -119,8 +130,8 @@ def of_release(history: History, release: str, start: Start | None) -> History:
 
 
 def requests_per_second(history: History) -> float | None:
-    """Today's traffic; None if nothing was seen."""
-    return history.traffic.k / history.traffic.n if history.traffic.n > 0 else None
+    """The traffic that was seen last; None if hardly any was."""
+    return history.traffic.k / history.traffic.n if history.traffic.k >= 1 else None
 
 
 def remember(history: History, parts: Sequence[Arm], seconds: float) -> History:
@@ -134,10 +145,14 @@ def remember(history: History, parts: Sequence[Arm], seconds: float) -> History:
     counts = [(float(part.requests), float(part.failures)) for part in parts]
     n = sum(count[0] for count in counts)
     up = sum(part.instance_seconds for part in parts)
+    idle = 0.0 if n > 0 else history.idle + seconds
     timed = replace(
         history,
         seconds=history.seconds + seconds,
-        traffic=history.traffic.after(seconds, n, seconds),
+        idle=idle,
+        traffic=(
+            history.traffic.after(seconds, n, seconds) if idle <= LULL_SECONDS else history.traffic
+        ),
         exits=history.exits.after(up, sum(part.exits for part in parts), seconds),
         saturation=history.saturation.after(
             up, sum(part.saturated_seconds for part in parts), seconds
@@ -203,10 +218,14 @@ def _along(spread: Spread, n: float, k: float, seconds: float) -> Spread:
 def _with(spread: Spread, elapsed: float, n: Parts, k: Parts) -> Spread:
     """A window that goes on. Written out, as `replace` takes twice as long and this is done for
     every level of every service at every look."""
-    return Spread(spread.window, elapsed, n, k, spread.before, spread.seen, spread.due)
+    return Spread(
+        spread.window, elapsed, n, k, spread.before, spread.seen, spread.due, spread.rough
+    )
 
 
 def _measured(spread: Spread, n: tuple[float, ...], k: tuple[float, ...], elapsed: float) -> Spread:
+    """One window more. The more of its requests are bad the less it tells: where all are, parts
+    cannot differ."""
     if min(n) <= 0:
         return spread
     keep = math.exp(-elapsed / SPREAD_SECONDS)
@@ -214,7 +233,14 @@ def _measured(spread: Spread, n: tuple[float, ...], k: tuple[float, ...], elapse
     shares = [part / total for part in n]
     seen = sum((part - share * events) ** 2 for part, share in zip(k, shares, strict=True))
     due = events * sum(share * (1 - share) for share in shares)
-    return replace(spread, seen=spread.seen * keep + seen, due=spread.due * keep + due)
+    most = max(MOST_EVENTS, MOST_USUAL * spread.due * (1 - keep))
+    weight = (1 - events / total) * min(1.0, most / due if due > 0 else 1.0)
+    return replace(
+        spread,
+        seen=spread.seen * keep + weight * min(seen, LARGEST_PHI * due),
+        due=spread.due * keep + weight * due,
+        rough=(spread.rough[0] * keep + seen, spread.rough[1] * keep + due),
+    )
 
 
 def _slower(history: History, latencies: Sequence[Latency], seconds: float) -> History:
@@ -271,19 +297,18 @@ def _learn_slow(
 def over_dispersion(metric: Metric, prior: float, weight: float, frozen: bool) -> float:
     """How many times larger the variance of bad events is than that of independent ones.
 
-    Across parts where there are any, along time where not; along time over long windows as well
-    where the control is `frozen`. A prior of `weight` due events stands for what was not seen.
+    Across parts where there are any, along time where not. Where the control is `frozen`, along
+    time over long windows as well, with all ups and downs, in which it has no share. A prior of
+    `weight` due events stands for what was not seen.
     """
     compared = metric.across if any(spread.due > 0 for spread in metric.across) else ()
-    spreads = compared or metric.along[:1]
+    calm = [(spread.seen, spread.due) for spread in compared or metric.along[:1]]
+    most = max(_over(*one, prior, weight) for one in calm or [(0.0, 0.0)])
+    found = [min(most, LARGEST_PHI)]
     if frozen:
-        spreads = (*spreads, *metric.along)
-    return max(
-        (
-            (spread.seen + prior * weight)
-            / (spread.due + weight)
-            * (1 + CAUTION / math.sqrt(spread.due + weight))
-            for spread in spreads
-        ),
-        default=prior * (1 + CAUTION / math.sqrt(weight)),
-    )
+        found += [_over(*spread.rough, prior, weight) for spread in metric.along]
+    return max(found)
+
+
+def _over(seen: float, due: float, prior: float, weight: float) -> float:
+    return (seen + prior * weight) / (due + weight) * (1 + CAUTION / math.sqrt(due + weight))

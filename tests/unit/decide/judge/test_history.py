@@ -57,6 +57,51 @@ def test_a_burst_that_hits_all_alike_is_no_over_dispersion_unless_the_control_is
     assert phi(history, frozen=True) > 10
 
 
+def after_trouble(seconds: int, then: int, clump: int = 1, *, everything: bool = False) -> History:
+    """200 requests a second on four instances; 20 minutes with failures in clumps, trouble of one
+    instance or of all, and so many seconds since."""
+    source, history = random.Random(5), empty()
+    for second in range(1200 + seconds + then):
+        failures = [clump * (source.random() < 0.05 / clump) for _ in range(4)]
+        if 1200 <= second < 1200 + seconds:
+            failures = [50] * 4 if everything else [50, *failures[1:]]
+        parts = [
+            Arm(50, k, {40: 200} if not index else {}, 1.0) for index, k in enumerate(failures)
+        ]
+        history = remember(history, parts, 1.0)
+    return history
+
+
+@pytest.mark.parametrize("seconds", [3, 20, 60])
+def test_one_instance_that_was_ill_does_not_make_all_failures_clumped(seconds: int) -> None:
+    calm = phi(after_trouble(0, 600))
+    assert phi(after_trouble(seconds, 60)) < 15
+    assert phi(after_trouble(seconds, 3600)) < 1.5 * calm
+
+
+@pytest.mark.parametrize("seconds", [3, 20, 60])
+def test_an_outage_of_all_does_not_hide_how_clumped_failures_are(seconds: int) -> None:
+    usual = phi(after_trouble(0, 600, clump=8))
+    assert 0.7 * usual < phi(after_trouble(seconds, 60, clump=8, everything=True)) < 1.5 * usual
+
+
+def test_what_is_always_clumped_is_known_to_be() -> None:
+    assert phi(stable(1, 20, 4)) > 12
+
+
+def test_a_lull_does_not_make_the_traffic_small() -> None:
+    history = stable(1, 1, 1)
+    for seconds in (20, 600, 86400):
+        idle = history
+        for _ in range(seconds // 20):
+            idle = remember(idle, [Arm()], 20.0)
+        assert 80 < (requests_per_second(idle) or 0) <= 100
+    rare = empty()
+    for second in range(3600):
+        rare = remember(rare, [Arm(int(second % 20 == 0))], 1.0)
+    assert requests_per_second(rare) == pytest.approx(0.05, rel=0.3)
+
+
 def test_rates_follow_and_forget() -> None:
     history = empty()
     for failures in (0, 5):

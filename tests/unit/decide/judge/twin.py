@@ -18,9 +18,12 @@ from volery.decide.judge import alarm, bets, history, trust
 from volery.decide.judge.history import (
     DOUBT_PHI,
     DOUBT_WEIGHT,
+    LARGEST_PHI,
     LEAST_PHI,
     LEAST_PHI_SLOW,
     LONG,
+    MOST_EVENTS,
+    MOST_USUAL,
     PRIOR_PHI,
     PRIOR_WEIGHT,
     RATE_SECONDS,
@@ -116,14 +119,19 @@ class Spreads:
         total = k.sum(0)
         seen = ((k - shares * total) ** 2).sum(0)
         due = total * (shares * (1 - shares)).sum(0)
+        most = np.maximum(MOST_EVENTS, MOST_USUAL * self.due * (1 - keep))
+        weight = (1 - total / np.maximum(n.sum(0), 1e-300)) * np.minimum(
+            1.0, most / np.maximum(due, 1e-300)
+        )
+        seen = weight * np.minimum(seen, LARGEST_PHI * due)
         self.seen = np.where(there, self.seen * keep + seen, self.seen)
-        self.due = np.where(there, self.due * keep + due, self.due)
+        self.due = np.where(there, self.due * keep + weight * due, self.due)
 
     def phi(self, prior: float, weight: float) -> Array:
         """The over-dispersion, [metric, run]."""
         due = self.due + weight
         caution = 1 + history.CAUTION / np.sqrt(due)
-        return np.asarray((self.seen + prior * weight) / due * caution)
+        return np.minimum((self.seen + prior * weight) / due * caution, LARGEST_PHI)
 
 
 class Past:
