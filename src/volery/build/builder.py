@@ -4,7 +4,7 @@
 background. An artifact is built once, whoever asks how often; what was not completed before a crash
 starts again from a fresh copy. At most as many run at once as there are cores.
 
-It never decides whether to build, and never runs anything outside the artifact's folder.
+It never decides whether to build, and never runs anything outside the folder of artifacts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal, TypeVar
 
-from volery.build.artifact import Artifact, artifact_digest, freeze, remove_tree, thaw
+from volery.build.artifact import Artifact, artifact_digest, remove_tree
 from volery.build.command import Stage, run
 from volery.build.output import Output
 from volery.build.source import Source
@@ -309,27 +309,30 @@ class LocalBuilder:
         if not artifact.present:
             raise VoleryError("its source is gone; deploy it again from the source")
         await self._in_thread(lambda stop: artifact.start_afresh(stop.is_set))
-        seconds = await self._stage("build", job, artifact)
+        seconds = await self._stage("build", job, artifact, artifact.src)
         self._tell(job, replace(job.status, build_seconds=seconds))
         await self._in_thread(lambda _: artifact.mark_built(seconds))
 
     async def _test(self, job: _Job, artifact: Artifact) -> None:
+        """In a copy: another release of the same artifact may serve from what was built."""
         self._tell(job, replace(job.status, phase="testing"))
-        await self._in_thread(lambda _: thaw(artifact.src))
+        around = Path(mkdtemp(prefix=".test-", dir=self._folder))
+        folder = around / "src"
         try:
-            seconds = await self._stage("test", job, artifact)
+            await self._in_thread(lambda stop: artifact.copy_to(folder, stop.is_set))
+            seconds = await self._stage("test", job, artifact, folder)
         finally:
-            await self._in_thread(lambda _: freeze(artifact.src))
+            await self._in_thread(lambda _: _remove_all([around]))
         self._tell(job, replace(job.status, test_seconds=seconds))
         await self._in_thread(lambda _: artifact.mark_tested(job.release.spec, seconds))
 
-    async def _stage(self, name: StageName, job: _Job, artifact: Artifact) -> float:
+    async def _stage(self, name: StageName, job: _Job, artifact: Artifact, folder: Path) -> float:
         """How long it took. Raises _StageFailed with the last lines of output."""
         spec, clock = job.release.spec, asyncio.get_running_loop().time
         started = clock()
         stage = Stage(
             spec.build if name == "build" else spec.test,
-            artifact.src,
+            folder,
             self._environment(name, job.release),
             spec.build_timeout if name == "build" else spec.test_timeout,
         )

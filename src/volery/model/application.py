@@ -218,7 +218,7 @@ class Service(Model):
     build: Commands = ()
     """Runs in a clean copy of the source."""
     test: Commands = ()
-    """Runs after build; a failure stops the release there."""
+    """Runs after build, in a copy of what was built; a failure stops the release there."""
     run: Command
     """Starts one instance; listens on $PORT and exits on SIGTERM."""
     protocol: Literal["http", "http2", "grpc", "tcp"] = "http"

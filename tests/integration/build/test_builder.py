@@ -96,6 +96,12 @@ def with_bench(tmp_path: Path, play: Callable[[Bench], Awaitable[None]], **optio
     asyncio.run(run())
 
 
+def stamps(tree: Path) -> dict[str, tuple[int, int, int]]:
+    """What differs once anything in it is changed."""
+    found = {str(path): path.lstat() for path in (tree, *tree.rglob("*"))}
+    return {name: (at.st_mode, at.st_size, at.st_mtime_ns) for name, at in found.items()}
+
+
 def alive(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
@@ -142,9 +148,8 @@ def test_environment_is_what_the_contract_says(tmp_path: Path) -> None:
     async def play(bench: Bench) -> None:
         bench.base_env = {"PATH": "/usr/bin:/bin", "HOME": "/h", "TZ": "UTC", "OTHER": "leaked"}
         show = "python -c \"import json,os; open('{}','w').write(json.dumps(dict(os.environ)))\""
-        release = await bench.release(
-            build=show.format("build.env"), test=show.format("test.env"), env={"MODE": "x"}
-        )
+        build, test = (show.format(tmp_path / f"{name}.env") for name in ("build", "test"))
+        release = await bench.release(build=build, test=test, env={"MODE": "x"})
         assert (await bench.build(release)).phase == "built"
         expected = {
             "PATH": f"/usr/bin:/bin:{Path(sys.executable).parent}",
@@ -156,8 +161,7 @@ def test_environment_is_what_the_contract_says(tmp_path: Path) -> None:
             "VOLERY_RELEASE": "web@1",
         }
         found = {
-            name: json.loads((bench.src(release) / f"{name}.env").read_text())
-            for name in ("build", "test")
+            name: json.loads((tmp_path / f"{name}.env").read_text()) for name in ("build", "test")
         }
         for environment in found.values():
             environment.pop("LC_CTYPE", None)  # Python sets it for itself in the C locale
@@ -223,6 +227,35 @@ def test_other_tests_or_environment_are_run_on_the_same_artifact(tmp_path: Path)
     assert tests.read_text() == "xx"
 
 
+@pytest.mark.parametrize("end", ["true", "false"])
+def test_tests_change_nothing_of_what_is_served(tmp_path: Path, end: str) -> None:
+    """Instances run in the folder that was built, those of another release of it as well."""
+    mode = tmp_path / "mode"
+
+    async def play(bench: Bench) -> None:
+        (bench.root / "page.html").write_text("hello")
+        live = await bench.release(build=["mkdir out", "touch out/f", "mkfifo out/pipe"])
+        assert (await bench.build(live)).phase == "built"
+        src = bench.src(live)
+        before = stamps(src)
+        test = [
+            f"sh -c 'stat -c %a {src} {src}/page.html > {mode}; pwd >> {mode}'",
+            "sh -c 'rm page.html; echo 2 > app.py; rm -r out; touch report'",
+            end,
+        ]
+        for number in (2, 3):
+            tested = await bench.release(f"web@{number}", build=live.spec.build, test=test)
+            assert bench.src(tested) == src
+            assert (await bench.build(tested)).phase == ("built" if end == "true" else "failed")
+        *modes, folder = mode.read_text().split()
+        assert modes == ["555", "444"]
+        assert not Path(folder).exists()
+        assert stamps(src) == before
+        assert [path.name for path in (bench.home / "artifacts").iterdir()] == ["web"]
+
+    with_bench(tmp_path, play)
+
+
 def test_skipped_tests_can_be_made_up_for(tmp_path: Path) -> None:
     tests = tmp_path / "tests"
 
@@ -276,11 +309,6 @@ def test_built_source_is_read_only_but_not_what_it_shares_with_a_cache(tmp_path:
         assert not int(modes["d"], 8) & 0o222
         assert not int(modes["d/f"], 8) & 0o222
         assert modes["d/cached"] == "0o644"
-        tested = replace(
-            release, id="web@2", spec=service(build=release.spec.build, test="touch t")
-        )
-        assert (await bench.build(tested)).phase == "built"
-        assert stat.S_IMODE(src.stat().st_mode) == 0o555
 
     with_bench(tmp_path, play)
 
@@ -708,7 +736,7 @@ def test_kill_9_ends_the_build_and_the_next_one_starts_afresh(tmp_path: Path) ->
 def test_leftovers_of_a_crash_are_cleared_away(tmp_path: Path) -> None:
     async def play(bench: Bench) -> None:
         artifacts = bench.home / "artifacts"
-        for name in (".new-abc", ".old-abc"):
+        for name in (".new-abc", ".old-abc", ".test-abc"):
             (artifacts / name / "d").mkdir(parents=True)
             (artifacts / name / "d" / "f").touch()
             (artifacts / name / "d").chmod(0o555)
