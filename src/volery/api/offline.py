@@ -105,7 +105,9 @@ def users_of_secret(home: Home, secret: str) -> list[str]:
 
 
 async def _releases(request: Request, home: Home) -> dict[str, Release]:
-    builder = LocalBuilder(home.path, lambda: None, base_env=lambda: {}, without=home.never_source)
+    builder = LocalBuilder(
+        home.path, lambda: None, base_env=lambda _: {}, without=home.never_source
+    )
     secrets = Secrets(home.secrets) if home.secrets.exists() else None
     found = {}
     for name, service in request.application.services.items():

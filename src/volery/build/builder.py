@@ -84,7 +84,8 @@ class LocalBuilder:
     Args:
         home: where artifacts are kept, in `artifacts/`.
         wake: called when `observe` has news.
-        base_env: the variables of the caller; only the five that may be seen are taken.
+        base_env: the variables of whoever asked for a release; only the five that may be seen are
+            taken.
         hidden: values never to be shown in reasons and tails.
         without: folders that are never source, besides `home`.
         limits: how large a source may be.
@@ -96,7 +97,7 @@ class LocalBuilder:
         home: Path,
         wake: Callable[[], None],
         *,
-        base_env: Callable[[], Mapping[str, str]],
+        base_env: Callable[[Release], Mapping[str, str]],
         hidden: Callable[[], Iterable[str]] = tuple,
         without: Sequence[Path] = (),
         limits: Limits | None = None,
@@ -344,7 +345,7 @@ class LocalBuilder:
         return clock() - started
 
     def _environment(self, stage: StageName, release: Release) -> dict[str, str]:
-        given = self._base_env()
+        given = self._base_env(release)
         found = {name: given[name] for name in INHERITED if name in given}
         python = str(Path(sys.executable).parent)
         found["PATH"] = os.pathsep.join((found.get("PATH", os.defpath), python))

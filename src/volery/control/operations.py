@@ -157,10 +157,8 @@ class Operations:
         if request.only is not None:
             _require_running(draft.world, request.environment)
         _require_needs(draft.world, request, releases)
-        force = request.force
         plan = self._plan(draft.world, request, releases)
-        cause = "up" if request.only is None else "deploy"
-        order = Order(cause, request.by, draft.now, request.strategy, request.skip_tests, force)
+        order = _order(request, draft.now)
         found = submit.submit(draft.world, request.application, plan, releases, order)
         _put_environment(draft, request)
         for release in found.releases:
@@ -394,6 +392,19 @@ def chosen_of(request: Request) -> list[str]:
     return [name for name in names if request.only is None or name in request.only]
 
 
+def _order(request: Request, now: float) -> Order:
+    return Order(
+        "up" if request.only is None else "deploy",
+        request.by,
+        now,
+        request.strategy,
+        request.skip_tests,
+        request.force,
+        str(request.root),
+        request.base_env,
+    )
+
+
 def _require_running(world: World, name: str) -> None:
     if world.environment is None or not world.environment.running:
         raise VoleryError(f"environment {name} is not up", code=Code.CONFLICT, hint="volery up")
@@ -419,16 +430,17 @@ def _require_needs(world: World, request: Request, releases: Mapping[str, Releas
 def _put_environment(draft: Draft, request: Request) -> None:
     world = draft.world
     before = world.environment
-    goes_on = before is not None and before.running
     after = EnvironmentState(
         applied(world, request.application, request.only),
         request.environment,
         str(request.root),
         base_env=dict(request.base_env),
     )
-    if goes_on:
+    if before is not None and before.running:
+        if request.only is not None:
+            after = replace(after, root=before.root, base_env=before.base_env)
         awaited = awaited_by(world, after.application.gateway.routes)
         after = replace(after, awaited=awaited, routes_before=world.routes if awaited else ())
-    draft.put("environment", "environment", after)
-    if not goes_on:
+    else:
         draft.event("environment.up", f"{after.application.app} is coming up", cause=request.by)
+    draft.put("environment", "environment", after)

@@ -66,7 +66,8 @@ def _environment(
 ) -> dict[str, str]:
     environment = world.environment
     assert environment is not None
-    found = {key: environment.base_env[key] for key in INHERITED if key in environment.base_env}
+    base_env = world.base_env_of(world.releases[instance.release])
+    found = {key: base_env[key] for key in INHERITED if key in base_env}
     for need in spec.needs:
         found |= _addresses(world, instance, need, edge_port)
     found |= {

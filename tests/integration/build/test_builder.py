@@ -47,7 +47,7 @@ class Bench:
         self.woken = asyncio.Event()
         self.base_env = dict(os.environ) | {"SECRET_OF_CALLER": "leaked"}
         self.builder = LocalBuilder(
-            self.home, self.woken.set, base_env=lambda: self.base_env, **options
+            self.home, self.woken.set, base_env=lambda _: self.base_env, **options
         )
 
     async def release(self, name: str = "web@1", **fields: Any) -> Release:
@@ -448,7 +448,7 @@ def test_home_inside_the_source_is_not_copied_into_itself(tmp_path: Path) -> Non
         root = tmp_path / "app"
         root.mkdir()
         (root / "app.py").touch()
-        builder = LocalBuilder(root / "state", lambda: None, base_env=dict)
+        builder = LocalBuilder(root / "state", lambda: None, base_env=lambda _: {})
         await builder.open()
         first = await builder.prepare("web", service(), root)
         second = await builder.prepare("web", service(), root)
@@ -675,7 +675,7 @@ from volery.model.application import Service
 from volery.model.state import Release
 
 async def main(folder):
-    builder = LocalBuilder(folder / "home", lambda: None, base_env=lambda: dict(os.environ))
+    builder = LocalBuilder(folder / "home", lambda: None, base_env=lambda _: dict(os.environ))
     await builder.open()
     spec = Service.model_validate({"run": "x", "build": [sys.argv[2]]})
     artifact = await builder.prepare("web", spec, folder / "app")
@@ -719,7 +719,7 @@ def test_kill_9_ends_the_build_and_the_next_one_starts_afresh(tmp_path: Path) ->
 
     async def again() -> None:
         (tmp_path / "allowed").touch()
-        builder = LocalBuilder(tmp_path / "home", lambda: None, base_env=lambda: dict(os.environ))
+        builder = LocalBuilder(tmp_path / "home", lambda: None, base_env=lambda _: dict(os.environ))
         await builder.open()
         spec = service(build=["./b.sh"])
         builder.request(Release("web@1", "web", digest, spec, 0.0), False)
