@@ -553,6 +553,27 @@ def test_command_killed_from_outside_is_told(tmp_path: Path) -> None:
     with_bench(tmp_path, play)
 
 
+def test_what_a_killed_leash_held_ends_at_once(tmp_path: Path) -> None:
+    """It still has the leash's session, and holds the pipe that is read to its end."""
+
+    async def play(bench: Bench) -> None:
+        pids = tmp_path / "pids"
+        script = (
+            f"sleep 1000 & echo $! $PPID > {pids}; set -m; sleep 1000 & echo $! >> {pids}; wait"
+        )
+        (bench.root / "build.sh").write_text(script)
+        release = await bench.release(build="sh build.sh")
+        bench.builder.request(release, False)
+        await bench.until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
+        below, leash, other = (int(word) for word in pids.read_text().split())
+        os.kill(leash, signal.SIGKILL)
+        status = await bench.status(release)
+        assert "killed from outside" in status.reason
+        assert not alive(below) and not alive(other)
+
+    with_bench(tmp_path, play)
+
+
 def test_no_input_no_terminal_and_its_own_session(tmp_path: Path) -> None:
     async def play(bench: Bench) -> None:
         check = (
