@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from secrets import token_hex
 from tempfile import mkdtemp
 from typing import Any, Literal, TypeVar
 
@@ -246,10 +247,9 @@ class LocalBuilder:
         return self._artifact(service, digest).path / "build.log"
 
     def _spare(self, keep: Mapping[str, Collection[str]]) -> Iterator[Path]:
-        services = (path for path in self._folder.iterdir() if not path.name.startswith("."))
-        for service in services:
+        for service in _folders_in(self._folder):
             kept = keep.get(service.name, ())
-            spare = [path for path in service.iterdir() if path.name not in kept]
+            spare = [path for path in _folders_in(service) if path.name not in kept]
             yield from sorted(spare, key=lambda path: path.stat().st_mtime, reverse=True)[SPARE:]
 
     # --- the work ---------------------------------------------------------------------------------
@@ -340,9 +340,15 @@ class LocalBuilder:
         with Output(artifact.log(name, spec)) as output:
             reason = await run(stage, output)
         if reason:
-            hidden = tuple(self._hidden())
-            raise _StageFailed(Masking(hidden)(reason), output.tail(TAIL_LINES, hidden))
+            raise self._failed(reason, output)
         return clock() - started
+
+    def _failed(self, reason: str, output: Output) -> _StageFailed:
+        try:
+            hidden = tuple(self._hidden())
+        except VoleryError as error:  # what cannot be read cannot be hidden
+            return _StageFailed(reason, (f"(not shown: {error.message})",))
+        return _StageFailed(Masking(hidden)(reason), output.tail(TAIL_LINES, hidden))
 
     def _environment(self, stage: StageName, release: Release) -> dict[str, str]:
         given = self._base_env(release)
@@ -402,11 +408,15 @@ def _tested(job: _Job, artifact: Artifact) -> bool:
     return not job.release.spec.test or artifact.tested(job.release.spec)
 
 
+def _folders_in(folder: Path) -> Iterator[Path]:
+    """Without those that are being made or deleted, and what somebody else left there."""
+    return (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _put_aside(path: Path) -> Path:
-    """Out of the way at once, under a name that the next `open` clears away if we do not."""
-    trash = Path(mkdtemp(prefix=".old-", dir=path.parent.parent)) / path.name
-    path.rename(trash)
-    return trash.parent
+    """Out of the way at once, under a name that the next `open` clears away if we do not. Nothing
+    is made for it: the disk may be full."""
+    return path.rename(path.parent.parent / f".old-{token_hex(8)}")
 
 
 def _remove_all(paths: Iterable[Path]) -> None:

@@ -361,6 +361,21 @@ def test_failed_test_has_the_last_lines_with_values_masked(tmp_path: Path) -> No
     with_bench(tmp_path, play, hidden=lambda: ["hunter2"])
 
 
+def test_where_secrets_cannot_be_read_the_reason_stays_and_the_output_is_not_shown(
+    tmp_path: Path,
+) -> None:
+    def hidden() -> list[str]:
+        raise VoleryError("others may read the key of the secrets")
+
+    async def play(bench: Bench) -> None:
+        release = await bench.release(test="sh -c 'echo hunter2; exit 3'")
+        status = await bench.build(release)
+        assert "exit code 3" in status.reason
+        assert status.tail == ("(not shown: others may read the key of the secrets)",)
+
+    with_bench(tmp_path, play, hidden=hidden)
+
+
 def test_failure_stays_until_it_is_cancelled_then_it_is_tried_again(tmp_path: Path) -> None:
     count, allowed = tmp_path / "count", tmp_path / "allowed"
 
@@ -848,6 +863,25 @@ def test_prunes_the_oldest_that_nobody_keeps(tmp_path: Path) -> None:
         assert sum(path.exists() for path in artifacts) == 4
 
     with_bench(tmp_path, play)
+
+
+def test_prunes_beside_what_is_not_ours_and_on_a_full_disk(tiny: TinyDisk) -> None:
+    async def run() -> None:
+        async with bench(tiny.folder) as made:
+            releases = [await made.release(build=f"echo {number}") for number in range(4)]
+            os.utime(made.src(releases[0]).parent, (1, 1))
+            artifacts = made.home / "artifacts"
+            strays = [artifacts / "note.txt", artifacts / "web" / "note.txt"]
+            for stray in strays:
+                stray.touch()
+                os.utime(stray, (1, 1))
+            tiny.fill()
+            made.builder.prune({})
+            assert not made.src(releases[0]).parent.exists()
+            await made.until(lambda: not list(artifacts.glob(".old-*")))
+            assert all(stray.exists() for stray in strays)
+
+    asyncio.run(run())
 
 
 def test_never_prunes_what_is_worked_on(tmp_path: Path) -> None:
