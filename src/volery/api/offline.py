@@ -111,7 +111,7 @@ async def _releases(request: Request, home: Home) -> dict[str, Release]:
     secrets = Secrets(home.secrets) if home.secrets.exists() else None
     found = {}
     for name, service in request.application.services.items():
-        digest = await builder.digest(name, service, request.root)
+        digest = await builder.digest(name, service, request.root, request.files)
         versions = secrets.versions(service.secrets) if secrets else {}
         identity = release_id(name, digest, service, versions)
         found[name] = Release(identity, name, digest, service, created_at=0.0)

@@ -136,7 +136,9 @@ class LocalBuilder:
 
     # --- before there is a release ----------------------------------------------------------------
 
-    async def digest(self, service_name: str, service: Service, root: Path) -> str:
+    async def digest(
+        self, service_name: str, service: Service, root: Path, without: Collection[Path] = ()
+    ) -> str:
         """The digest of the artifact that the source makes now; nothing is copied.
 
         Raises:
@@ -144,10 +146,12 @@ class LocalBuilder:
         """
         async with self._reading:
             return await self._in_thread(
-                lambda stop: self._digest(self._source(service, root, stop), service)
+                lambda stop: self._digest(self._source(service, root, without, stop), service)
             )
 
-    async def prepare(self, service_name: str, service: Service, root: Path) -> Artifact:
+    async def prepare(
+        self, service_name: str, service: Service, root: Path, without: Collection[Path] = ()
+    ) -> Artifact:
         """Copy the source to where it will be built; nothing is copied if it is there already.
 
         Raises:
@@ -155,11 +159,12 @@ class LocalBuilder:
         """
         async with self._reading:
             return await self._in_thread(
-                lambda stop: self._prepare(service_name, service, root, stop)
+                lambda stop: self._prepare(
+                    service_name, service, self._source(service, root, without, stop)
+                )
             )
 
-    def _prepare(self, name: str, service: Service, root: Path, stop: threading.Event) -> Artifact:
-        source = self._source(service, root, stop)
+    def _prepare(self, name: str, service: Service, source: Source) -> Artifact:
         artifact = self._artifact(name, self._digest(source, service))
         try:
             if not artifact.present:
@@ -192,9 +197,11 @@ class LocalBuilder:
         finally:
             remove_tree(new.path)
 
-    def _source(self, service: Service, root: Path, stop: threading.Event) -> Source:
+    def _source(
+        self, service: Service, root: Path, without: Collection[Path], stop: threading.Event
+    ) -> Source:
         folder = (root / service.source).resolve()
-        return Source(folder, self._limits, self._without, stop.is_set)
+        return Source(folder, self._limits, (*self._without, *without), stop.is_set)
 
     @staticmethod
     def _digest(source: Source, service: Service) -> str:

@@ -47,10 +47,14 @@ class Artifact(Protocol):
 class Sources(Protocol):
     """Makes artifacts; implemented by the builder."""
 
-    def prepare(self, name: str, service: Service, root: Path) -> Awaitable[Artifact]:
-        """Copy the source to where it will be built, and name it."""
+    def prepare(
+        self, name: str, service: Service, root: Path, without: Collection[Path]
+    ) -> Awaitable[Artifact]:
+        """Copy the source to where it will be built, and name it; `without` is no source."""
 
-    def digest(self, name: str, service: Service, root: Path) -> Awaitable[str]:
+    def digest(
+        self, name: str, service: Service, root: Path, without: Collection[Path]
+    ) -> Awaitable[str]:
         """Only name it."""
 
 
@@ -68,6 +72,8 @@ class Request:
     application: Application
     environment: str
     root: Path
+    manifest: str = "volery.yaml"
+    """Name of its file in `root`."""
     base_env: Mapping[str, str] = field(default_factory=dict)
     by: str = ""
     only: tuple[str, ...] | None = None
@@ -75,6 +81,11 @@ class Request:
     skip_tests: bool = False
     release: str | None = None
     force: bool = False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those of the manifest. They are no source: what they mean for a release is part of it."""
+        return tuple(self.root / name for name in (self.manifest, *self.application.include))
 
 
 @dataclass(frozen=True)
@@ -204,8 +215,8 @@ class Operations:
     async def _digest(self, request: Request, name: str, copy: bool) -> str:
         service = request.application.services[name]
         if not copy:
-            return await self._sources.digest(name, service, request.root)
-        return (await self._sources.prepare(name, service, request.root)).digest
+            return await self._sources.digest(name, service, request.root, request.files)
+        return (await self._sources.prepare(name, service, request.root, request.files)).digest
 
     def _release(self, request: Request, name: str, digest: str) -> Release:
         service = request.application.services[name]

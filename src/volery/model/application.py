@@ -333,7 +333,8 @@ class Application(Model):
     """How often servers of others may be asked, by all environments together. A host that is in
     none of them is an account of its own."""
     include: tuple[str, ...] = ()
-    """Further files of services, relative to this one. Commands also work in their folders."""
+    """Further files of services, relative to this one. Commands also work in their folders. As this
+    one they are no source, whatever they are called: a comment there makes no new release."""
 
     def in_environment(self, name: str) -> Application:
         """The same application with the overrides of one environment applied."""
