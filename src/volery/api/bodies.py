@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from volery.control.operations import Request
+from volery.manifest.load import FILE_NAME
 from volery.manifest.mistake import dotted
 from volery.manifest.references import problems
 from volery.model.application import Application
@@ -27,6 +28,8 @@ class ApplyBody(Model):
     environment: Name
     root: Annotated[str, Field(max_length=4096)]
     """Folder of the manifest on this machine."""
+    manifest: Annotated[str, Field(min_length=1, max_length=255)] = FILE_NAME
+    """Name of its file there."""
     base_env: dict[str, Annotated[str, Field(max_length=65536)]] = Field(default_factory=dict)
     by: Short = ""
     services: tuple[Short, ...] | None = None
@@ -59,6 +62,7 @@ class ApplyBody(Model):
             application=application.in_environment(self.environment),
             environment=self.environment,
             root=Path(self.root),
+            manifest=self.manifest,
             base_env=self.base_env,
             by=self.by,
             only=self.services,

@@ -41,7 +41,7 @@ from volery.decide.world import World
 from volery.engines.local import LocalEngine
 from volery.model.errors import VoleryError
 from volery.model.ports import InstanceSpec
-from volery.model.state import Event, Instance
+from volery.model.state import Event, Instance, Release
 from volery.outside import OutsideWorld
 from volery.store.files import hold
 from volery.store.secrets import Secrets
@@ -125,9 +125,8 @@ class ControlPlane:
         except VoleryError:
             return None
 
-    def _base_env(self) -> Mapping[str, str]:
-        environment = self.operations.world.environment
-        return environment.base_env if environment else {}
+    def _base_env(self, release: Release) -> Mapping[str, str]:
+        return self.operations.world.base_env_of(release)
 
     def _who_calls(self) -> Settings:
         environment = self.operations.world.environment

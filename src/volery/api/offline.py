@@ -105,11 +105,13 @@ def users_of_secret(home: Home, secret: str) -> list[str]:
 
 
 async def _releases(request: Request, home: Home) -> dict[str, Release]:
-    builder = LocalBuilder(home.path, lambda: None, base_env=lambda: {}, without=home.never_source)
+    builder = LocalBuilder(
+        home.path, lambda: None, base_env=lambda _: {}, without=home.never_source
+    )
     secrets = Secrets(home.secrets) if home.secrets.exists() else None
     found = {}
     for name, service in request.application.services.items():
-        digest = await builder.digest(name, service, request.root)
+        digest = await builder.digest(name, service, request.root, request.files)
         versions = secrets.versions(service.secrets) if secrets else {}
         identity = release_id(name, digest, service, versions)
         found[name] = Release(identity, name, digest, service, created_at=0.0)

@@ -2,14 +2,14 @@
 
     <home>/artifacts/<service>/<digest>/
         source/           the clean copy, until it was built; a build starts from a fresh copy of it
-        src/              where it is built, tested and run (a path that never changes: virtual
+        src/              where it is built and run (a path that never changes: virtual
                           environments hold absolute ones)
         build.log, test-<key>.log
         built.json        written durably once `src` is complete: it is never built again
         tested-<key>.json once these tests passed with this environment
 
 Whatever lacks `built.json` is half done and worth nothing but its `source`. A built `src` is read
-only as far as rights go.
+only as far as rights go: what serves is what was built. Tests run in a copy of it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Artifact:
 
     @property
     def src(self) -> Path:
-        """Where it is built, tested and run."""
+        """Where it is built and run."""
         return self.path / "src"
 
     @property
@@ -93,17 +93,12 @@ class Artifact:
             self._marker.unlink()
             _sync_folder(self.path)
         remove_tree(self.src)
+        _copy(self.source, self.src, stopped, "the source to build it")
 
-        def copy(source: str, to: str) -> object:
-            if stopped():
-                raise Stopped
-            return shutil.copy2(source, to, follow_symlinks=False)
-
-        try:
-            shutil.copytree(self.source, self.src, symlinks=True, copy_function=copy)
-        except OSError as error:
-            why = str(error.args[0][0][2]) if isinstance(error, shutil.Error) else error.strerror
-            raise VoleryError(f"cannot copy the source to build it: {why}") from error
+    def copy_to(self, folder: Path, stopped: Callable[[], bool]) -> None:
+        """Make `folder` a copy of the built `src` that can be written."""
+        _copy(self.src, folder, stopped, "what was built to test it")
+        thaw(folder)
 
     def mark_built(self, seconds: float) -> None:
         """From now on it is complete, also after a power cut."""
@@ -142,6 +137,20 @@ class Artifact:
     def touch(self) -> None:
         """Note that it was asked for now: what was not for longest goes first."""
         os.utime(self.path)
+
+
+def _copy(tree: Path, to: Path, stopped: Callable[[], bool], what: str) -> None:
+    def copy(source: str, to: str) -> None:
+        if stopped():
+            raise Stopped
+        if stat.S_ISREG(os.lstat(source).st_mode):  # a build may leave a socket or a pipe
+            shutil.copy2(source, to, follow_symlinks=False)
+
+    try:
+        shutil.copytree(tree, to, symlinks=True, copy_function=copy)
+    except OSError as error:
+        why = str(error.args[0][0][2]) if isinstance(error, shutil.Error) else error.strerror
+        raise VoleryError(f"cannot copy {what}: {why}") from error
 
 
 def freeze(tree: Path) -> None:

@@ -4,7 +4,7 @@
 background. An artifact is built once, whoever asks how often; what was not completed before a crash
 starts again from a fresh copy. At most as many run at once as there are cores.
 
-It never decides whether to build, and never runs anything outside the artifact's folder.
+It never decides whether to build, and never runs anything outside the folder of artifacts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from secrets import token_hex
 from tempfile import mkdtemp
 from typing import Any, Literal, TypeVar
 
-from volery.build.artifact import Artifact, artifact_digest, freeze, remove_tree, thaw
+from volery.build.artifact import Artifact, artifact_digest, remove_tree
 from volery.build.command import Stage, run
 from volery.build.output import Output
 from volery.build.source import Source
@@ -83,7 +84,8 @@ class LocalBuilder:
     Args:
         home: where artifacts are kept, in `artifacts/`.
         wake: called when `observe` has news.
-        base_env: the variables of the caller; only the five that may be seen are taken.
+        base_env: the variables of whoever asked for a release; only the five that may be seen are
+            taken.
         hidden: values never to be shown in reasons and tails.
         without: folders that are never source, besides `home`.
         limits: how large a source may be.
@@ -95,7 +97,7 @@ class LocalBuilder:
         home: Path,
         wake: Callable[[], None],
         *,
-        base_env: Callable[[], Mapping[str, str]],
+        base_env: Callable[[Release], Mapping[str, str]],
         hidden: Callable[[], Iterable[str]] = tuple,
         without: Sequence[Path] = (),
         limits: Limits | None = None,
@@ -133,7 +135,9 @@ class LocalBuilder:
 
     # --- before there is a release ----------------------------------------------------------------
 
-    async def digest(self, service_name: str, service: Service, root: Path) -> str:
+    async def digest(
+        self, service_name: str, service: Service, root: Path, without: Collection[Path] = ()
+    ) -> str:
         """The digest of the artifact that the source makes now; nothing is copied.
 
         Raises:
@@ -141,10 +145,12 @@ class LocalBuilder:
         """
         async with self._reading:
             return await self._in_thread(
-                lambda stop: self._digest(self._source(service, root, stop), service)
+                lambda stop: self._digest(self._source(service, root, without, stop), service)
             )
 
-    async def prepare(self, service_name: str, service: Service, root: Path) -> Artifact:
+    async def prepare(
+        self, service_name: str, service: Service, root: Path, without: Collection[Path] = ()
+    ) -> Artifact:
         """Copy the source to where it will be built; nothing is copied if it is there already.
 
         Raises:
@@ -152,11 +158,12 @@ class LocalBuilder:
         """
         async with self._reading:
             return await self._in_thread(
-                lambda stop: self._prepare(service_name, service, root, stop)
+                lambda stop: self._prepare(
+                    service_name, service, self._source(service, root, without, stop)
+                )
             )
 
-    def _prepare(self, name: str, service: Service, root: Path, stop: threading.Event) -> Artifact:
-        source = self._source(service, root, stop)
+    def _prepare(self, name: str, service: Service, source: Source) -> Artifact:
         artifact = self._artifact(name, self._digest(source, service))
         try:
             if not artifact.present:
@@ -189,9 +196,11 @@ class LocalBuilder:
         finally:
             remove_tree(new.path)
 
-    def _source(self, service: Service, root: Path, stop: threading.Event) -> Source:
+    def _source(
+        self, service: Service, root: Path, without: Collection[Path], stop: threading.Event
+    ) -> Source:
         folder = (root / service.source).resolve()
-        return Source(folder, self._limits, self._without, stop.is_set)
+        return Source(folder, self._limits, (*self._without, *without), stop.is_set)
 
     @staticmethod
     def _digest(source: Source, service: Service) -> str:
@@ -244,10 +253,9 @@ class LocalBuilder:
         return self._artifact(service, digest).path / "build.log"
 
     def _spare(self, keep: Mapping[str, Collection[str]]) -> Iterator[Path]:
-        services = (path for path in self._folder.iterdir() if not path.name.startswith("."))
-        for service in services:
+        for service in _folders_in(self._folder):
             kept = keep.get(service.name, ())
-            spare = [path for path in service.iterdir() if path.name not in kept]
+            spare = [path for path in _folders_in(service) if path.name not in kept]
             yield from sorted(spare, key=lambda path: path.stat().st_mtime, reverse=True)[SPARE:]
 
     # --- the work ---------------------------------------------------------------------------------
@@ -308,39 +316,48 @@ class LocalBuilder:
         if not artifact.present:
             raise VoleryError("its source is gone; deploy it again from the source")
         await self._in_thread(lambda stop: artifact.start_afresh(stop.is_set))
-        seconds = await self._stage("build", job, artifact)
+        seconds = await self._stage("build", job, artifact, artifact.src)
         self._tell(job, replace(job.status, build_seconds=seconds))
         await self._in_thread(lambda _: artifact.mark_built(seconds))
 
     async def _test(self, job: _Job, artifact: Artifact) -> None:
+        """In a copy: another release of the same artifact may serve from what was built."""
         self._tell(job, replace(job.status, phase="testing"))
-        await self._in_thread(lambda _: thaw(artifact.src))
+        around = Path(mkdtemp(prefix=".test-", dir=self._folder))
+        folder = around / "src"
         try:
-            seconds = await self._stage("test", job, artifact)
+            await self._in_thread(lambda stop: artifact.copy_to(folder, stop.is_set))
+            seconds = await self._stage("test", job, artifact, folder)
         finally:
-            await self._in_thread(lambda _: freeze(artifact.src))
+            await self._in_thread(lambda _: _remove_all([around]))
         self._tell(job, replace(job.status, test_seconds=seconds))
         await self._in_thread(lambda _: artifact.mark_tested(job.release.spec, seconds))
 
-    async def _stage(self, name: StageName, job: _Job, artifact: Artifact) -> float:
+    async def _stage(self, name: StageName, job: _Job, artifact: Artifact, folder: Path) -> float:
         """How long it took. Raises _StageFailed with the last lines of output."""
         spec, clock = job.release.spec, asyncio.get_running_loop().time
         started = clock()
         stage = Stage(
             spec.build if name == "build" else spec.test,
-            artifact.src,
+            folder,
             self._environment(name, job.release),
             spec.build_timeout if name == "build" else spec.test_timeout,
         )
         with Output(artifact.log(name, spec)) as output:
             reason = await run(stage, output)
         if reason:
-            hidden = tuple(self._hidden())
-            raise _StageFailed(Masking(hidden)(reason), output.tail(TAIL_LINES, hidden))
+            raise self._failed(reason, output)
         return clock() - started
 
+    def _failed(self, reason: str, output: Output) -> _StageFailed:
+        try:
+            hidden = tuple(self._hidden())
+        except VoleryError as error:  # what cannot be read cannot be hidden
+            return _StageFailed(reason, (f"(not shown: {error.message})",))
+        return _StageFailed(Masking(hidden)(reason), output.tail(TAIL_LINES, hidden))
+
     def _environment(self, stage: StageName, release: Release) -> dict[str, str]:
-        found = inherited(self._base_env()) | {
+        found = inherited(self._base_env(release)) | {
             "VOLERY_APP": self._home.parent.name,
             "VOLERY_ENVIRONMENT": self._home.name,
             "VOLERY_SERVICE": release.service,
@@ -393,11 +410,15 @@ def _tested(job: _Job, artifact: Artifact) -> bool:
     return not job.release.spec.test or artifact.tested(job.release.spec)
 
 
+def _folders_in(folder: Path) -> Iterator[Path]:
+    """Without those that are being made or deleted, and what somebody else left there."""
+    return (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _put_aside(path: Path) -> Path:
-    """Out of the way at once, under a name that the next `open` clears away if we do not."""
-    trash = Path(mkdtemp(prefix=".old-", dir=path.parent.parent)) / path.name
-    path.rename(trash)
-    return trash.parent
+    """Out of the way at once, under a name that the next `open` clears away if we do not. Nothing
+    is made for it: the disk may be full."""
+    return path.rename(path.parent.parent / f".old-{token_hex(8)}")
 
 
 def _remove_all(paths: Iterable[Path]) -> None:

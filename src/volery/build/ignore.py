@@ -85,7 +85,8 @@ def ignored(chain: Sequence[Rules], path: bytes, is_folder: bool) -> bool:
 def never_source(name: bytes) -> bool:
     """What is left out whatever the rules say: git's own, ours, and what Python leaves behind.
     What a manifest means for a release is part of it already: with `source: .` the rest of it, of
-    other services and comments, would make each of its changes a new release of this one.
+    other services and comments, would make each of its changes a new release of this one. A file of
+    it that is called otherwise is known to who applies it, and left out by the walk.
 
     Virtual environments are left out too, by the walk, which can see their `pyvenv.cfg`: they
     hold absolute paths and cannot be copied.

@@ -38,7 +38,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of source. `without` are folders that are never part of it, wherever they are.
+    """A folder of source. `without` are folders and files that are never part of it, wherever.
 
     `stopped` is asked often; when it says yes, `Stopped` is raised.
     """

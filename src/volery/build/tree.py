@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,7 +62,7 @@ class Walk:
         self._root = folder
         self._top = os.path.realpath(folder)
         self._limits = limits
-        self._without = {_identity(path) for path in without if path.exists()}
+        self._without = set(_identities(without))
         self._stopped = stopped
         self._sizes: Counter[bytes] = Counter()
         self._counts: Counter[bytes] = Counter()
@@ -108,15 +108,15 @@ class Walk:
             if never_source(os.fsencode(item.name)) or ignored(chain, prefix + inside, is_folder):
                 continue
             with reading(place / item.name, inside):
-                if is_folder and self._is_apart(place / item.name, status):
+                if self._is_apart(place / item.name, status):
                     continue
             self._note(inside, status)
             if is_folder:
                 below.append((inside, chain))
         return below
 
-    def _is_apart(self, folder: Path, status: os.stat_result) -> bool:
-        venv = (folder / "pyvenv.cfg").is_file()
+    def _is_apart(self, path: Path, status: os.stat_result) -> bool:
+        venv = stat.S_ISDIR(status.st_mode) and (path / "pyvenv.cfg").is_file()
         return venv or (status.st_dev, status.st_ino) in self._without
 
     def _note(self, path: bytes, status: os.stat_result) -> None:
@@ -196,9 +196,12 @@ def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
+def _identities(paths: Iterable[Path]) -> Iterator[tuple[int, int]]:
+    """Of those that are there."""
+    for path in paths:
+        with suppress(OSError, ValueError):
+            status = path.stat()
+            yield status.st_dev, status.st_ino
 
 
 def shown(path: bytes) -> str:

@@ -109,6 +109,7 @@ class Session:
             "application": self.application.model_dump(mode="json", exclude_unset=True),
             "environment": self.environment,
             "root": str(self.path.absolute().parent),
+            "manifest": self.path.name,
             "base_env": base,
             "by": self.by,
             "services": services,

@@ -47,10 +47,14 @@ class Artifact(Protocol):
 class Sources(Protocol):
     """Makes artifacts; implemented by the builder."""
 
-    def prepare(self, name: str, service: Service, root: Path) -> Awaitable[Artifact]:
-        """Copy the source to where it will be built, and name it."""
+    def prepare(
+        self, name: str, service: Service, root: Path, without: Collection[Path]
+    ) -> Awaitable[Artifact]:
+        """Copy the source to where it will be built, and name it; `without` is no source."""
 
-    def digest(self, name: str, service: Service, root: Path) -> Awaitable[str]:
+    def digest(
+        self, name: str, service: Service, root: Path, without: Collection[Path]
+    ) -> Awaitable[str]:
         """Only name it."""
 
 
@@ -68,6 +72,8 @@ class Request:
     application: Application
     environment: str
     root: Path
+    manifest: str = "volery.yaml"
+    """Name of its file in `root`."""
     base_env: Mapping[str, str] = field(default_factory=dict)
     by: str = ""
     only: tuple[str, ...] | None = None
@@ -75,6 +81,11 @@ class Request:
     skip_tests: bool = False
     release: str | None = None
     force: bool = False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those of the manifest. They are no source: what they mean for a release is part of it."""
+        return tuple(self.root / name for name in (self.manifest, *self.application.include))
 
 
 @dataclass(frozen=True)
@@ -157,10 +168,8 @@ class Operations:
         if request.only is not None:
             _require_running(draft.world, request.environment)
         _require_needs(draft.world, request, releases)
-        force = request.force
         plan = self._plan(draft.world, request, releases)
-        cause = "up" if request.only is None else "deploy"
-        order = Order(cause, request.by, draft.now, request.strategy, request.skip_tests, force)
+        order = _order(request, draft.now)
         found = submit.submit(draft.world, request.application, plan, releases, order)
         _put_environment(draft, request)
         for release in found.releases:
@@ -206,8 +215,8 @@ class Operations:
     async def _digest(self, request: Request, name: str, copy: bool) -> str:
         service = request.application.services[name]
         if not copy:
-            return await self._sources.digest(name, service, request.root)
-        return (await self._sources.prepare(name, service, request.root)).digest
+            return await self._sources.digest(name, service, request.root, request.files)
+        return (await self._sources.prepare(name, service, request.root, request.files)).digest
 
     def _release(self, request: Request, name: str, digest: str) -> Release:
         service = request.application.services[name]
@@ -394,6 +403,19 @@ def chosen_of(request: Request) -> list[str]:
     return [name for name in names if request.only is None or name in request.only]
 
 
+def _order(request: Request, now: float) -> Order:
+    return Order(
+        "up" if request.only is None else "deploy",
+        request.by,
+        now,
+        request.strategy,
+        request.skip_tests,
+        request.force,
+        str(request.root),
+        request.base_env,
+    )
+
+
 def _require_running(world: World, name: str) -> None:
     if world.environment is None or not world.environment.running:
         raise VoleryError(f"environment {name} is not up", code=Code.CONFLICT, hint="volery up")
@@ -419,16 +441,17 @@ def _require_needs(world: World, request: Request, releases: Mapping[str, Releas
 def _put_environment(draft: Draft, request: Request) -> None:
     world = draft.world
     before = world.environment
-    goes_on = before is not None and before.running
     after = EnvironmentState(
         applied(world, request.application, request.only),
         request.environment,
         str(request.root),
         base_env=dict(request.base_env),
     )
-    if goes_on:
+    if before is not None and before.running:
+        if request.only is not None:
+            after = replace(after, root=before.root, base_env=before.base_env)
         awaited = awaited_by(world, after.application.gateway.routes)
         after = replace(after, awaited=awaited, routes_before=world.routes if awaited else ())
-    draft.put("environment", "environment", after)
-    if not goes_on:
+    else:
         draft.event("environment.up", f"{after.application.app} is coming up", cause=request.by)
+    draft.put("environment", "environment", after)

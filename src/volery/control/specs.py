@@ -64,7 +64,7 @@ def _environment(
 ) -> dict[str, str]:
     environment = world.environment
     assert environment is not None
-    found = inherited(environment.base_env)
+    found = inherited(world.base_env_of(world.releases[instance.release]))
     for need in spec.needs:
         found |= _addresses(world, instance, need, edge_port)
     found |= {

@@ -105,7 +105,11 @@ def _gates(world: World, rollout: Rollout) -> dict[str, Call]:
         return {}  # a step is asked about when there is something to ask about
     return {
         gate_key(rollout, point, gate): GateCall(
-            gate, subject, _about(world, rollout, point), _root(world), _base_env(world)
+            gate,
+            subject,
+            _about(world, rollout, point),
+            _root(world, service),
+            _base_env(world, rollout),
         )
         for gate in gates_at(service.config.deploy, point)
     }
@@ -126,8 +130,8 @@ def _metrics(world: World, rollout: Rollout) -> dict[str, Call]:
                 metric,
                 _subject(world, rollout, slot),
                 _about(world, rollout, ""),
-                _root(world),
-                _base_env(world),
+                _root(world, service),
+                _base_env(world, rollout),
             )
     return found
 
@@ -202,12 +206,12 @@ def _about(world: World, rollout: Rollout, point: str) -> dict[str, str]:
     return {key: value for key, value in about.items() if value}
 
 
-def _root(world: World) -> str:
-    return world.environment.root if world.environment else "/"
+def _root(world: World, service: ServiceState) -> str:
+    return service.root or (world.environment.root if world.environment else "/")
 
 
-def _base_env(world: World) -> Mapping[str, str]:
-    return world.environment.base_env if world.environment else {}
+def _base_env(world: World, rollout: Rollout) -> Mapping[str, str]:
+    return world.base_env_of(world.releases[rollout.to_release])
 
 
 # --- custom metrics -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Everything is refused before anything is changed; a refusal says what runs and w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from volery.decide.group import started_anew
@@ -29,6 +29,8 @@ class Order:
     strategy: str | None = None
     skip_tests: bool = False
     force: bool = False
+    root: str = ""
+    base_env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ def submit(
     for step in changing:
         behind = tuple(ids[name] for name in waiting[step.service])
         rollouts.append(_rollout(world, application, step, ids[step.service], group, behind, order))
-    wanted = [_wanted(world, step.release, releases[step.service]) for step in changing]
+    wanted = [_wanted(world, step.release, releases[step.service], order) for step in changing]
+    wanted += _kept(world, plan, order)
     return Submission(
-        services=tuple(_services(world, application, plan, resize=order.cause == "up")),
+        services=tuple(_services(world, application, plan, order)),
         releases=tuple(item for item in wanted if world.releases.get(item.id) != item),
         rollouts=tuple(rollouts),
         superseded=tuple(
@@ -106,19 +109,32 @@ def _refuse_refused(plan: Sequence[Step], order: Order) -> None:
             )
 
 
-def _wanted(world: World, identity: str, made: Release) -> Release:
+def _wanted(world: World, identity: str, made: Release, order: Order) -> Release:
     """The release of a step: the one that was made now, or what is known of it. One that has still
     to be built, or failed or was refused before, has the time limits of today: they are no part of
     its name."""
-    known = world.releases.get(identity, made)
+    known = _asked_by(order, world.releases.get(identity, made))
     spec = made.spec if identity == made.id else known.spec
     if known.state in ("failed", "refused", "gone"):
         return replace(known, state="new", reason="", spec=spec)
     return replace(known, spec=spec) if known.state == "new" else known
 
 
+def _asked_by(order: Order, release: Release) -> Release:
+    return replace(release, base_env=dict(order.base_env) or release.base_env)
+
+
+def _kept(world: World, plan: Sequence[Step], order: Order) -> Iterator[Release]:
+    """The releases that serve and are to go on; one that is on its way is left as it was asked
+    for."""
+    for step in plan:
+        known = world.releases.get(step.release)
+        if step.verb in ("keep", "scale", "configure") and known and known.state == "live":
+            yield _asked_by(order, known)
+
+
 def _services(
-    world: World, application: Application, plan: Sequence[Step], *, resize: bool
+    world: World, application: Application, plan: Sequence[Step], order: Order
 ) -> list[ServiceState]:
     """`up` also brings back the manifest's size; `deploy` keeps one that was set by hand."""
     found = []
@@ -131,12 +147,14 @@ def _services(
             continue
         config = application.services[step.service]
         if state is None:
-            found.append(ServiceState(step.service, config, config.scale.min))
+            found.append(ServiceState(step.service, config, config.scale.min, root=order.root))
         else:
-            scale = config.scale.min if resize or step.verb == "start" else state.scale
+            resize = order.cause == "up" or step.verb == "start"
+            scale = config.scale.min if resize else state.scale
             if _goes_on(world, step):
                 config = with_stages_of(config, state.config)
-            found.append(replace(state, config=config, scale=scale, removing=False))
+            new = replace(state, config=config, scale=scale, removing=False)
+            found.append(replace(new, root=order.root or state.root))
     return found
 
 

@@ -114,6 +114,10 @@ class World:
                 unvisited += self.as_run[name].needs
         return frozenset(found)
 
+    def base_env_of(self, release: Release) -> Mapping[str, str]:
+        """The caller's variables that whatever runs of a release sees."""
+        return release.base_env or (self.environment.base_env if self.environment else {})
+
     def after(self, before: World | None) -> World:
         """This world, with what an earlier one has worked out from documents that are the same."""
         known = vars(before) if before else {}

@@ -218,7 +218,7 @@ class Service(Model):
     build: Commands = ()
     """Runs in a clean copy of the source."""
     test: Commands = ()
-    """Runs after build; a failure stops the release there."""
+    """Runs after build, in a copy of what was built; a failure stops the release there."""
     run: Command
     """Starts one instance; listens on $PORT and exits on SIGTERM."""
     protocol: Literal["http", "http2", "grpc", "tcp"] = "http"
@@ -334,7 +334,8 @@ class Application(Model):
     """How often servers of others may be asked, by all environments together. A host that is in
     none of them is an account of its own."""
     include: tuple[str, ...] = ()
-    """Further files of services, relative to this one. Commands also work in their folders."""
+    """Further files of services, relative to this one. Commands also work in their folders. As this
+    one they are no source, whatever they are called: a comment there makes no new release."""
 
     def in_environment(self, name: str) -> Application:
         """The same application with the overrides of one environment applied."""

@@ -93,6 +93,9 @@ class Release:
     reason: str = ""
     tested: bool = False
     """Whether it is known to have passed its tests."""
+    base_env: dict[str, str] = field(default_factory=dict)
+    """The variables of who asked for it last, seen by its build, its tests and all that runs of it;
+    none: the environment's."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ class ServiceState:
     removing: bool = False
     start_failures: int = 0
     start_not_before: float = 0.0
+    root: str = ""
+    """Folder of the manifest that `config` is from; "": the environment's."""
     start_trouble: str = ""
     """Which instance did not come up last, and why; while `start_failures` is more than 0."""
 
@@ -256,10 +261,11 @@ class EnvironmentState:
     application: Application
     name: str
     root: str
-    """Folder of the manifest; sources are relative to it."""
+    """Folder of the manifest that was applied last as a whole."""
     running: bool = True
     base_env: dict[str, str] = field(default_factory=dict)
-    """The five variables of the caller that services may see: PATH, HOME, LANG, TZ, TMPDIR."""
+    """The five variables of the caller that services may see: PATH, HOME, LANG, TZ, TMPDIR. As
+    `root` they are of who applied all of it last: a deploy of some services is about these."""
     awaited: tuple[str, ...] = ()
     """Services that routes of the manifest lead to and that have not served yet."""
     routes_before: tuple[Route, ...] = ()

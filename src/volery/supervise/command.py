@@ -115,7 +115,7 @@ async def _end(process: subprocess.Popen[bytes], ended: bool, same: _Same) -> No
             os.killpg(process.pid, signal.SIGKILL)  # what it left behind
         process.wait()
     else:
-        _kill(process.pid)  # at once, also where we may not wait
+        kill_session(process.pid)  # at once, also where we may not wait
         dying = _dying[same] = asyncio.get_running_loop().create_task(_bury(process))
         dying.add_done_callback(lambda _: _dying.pop(same, None))
         await asyncio.wait([dying], timeout=_WAIT_SECONDS)
@@ -124,13 +124,14 @@ async def _end(process: subprocess.Popen[bytes], ended: bool, same: _Same) -> No
 async def _bury(process: subprocess.Popen[bytes]) -> None:
     """Again and again: what is killed may just have started something."""
     pause = _FIRST_PAUSE
-    while _kill(process.pid) or process.poll() is None:
+    while kill_session(process.pid) or process.poll() is None:
         await asyncio.sleep(pause)
         pause = min(_LONGEST_PAUSE, pause * _GROWTH)
 
 
-def _kill(pid: int) -> bool:
-    """It, what is below it, and what went with its session. Whether anything was left to kill."""
+def kill_session(pid: int) -> bool:
+    """Kill it, what is below it, and what went with its session; it must not have been reaped.
+    Whether anything was left to kill."""
     below = {stat.pid for stat in descendants(pid)}
     found = [
         stat

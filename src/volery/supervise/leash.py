@@ -93,13 +93,18 @@ def _reap() -> dict[int, int]:
 
 def _kill_all() -> None:
     """Kill children until there are none; orphans below them become our children on the way."""
-    while True:
-        for pid in _children():
-            os.kill(pid, signal.SIGKILL)  # ours until reaped below, so never a stranger's number
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+    while killed := [pid for pid in _children() if _kill(pid)]:
+        for pid in killed:
+            os.waitpid(pid, 0)
+
+
+def _kill(pid: int) -> bool:
+    """False if it is somebody else's (sudo): it ends when it likes."""
+    try:
+        os.kill(pid, signal.SIGKILL)  # ours until reaped, so never a stranger's number
+    except PermissionError:
+        return False
+    return True
 
 
 def _children() -> list[int]:

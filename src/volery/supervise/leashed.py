@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from volery.model.units import format_duration
+from volery.supervise.command import kill_session
 from volery.supervise.shim.child import expand, locate, why_not_started
 from volery.supervise.shim.processes import signal_name
 
 LEASH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py")))
 LEASH_SECONDS = 10.0
 """How long the leash may take to end everything before it is killed itself."""
+PAUSE_SECONDS = 0.01
+"""Between two looks whether all that was killed is dead."""
 CHUNK_BYTES = 2**16
 
 
@@ -125,12 +129,12 @@ class _Leashed:
         """Returns when nothing of the command runs any more and all its output was taken."""
         try:
             if not self.ended.is_set():
-                self._process.terminate()
+                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
                 await _within(LEASH_SECONDS, self.ended)
+            await self._kill()
             for stream in self._streams:
                 await _within(LEASH_SECONDS, stream.silent)
         finally:
-            self._process.kill()  # nothing happens if it ended; else it takes the command along
             self._process.wait()
             with suppress(BlockingIOError):
                 self._report_text = os.read(self._report, CHUNK_BYTES).decode()
@@ -139,6 +143,14 @@ class _Leashed:
                 os.close(descriptor)
             for stream in self._streams:
                 stream.close()
+
+    async def _kill(self) -> None:
+        """The leash, if it still runs, and what it left behind if somebody killed it. Its number is
+        nobody else's before it is reaped."""
+        for _ in range(round(LEASH_SECONDS / PAUSE_SECONDS)):
+            if not kill_session(self._process.pid):
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def how(self, seconds: float) -> End:
         """How the command ended, once it has."""

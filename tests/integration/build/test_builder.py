@@ -47,7 +47,7 @@ class Bench:
         self.woken = asyncio.Event()
         self.base_env = dict(os.environ) | {"SECRET_OF_CALLER": "leaked"}
         self.builder = LocalBuilder(
-            self.home, self.woken.set, base_env=lambda: self.base_env, **options
+            self.home, self.woken.set, base_env=lambda _: self.base_env, **options
         )
 
     async def release(self, name: str = "web@1", **fields: Any) -> Release:
@@ -96,6 +96,12 @@ def with_bench(tmp_path: Path, play: Callable[[Bench], Awaitable[None]], **optio
     asyncio.run(run())
 
 
+def stamps(tree: Path) -> dict[str, tuple[int, int, int]]:
+    """What differs once anything in it is changed."""
+    found = {str(path): path.lstat() for path in (tree, *tree.rglob("*"))}
+    return {name: (at.st_mode, at.st_size, at.st_mtime_ns) for name, at in found.items()}
+
+
 def alive(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
@@ -142,9 +148,8 @@ def test_environment_is_what_the_contract_says(tmp_path: Path) -> None:
     async def play(bench: Bench) -> None:
         bench.base_env = {"PATH": "/usr/bin:/bin", "HOME": "/h", "TZ": "UTC", "OTHER": "leaked"}
         show = "python -c \"import json,os; open('{}','w').write(json.dumps(dict(os.environ)))\""
-        release = await bench.release(
-            build=show.format("build.env"), test=show.format("test.env"), env={"MODE": "x"}
-        )
+        build, test = (show.format(tmp_path / f"{name}.env") for name in ("build", "test"))
+        release = await bench.release(build=build, test=test, env={"MODE": "x"})
         assert (await bench.build(release)).phase == "built"
         expected = {
             "PATH": f"/usr/bin:/bin:{Path(sys.executable).parent}",
@@ -156,8 +161,7 @@ def test_environment_is_what_the_contract_says(tmp_path: Path) -> None:
             "VOLERY_RELEASE": "web@1",
         }
         found = {
-            name: json.loads((bench.src(release) / f"{name}.env").read_text())
-            for name in ("build", "test")
+            name: json.loads((tmp_path / f"{name}.env").read_text()) for name in ("build", "test")
         }
         for environment in found.values():
             environment.pop("LC_CTYPE", None)  # Python sets it for itself in the C locale
@@ -223,6 +227,35 @@ def test_other_tests_or_environment_are_run_on_the_same_artifact(tmp_path: Path)
     assert tests.read_text() == "xx"
 
 
+@pytest.mark.parametrize("end", ["true", "false"])
+def test_tests_change_nothing_of_what_is_served(tmp_path: Path, end: str) -> None:
+    """Instances run in the folder that was built, those of another release of it as well."""
+    mode = tmp_path / "mode"
+
+    async def play(bench: Bench) -> None:
+        (bench.root / "page.html").write_text("hello")
+        live = await bench.release(build=["mkdir out", "touch out/f", "mkfifo out/pipe"])
+        assert (await bench.build(live)).phase == "built"
+        src = bench.src(live)
+        before = stamps(src)
+        test = [
+            f"sh -c 'stat -c %a {src} {src}/page.html > {mode}; pwd >> {mode}'",
+            "sh -c 'rm page.html; echo 2 > app.py; rm -r out; touch report'",
+            end,
+        ]
+        for number in (2, 3):
+            tested = await bench.release(f"web@{number}", build=live.spec.build, test=test)
+            assert bench.src(tested) == src
+            assert (await bench.build(tested)).phase == ("built" if end == "true" else "failed")
+        *modes, folder = mode.read_text().split()
+        assert modes == ["555", "444"]
+        assert not Path(folder).exists()
+        assert stamps(src) == before
+        assert [path.name for path in (bench.home / "artifacts").iterdir()] == ["web"]
+
+    with_bench(tmp_path, play)
+
+
 def test_skipped_tests_can_be_made_up_for(tmp_path: Path) -> None:
     tests = tmp_path / "tests"
 
@@ -276,11 +309,6 @@ def test_built_source_is_read_only_but_not_what_it_shares_with_a_cache(tmp_path:
         assert not int(modes["d"], 8) & 0o222
         assert not int(modes["d/f"], 8) & 0o222
         assert modes["d/cached"] == "0o644"
-        tested = replace(
-            release, id="web@2", spec=service(build=release.spec.build, test="touch t")
-        )
-        assert (await bench.build(tested)).phase == "built"
-        assert stat.S_IMODE(src.stat().st_mode) == 0o555
 
     with_bench(tmp_path, play)
 
@@ -331,6 +359,21 @@ def test_failed_test_has_the_last_lines_with_values_masked(tmp_path: Path) -> No
         assert status.tail == (*(f"line {n}" for n in range(31, 50)), "key ***")
 
     with_bench(tmp_path, play, hidden=lambda: ["hunter2"])
+
+
+def test_where_secrets_cannot_be_read_the_reason_stays_and_the_output_is_not_shown(
+    tmp_path: Path,
+) -> None:
+    def hidden() -> list[str]:
+        raise VoleryError("others may read the key of the secrets")
+
+    async def play(bench: Bench) -> None:
+        release = await bench.release(test="sh -c 'echo hunter2; exit 3'")
+        status = await bench.build(release)
+        assert "exit code 3" in status.reason
+        assert status.tail == ("(not shown: others may read the key of the secrets)",)
+
+    with_bench(tmp_path, play, hidden=hidden)
 
 
 def test_failure_stays_until_it_is_cancelled_then_it_is_tried_again(tmp_path: Path) -> None:
@@ -420,7 +463,7 @@ def test_home_inside_the_source_is_not_copied_into_itself(tmp_path: Path) -> Non
         root = tmp_path / "app"
         root.mkdir()
         (root / "app.py").touch()
-        builder = LocalBuilder(root / "state", lambda: None, base_env=dict)
+        builder = LocalBuilder(root / "state", lambda: None, base_env=lambda _: {})
         await builder.open()
         first = await builder.prepare("web", service(), root)
         second = await builder.prepare("web", service(), root)
@@ -521,6 +564,27 @@ def test_command_killed_from_outside_is_told(tmp_path: Path) -> None:
         status = await bench.status(release)
         assert "killed from outside" in status.reason
         await bench.until(lambda: not alive(command))
+
+    with_bench(tmp_path, play)
+
+
+def test_what_a_killed_leash_held_ends_at_once(tmp_path: Path) -> None:
+    """It still has the leash's session, and holds the pipe that is read to its end."""
+
+    async def play(bench: Bench) -> None:
+        pids = tmp_path / "pids"
+        script = (
+            f"sleep 1000 & echo $! $PPID > {pids}; set -m; sleep 1000 & echo $! >> {pids}; wait"
+        )
+        (bench.root / "build.sh").write_text(script)
+        release = await bench.release(build="sh build.sh")
+        bench.builder.request(release, False)
+        await bench.until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
+        below, leash, other = (int(word) for word in pids.read_text().split())
+        os.kill(leash, signal.SIGKILL)
+        status = await bench.status(release)
+        assert "killed from outside" in status.reason
+        assert not alive(below) and not alive(other)
 
     with_bench(tmp_path, play)
 
@@ -647,7 +711,7 @@ from volery.model.application import Service
 from volery.model.state import Release
 
 async def main(folder):
-    builder = LocalBuilder(folder / "home", lambda: None, base_env=lambda: dict(os.environ))
+    builder = LocalBuilder(folder / "home", lambda: None, base_env=lambda _: dict(os.environ))
     await builder.open()
     spec = Service.model_validate({"run": "x", "build": [sys.argv[2]]})
     artifact = await builder.prepare("web", spec, folder / "app")
@@ -691,7 +755,7 @@ def test_kill_9_ends_the_build_and_the_next_one_starts_afresh(tmp_path: Path) ->
 
     async def again() -> None:
         (tmp_path / "allowed").touch()
-        builder = LocalBuilder(tmp_path / "home", lambda: None, base_env=lambda: dict(os.environ))
+        builder = LocalBuilder(tmp_path / "home", lambda: None, base_env=lambda _: dict(os.environ))
         await builder.open()
         spec = service(build=["./b.sh"])
         builder.request(Release("web@1", "web", digest, spec, 0.0), False)
@@ -708,7 +772,7 @@ def test_kill_9_ends_the_build_and_the_next_one_starts_afresh(tmp_path: Path) ->
 def test_leftovers_of_a_crash_are_cleared_away(tmp_path: Path) -> None:
     async def play(bench: Bench) -> None:
         artifacts = bench.home / "artifacts"
-        for name in (".new-abc", ".old-abc"):
+        for name in (".new-abc", ".old-abc", ".test-abc"):
             (artifacts / name / "d").mkdir(parents=True)
             (artifacts / name / "d" / "f").touch()
             (artifacts / name / "d").chmod(0o555)
@@ -799,6 +863,25 @@ def test_prunes_the_oldest_that_nobody_keeps(tmp_path: Path) -> None:
         assert sum(path.exists() for path in artifacts) == 4
 
     with_bench(tmp_path, play)
+
+
+def test_prunes_beside_what_is_not_ours_and_on_a_full_disk(tiny: TinyDisk) -> None:
+    async def run() -> None:
+        async with bench(tiny.folder) as made:
+            releases = [await made.release(build=f"echo {number}") for number in range(4)]
+            os.utime(made.src(releases[0]).parent, (1, 1))
+            artifacts = made.home / "artifacts"
+            strays = [artifacts / "note.txt", artifacts / "web" / "note.txt"]
+            for stray in strays:
+                stray.touch()
+                os.utime(stray, (1, 1))
+            tiny.fill()
+            made.builder.prune({})
+            assert not made.src(releases[0]).parent.exists()
+            await made.until(lambda: not list(artifacts.glob(".old-*")))
+            assert all(stray.exists() for stray in strays)
+
+    asyncio.run(run())
 
 
 def test_never_prunes_what_is_worked_on(tmp_path: Path) -> None:

@@ -323,6 +323,61 @@ def test_daemons_of_an_orphan_end_with_it(lab: Lab) -> None:
     lab.run(scenario)
 
 
+WORKER = """
+import os, signal, time
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    open("worker.tmp", "w").write(str(os.getpid()))
+    os.rename("worker.tmp", "worker")
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("how", ["stopped", "dies"])
+def test_a_worker_of_an_orphan_whose_output_goes_elsewhere_ends_with_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Without control groups; it is deaf, and belongs to nobody once the main process is gone."""
+    monkeypatch.setattr(orphan, "_members", lambda group: [])
+
+    async def scenario(engine: LocalEngine) -> None:
+        stop = Stop(drain=0.0, grace=0.3)
+        engine.start(lab.spec("web-1", WORKER, stop=stop))
+        await until((lab.work / "worker").exists)
+        worker, main = int((lab.work / "worker").read_text()), children(lab, ["web-1"])["web-1"]
+        lab.kill_shim("web-1")
+        await until(lambda: not engine.observe()["web-1"].alive)
+        if how == "stopped":
+            engine.stop("web-1")
+        else:
+            os.kill(main, signal.SIGKILL)
+        await reaches(engine, "web-1", "exited")
+        assert not running(worker) and not running(main)
+
+    lab.run(scenario)
+
+
+def test_a_session_with_the_number_of_one_that_is_gone_is_somebody_elses(lab: Lab) -> None:
+    async def scenario(engine: LocalEngine) -> None:
+        engine.start(lab.spec("web-1", WORKER))
+        await until((lab.work / "worker").exists)
+        status = lab.supervised("web-1").status()
+        assert status is not None and status.child is not None
+        stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        try:
+            dead = replace(status, child=replace(status.child, pid=stranger.pid), cgroups=())
+            found = orphan.tree(lab.supervised("web-1").path, dead)
+            assert stranger.pid not in {stat.pid for stat in found}
+        finally:
+            stranger.kill()
+            stranger.wait()
+
+    lab.run(scenario)
+
+
 def test_shim_and_service_killed_together(lab: Lab) -> None:
     async def scenario(engine: LocalEngine) -> None:
         engine.start(lab.spec("web-1"))

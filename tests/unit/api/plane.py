@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,14 @@ class FakeSources:
         self.versions: dict[str, str] = {}
         """Of single services, instead of everybody's."""
 
-    async def prepare(self, name: str, service: Service, root: Path) -> FakeArtifact:
-        return FakeArtifact(await self.digest(name, service, root))
+    async def prepare(
+        self, name: str, service: Service, root: Path, without: Collection[Path]
+    ) -> FakeArtifact:
+        return FakeArtifact(await self.digest(name, service, root, without))
 
-    async def digest(self, name: str, service: Service, root: Path) -> str:
+    async def digest(
+        self, name: str, service: Service, root: Path, without: Collection[Path]
+    ) -> str:
         return self.versions.get(name, self.version)
 
 

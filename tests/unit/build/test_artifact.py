@@ -59,7 +59,7 @@ def test_what_cannot_be_deleted_is_left_for_the_next_time(
     def refused(path: Path) -> None:
         raise PermissionError(1, "Operation not permitted", str(path))
 
-    made = LocalBuilder(tmp_path, lambda: None, base_env=dict)
+    made = LocalBuilder(tmp_path, lambda: None, base_env=lambda _: {})
     monkeypatch.setattr(builder, "remove_tree", refused)
     asyncio.run(made.open())
     assert old.is_dir()
