@@ -14,9 +14,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from volery import __version__
 from volery.api.client import Client
 from volery.api.home import Home
+from volery.api.version import code
 from volery.model.errors import Code, VoleryError
 from volery.supervise.process import Backoff, Spec, Supervised, Wish
 
@@ -72,7 +72,7 @@ def ensure_control_plane(home: Home) -> bool:
     """
     home.create()
     running = _answers(Client(home.socket)) if is_supervised(home) else None
-    if running is not None and running != __version__:
+    if running is not None and running != code():
         stop_control_plane(home)
     started = not is_supervised(home)
     if started:
@@ -155,8 +155,9 @@ def _end_orphan(home: Home) -> bool:
 
 
 def _answers(client: Client) -> str | None:
+    """Which code the control plane that answers has, "" where it does not say; None: none does."""
     try:
-        return str(client.get("/v1/version")["version"])
+        return str(client.get("/v1/version").get("code", ""))
     except VoleryError:
         return None
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from volery import __version__
 from volery.api import launch
 from volery.api.home import Home
 from volery.api.launch import ensure_control_plane
+from volery.api.version import code
 from volery.model.errors import VoleryError
 
 
@@ -18,7 +18,7 @@ def test_only_what_ends_while_we_wait_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: int, comes: bool
 ) -> None:
     """It ended often before: that is no reason to stop it now."""
-    answers = iter([None, None, None, *([__version__] if comes else [None] * 9)])
+    answers = iter([None, None, None, *([code()] if comes else [None] * 9)])
     restarts = iter([7, 7, 7 + later])
     stopped: list[Home] = []
     monkeypatch.setattr(launch, "is_supervised", lambda home: True)
@@ -38,7 +38,7 @@ def test_what_another_stops_meanwhile_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervised = iter([True, True, False, True, True])
-    answers = iter([None, None, None, __version__])
+    answers = iter([None, None, None, code()])
     launched: list[Home] = []
     monkeypatch.setattr(launch, "is_supervised", lambda home: next(supervised))
     monkeypatch.setattr(launch, "_answers", lambda client: next(answers))
