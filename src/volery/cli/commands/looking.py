@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_SECONDS = 0.5
 OVERLAP_SECONDS = 1.0
-"""What was written so long before a stream ended may not have been sent."""
+"""What was written so long before the last line that was shown may not have been."""
 PAST_EVENTS = 1000
 TAIL_EVENTS = 10
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative=())]
@@ -355,16 +355,34 @@ def logs(
 
 def _logged(session: Session, service: str, query: LogQuery) -> Iterator[dict[str, Any]]:
     """With `follow` no line is lost where the control plane comes back, but a few come twice."""
-    wanted = query
+    began, wanted = time.time(), query
+    shown: dict[str, float] = {}
 
     def ask() -> Iterator[dict[str, Any]]:
         nonlocal wanted
+        before = dict(shown)
         try:
-            yield from _log_stream(session, service, wanted)
+            for item in _log_stream(session, service, wanted):
+                name, at = item["instance"], datetime.fromisoformat(item["at"]).timestamp()
+                shown[name] = min(at, time.time())  # it may have been set back since
+                if at >= before.get(name, at) - OVERLAP_SECONDS:
+                    yield item
         finally:
-            wanted = replace(query, since=time.time() - OVERLAP_SECONDS, lines=None)
+            wanted = _not_shown(query, shown, began)
 
     return _go_on(session, ask) if query.follow else ask()
+
+
+def _not_shown(query: LogQuery, shown: dict[str, float], began: float) -> LogQuery:
+    """What is left of it: what was sent may be far behind what is written, and one instance behind
+    the others."""
+    if query.lines == 0:
+        since = max(began, min(shown.values(), default=began) - OVERLAP_SECONDS)
+    elif shown:
+        since = min(shown.values()) - OVERLAP_SECONDS
+    else:
+        return query
+    return replace(query, since=since, lines=None)
 
 
 def _log_stream(session: Session, service: str, query: LogQuery) -> Iterator[dict[str, Any]]:
