@@ -22,6 +22,8 @@ from volery.supervise.process import Backoff, Spec, Supervised, Wish
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VOLERY_ENVOY", "VOLERY_HOME")
 START_SECONDS = 60.0
+CHANGE_SECONDS = 2.0
+"""For so long nobody may be there where one version takes the place of another."""
 RESTARTS = 3
 STOP_SECONDS = 60.0
 
@@ -56,10 +58,13 @@ def is_running(home: Home) -> bool:
 
 def comes_back(home: Home) -> bool:
     """Whether a control plane answers here, now or once its shim has started it again."""
-    deadline = time.monotonic() + START_SECONDS
-    while is_supervised(home) and time.monotonic() < deadline:
-        if _answers(Client(home.socket)) is not None:
-            return True
+    held_at = time.monotonic()
+    deadline = held_at + START_SECONDS
+    while time.monotonic() < min(deadline, held_at + CHANGE_SECONDS):
+        if is_supervised(home):
+            held_at = time.monotonic()
+            if _answers(Client(home.socket)) is not None:
+                return True
         time.sleep(0.05)
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,15 @@ def test_what_another_stops_meanwhile_is_started_again(
     monkeypatch.setattr(launch, "launch", launched.append)
     home = Home(tmp_path / "app" / "dev")
     assert ensure_control_plane(home) and launched == [home]
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_between_two_versions_no_shim_is_there_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: bool
+) -> None:
+    supervised = chain([True, False, False], repeat(comes))
+    answers = iter([None, code()])
+    monkeypatch.setattr(launch, "is_supervised", lambda home: next(supervised))
+    monkeypatch.setattr(launch, "_answers", lambda client: next(answers))
+    monkeypatch.setattr(launch, "CHANGE_SECONDS", 60.0 if comes else 0.2, raising=False)
+    assert launch.comes_back(Home(tmp_path / "app" / "dev")) is comes

@@ -16,7 +16,7 @@ from unit.cli.desk import Desk
 from volery.api.client import BrokenOff, Client, Json
 from volery.cli.commands.looking import OVERLAP_SECONDS, events, logs
 from volery.model import moment
-from volery.model.errors import VoleryError
+from volery.model.errors import Code, VoleryError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 CHUNK = b"a\r\ndata: {}\n\n\r\n"
@@ -155,6 +155,18 @@ def test_logs_of_which_none_was_shown_yet(
     else:
         assert again["lines"] is None and isinstance(again["since"], float)
         assert before <= again["since"] <= time.time(), "nothing from before it was asked for"
+
+
+def test_nothing_needs_to_have_been_shown_to_go_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket of one that ends goes before its shim, also where the environment is stopped."""
+    gone = VoleryError("no control plane runs", code=Code.NO_CONTROL_PLANE)
+    plane = Outages(desk, None, gone, None, gone)
+    plane.lines = [[]] * 4
+    comes_back(monkeypatch, True, True, True, False)
+    assert logs("shop", follow=True, session=desk.session()) == 0
+    assert len(plane.asked) == 4
 
 
 def test_a_refusal_is_no_outage(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

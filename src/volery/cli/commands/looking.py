@@ -240,18 +240,17 @@ def _go_on(
     from volery.api.client import BrokenOff
     from volery.api.launch import comes_back
 
-    begun = False
+    begun, broken = False, None
     while True:
-        broken: VoleryError | None = None
         try:
-            for item in ask():
-                begun = True
-                yield item
-        except VoleryError as error:
-            away = isinstance(error, BrokenOff) or (begun and error.code is Code.NO_CONTROL_PLANE)
-            if not away:
-                raise
+            yield from ask()
+            broken = None
+        except BrokenOff as error:
             broken = error
+        except VoleryError as error:
+            if not begun or error.code is not Code.NO_CONTROL_PLANE:
+                raise
+        begun = True
         time.sleep(LOOK_EVERY_SECONDS)  # another version needs a moment to take its place
         if not comes_back(session.home):
             if broken:
