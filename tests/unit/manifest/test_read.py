@@ -34,6 +34,7 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
         ("    scale: {min: 0, max: 3}\n", ["5:18: services.a.scale.min: must be at least 1, got 0: "
                                            "scaling to nothing is not active yet"]),
         ("    scael: 3\n", ["5:5: services.a.scael: unknown key 'scael'; did you mean 'scale'?"]),
+        ("    evn: {}\n", ["5:5: services.a.evn: unknown key 'evn'; did you mean 'env'?"]),
         ("    depends_on: [b]\n", ["5:5: services.a.depends_on: unknown key 'depends_on'; did you "
                                    "mean 'needs'?"]),
         ("    image: x\n    ports: [80]\n    restart: always\n    cmd: x\n    start: x\n", [
