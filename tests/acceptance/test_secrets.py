@@ -179,6 +179,19 @@ def test_what_a_service_says_of_the_secret_of_another_one_is_masked(shop: Projec
     assert VALUE not in "".join(shop.ok(*told, "worker").text for told in (["logs"], ["rollout"]))
 
 
+def test_what_it_says_of_one_that_was_set_since_it_started_is_masked(shop: Project) -> None:
+    shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
+    told = shop.folder / "told"
+    told.touch()
+    ready = {"command": ["sh", "-c", f"cat {told}; ! grep -q . {told}"]}
+    shop.service("worker", health={"ready": ready, "every": "200ms"})
+    shop.ok("up")
+    shop.ok("secret", "set", "PAYMENT_KEY", text=SECOND)
+    told.write_text(f"payments wants {SECOND}")
+    until(lambda: "payments wants ***" in shop.ok("status").out, "it says so")
+    assert SECOND not in everything_said(shop)
+
+
 def test_a_key_that_others_may_read_keeps_only_who_has_secrets(shop: Project) -> None:
     shop.ok("secret", "set", "PAYMENT_KEY", text=VALUE)
     shop.service("catalog")

@@ -35,6 +35,7 @@ from volery.api.bodies import (
 from volery.api.logs import LogLine
 from volery.api.past import STORY_CHAPTERS, EventQuery, heard_of, joined, past_pages, told
 from volery.api.places import LogQuery
+from volery.api.version import code
 from volery.control.operations import Operations
 from volery.control.operations import Request as Wanted
 from volery.decide.comparison import Comparison
@@ -48,6 +49,8 @@ from volery.model.errors import HTTP, Code, VoleryError
 from volery.model.ports import Store
 from volery.model.state import Event, Phase, Rollout
 
+CODE = code()
+"""What runs here; the files may be replaced meanwhile."""
 MAX_BODY_BYTES = 4 * 1024 * 1024
 NEWS_SECONDS = 10.0
 """How long somebody who waits for news is kept waiting at most."""
@@ -163,7 +166,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _version(plane: Plane, _: Request, __: None) -> Response:
-    return JSONResponse({"version": __version__, "processes": plane.processes()})
+    found = {"version": __version__, "code": CODE, "processes": plane.processes()}
+    return JSONResponse(found)
 
 
 async def _status(plane: Plane, request: Request, _: None) -> Response:

@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +87,10 @@ class ControlPlane:
         self._stuck = ""
         """The mistake at which the last looks ended."""
         self.secrets = Secrets(home.secrets)
+        self._known: frozenset[str] = frozenset()
+        self._read_at: tuple[int, int] | None = None
         self.store = SqliteStore(home.ledger)
-        self.engine = LocalEngine(home.path, self.wake)
+        self.engine = LocalEngine(home.path, self.wake, hidden=self._hidden)
         self.traffic = EnvoyTraffic(home.path / "traffic", self.wake)
         self.builder = LocalBuilder(
             home.path,
@@ -113,17 +114,21 @@ class ControlPlane:
         self._woken.set()
 
     def _spec(self, world: World, instance: Instance) -> InstanceSpec:
-        spec = instance_spec(
+        return instance_spec(
             world, instance, self.home.path, self.traffic.edge_port, self.secrets.values
         )
-        return replace(spec, secrets=self._hidden())
 
     def _hidden(self) -> frozenset[str] | None:
-        """None where they cannot be read: who needs none of them is started all the same."""
-        try:
-            return frozenset(self._secret_values())
-        except VoleryError:
-            return None
+        """Every secret that is or was set, also one that was lost with its file since; None where
+        they cannot be read. Asked for at whatever an instance says, so they are read only once."""
+        mark = self.secrets.mark()
+        if mark is None or mark != self._read_at:
+            try:
+                self._known |= frozenset(self._secret_values())
+            except VoleryError:
+                return None
+            self._read_at = mark
+        return self._known
 
     def _base_env(self, release: Release) -> Mapping[str, str]:
         return self.operations.world.base_env_of(release)

@@ -14,14 +14,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from volery import __version__
 from volery.api.client import Client
 from volery.api.home import Home
+from volery.api.version import code
 from volery.model.errors import Code, VoleryError
 from volery.supervise.process import Backoff, Spec, Supervised, Wish
 
 PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VOLERY_ENVOY", "VOLERY_HOME")
 START_SECONDS = 60.0
+CHANGE_SECONDS = 2.0
+"""For so long nobody may be there where one version takes the place of another."""
 RESTARTS = 3
 STOP_SECONDS = 60.0
 
@@ -56,10 +58,13 @@ def is_running(home: Home) -> bool:
 
 def comes_back(home: Home) -> bool:
     """Whether a control plane answers here, now or once its shim has started it again."""
-    deadline = time.monotonic() + START_SECONDS
-    while is_supervised(home) and time.monotonic() < deadline:
-        if _answers(Client(home.socket)) is not None:
-            return True
+    held_at = time.monotonic()
+    deadline = held_at + START_SECONDS
+    while time.monotonic() < min(deadline, held_at + CHANGE_SECONDS):
+        if is_supervised(home):
+            held_at = time.monotonic()
+            if _answers(Client(home.socket)) is not None:
+                return True
         time.sleep(0.05)
     return False
 
@@ -72,7 +77,7 @@ def ensure_control_plane(home: Home) -> bool:
     """
     home.create()
     running = _answers(Client(home.socket)) if is_supervised(home) else None
-    if running is not None and running != __version__:
+    if running is not None and running != code():
         stop_control_plane(home)
     started = not is_supervised(home)
     if started:
@@ -155,8 +160,9 @@ def _end_orphan(home: Home) -> bool:
 
 
 def _answers(client: Client) -> str | None:
+    """Which code the control plane that answers has, "" where it does not say; None: none does."""
     try:
-        return str(client.get("/v1/version")["version"])
+        return str(client.get("/v1/version").get("code", ""))
     except VoleryError:
         return None
 

@@ -25,6 +25,7 @@ from volery.cli.overview import (
     overview,
 )
 from volery.cli.session import Session
+from volery.cli.versions import of_another_version
 from volery.model.errors import Code, VoleryError
 
 _GROUPS = {heading: Group(heading, sort_key=number) for number, heading in enumerate(HEADINGS, 1)}
@@ -111,7 +112,13 @@ def _launcher(app: App) -> Any:
         command, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
         extra = dict.fromkeys(ignored, session)
         _tidy(bound)
-        result = command(*bound.args, **bound.kwargs, **extra)
+        try:
+            result = command(*bound.args, **bound.kwargs, **extra)
+        except Exception as error:
+            other = of_another_version(error, session)
+            if other is None:
+                raise
+            raise other from error
         return result if isinstance(result, int) else 0
 
     return launch

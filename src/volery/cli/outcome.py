@@ -50,7 +50,7 @@ def of_up(
     """
     code = exit_code(rollouts)
     bad = {item["service"]: item for item in rollouts if item["phase"] in BAD}
-    wanted = {step["service"] for step in plan if step["verb"] != "remove"}
+    wanted = {step["service"] for step in plan}
     status = _healthy(client, wanted, patience) if code == 0 else _back(client, bad, patience)
     services = status["services"]
     removed = [name for name in bad if name not in services]
@@ -111,8 +111,7 @@ def _back(client: Client, bad: Collection[str], patience: float | None) -> Json:
 
 
 def _healthy(client: Client, wanted: Collection[str], patience: float | None) -> Json:
-    """The status when all is healthy: services that were there before, and the gateway. What is
-    being removed takes its own time."""
+    """The status when all is healthy: services that were there before, and the gateway."""
     limit = HEALTHY_SECONDS if patience is None else patience
     status, waiting = _waited(client, lambda found: _unhealthy(found, wanted), limit)
     if not waiting:
@@ -123,12 +122,14 @@ def _healthy(client: Client, wanted: Collection[str], patience: float | None) ->
 
 
 def _unhealthy(status: Json, wanted: Collection[str]) -> list[str]:
-    """Each of these services that is not healthy, and why; the gateway, if it is not there."""
+    """Each of these services that is not healthy, and why; the gateway, if it is not there. What
+    left the manifest takes its own time."""
     from volery.cli.standing import lacking
 
     found = []
     for name, service in status["services"].items():
-        if name in wanted and service["state"] not in ("healthy", "deploying"):
+        well = service["removed"] or service["state"] in ("healthy", "deploying")
+        if name in wanted and not well:
             why = lacking(service)
             found.append(f"{name}: {why}" if why else name)
     return found if status["gateway"]["state"] == "ready" else [*found, "gateway"]

@@ -87,7 +87,6 @@ class Controller:
         self._seen: World | None = None
         self._settled: set[str] = set()
         self._proxies: tuple[int, ...] = ()
-        self._introduced: set[str] = set()
 
     def draft(self) -> Draft:
         """A look at everything now, to be edited and committed."""
@@ -223,8 +222,7 @@ class Controller:
         engine = self.ports.engine
         for item in world.instances.values():
             seen = world.observed.get(item.id)
-            unknown = seen is None or item.id not in self._introduced
-            if item.intent == "run" and unknown and self._may_start(item.service, status):
+            if item.intent == "run" and seen is None and self._may_start(item.service, status):
                 self._start(world, item)
             if item.intent == "run" and item.proven and item.id not in self._settled:
                 engine.settle(item.id)
@@ -235,7 +233,6 @@ class Controller:
             if identity in world.instances:
                 continue
             self._settled.discard(identity)
-            self._introduced.discard(identity)
             if seen.state == "exited":
                 engine.forget(identity)
             else:
@@ -251,13 +248,9 @@ class Controller:
         self.ports.outside.wish(calls(world, edge_port, its_turn))
 
     def _start(self, world: World, item: Instance) -> None:
-        """Start an instance, or tell an engine that adopted it what it may not know any more (its
-        secrets, to mask them); what cannot be had now is tried again later."""
+        """Start an instance; what cannot be had now is tried again later."""
         try:
-            spec = self._spec_of(world, item)
-            self.ports.engine.start(spec)
-            if spec.secrets is not None:
-                self._introduced.add(item.id)
+            self.ports.engine.start(self._spec_of(world, item))
         except (VoleryError, OSError) as error:  # one of them must not keep the others waiting
             self._driver.unstartable[item.id] = str(error)
         else:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from volery.model.application import Application, Route
+from volery.model.fields import prefix_of
 
 
 def in_force(
@@ -64,7 +65,7 @@ def with_only(before: Application, wanted: Application, only: Collection[str]) -
 
 def place(route: Route) -> str:
     """Host and path: of two routes with the same place only one can answer."""
-    return f"{(route.host or '').lower()}{route.path.rstrip('/')}/"
+    return f"{(route.host or '').lower()}{prefix_of(route.path)}/"
 
 
 def _replaced(old: Route, new: Route | None, only: Collection[str]) -> Route | None:
@@ -78,4 +79,4 @@ def _covers(old: Route, new: Route) -> bool:
     host = old.host is None or (
         new.host is not None and fnmatchcase(new.host.lower(), old.host.lower())
     )
-    return host and f"{new.path.rstrip('/')}/".startswith(f"{old.path.rstrip('/')}/")
+    return host and f"{prefix_of(new.path)}/".startswith(f"{prefix_of(old.path)}/")

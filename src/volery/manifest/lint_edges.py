@@ -157,7 +157,7 @@ def _callee_waits(at: Path, timeout: float, need: str, services: Services) -> It
     while paths:
         path = paths.pop(0)
         for further, edge in services[path[-1]].needs.items():
-            limit = _limit(edge)
+            limit = _limit(edge, services.get(further))
             if limit is not None and shorter(timeout, limit):
                 yield warning((*at, "timeout"), _outlasts(timeout, [*path, further], limit))
             elif limit is None and further in services and further not in seen:
@@ -174,10 +174,12 @@ def _outlasts(timeout: float, path: list[str], limit: float) -> str:
     )
 
 
-def _limit(edge: Need) -> float | None:
+def _limit(edge: Need, callee: Service | None) -> float | None:
     """After how long at most a call of this edge is over; None if nobody wrote that."""
     if edge.when_unavailable == "keep_trying":
         return edge.timeout or KEEP_TRYING_SECONDS
+    if callee is not None and callee.protocol == "tcp":
+        return None  # a connection lasts as long as both ends want, whatever is written
     tries = longest_seconds(edge.retry) if edge.retry else None
     return min((limit for limit in (edge.timeout, tries) if limit is not None), default=None)
 

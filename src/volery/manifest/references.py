@@ -15,6 +15,7 @@ from volery.manifest.explain import nearest
 from volery.manifest.mistake import Path, dotted, quoted
 from volery.model.application import Application, Gateway, Route, Scale, Service, ServiceOverride
 from volery.model.deploy import Deploy
+from volery.model.fields import prefix_of
 
 CYCLES_MAX = 20
 
@@ -63,7 +64,7 @@ def _routes(application: Application, declared: Collection[str] | None) -> Itera
         if declared is not None and route.service not in declared:
             yield _unknown((*at, "service"), route.service, declared)
         yield from _route(at, route, application.services.get(route.service))
-        key = ((route.host or "*").lower(), route.path.rstrip("/"))
+        key = ((route.host or "*").lower(), prefix_of(route.path))
         if key in first:
             other = gateway.routes[first[key]]
             said = f"collides with {{}} (to {other.service}): same path and host"
@@ -72,8 +73,8 @@ def _routes(application: Application, declared: Collection[str] | None) -> Itera
 
 
 def _route(at: Path, route: Route, service: Service | None) -> Iterator[Problem]:
-    strip = (route.strip or "/").rstrip("/") + "/"
-    if not (route.path.rstrip("/") + "/").startswith(strip):
+    strip = prefix_of(route.strip or "/") + "/"
+    if not (prefix_of(route.path) + "/").startswith(strip):
         wanted = f"must be a prefix of path {quoted(route.path)} on whole segments"
         yield Problem((*at, "strip"), f"{wanted}, got {quoted(route.strip or '')}")
     if service is not None and service.protocol == "tcp":

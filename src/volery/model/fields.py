@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import string
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -315,6 +316,14 @@ UrlPath = Annotated[
         "the beginning of paths such as /api, without a pattern, '.' or '..'",
     ),
 ]
+
+
+def prefix_of(path: str) -> str:
+    """A route's path as requests have it, in which what is not ASCII is escaped; without a slash at
+    its end."""
+    return quote(path.rstrip("/"), safe=string.punctuation, errors="replace")
+
+
 ProbePath = Annotated[str, *_matching(r"^/[^\s#]*$", "a path such as /healthz")]
 Token = Annotated[
     str, *_matching(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$", "a cookie or header name such as x-user")

@@ -41,9 +41,8 @@ class InstanceSpec:
     volume: str | None = None
     role: tuple[str, ...] | None = None
     """The command that says its role."""
-    secrets: frozenset[str] | None = frozenset()
-    """Values to mask wherever output of the instance is shown, its own and those of others; None if
-    they cannot be known now, so that nothing of it may be shown."""
+    secrets: frozenset[str] = frozenset()
+    """The values in its environment to mask wherever output of the instance is shown."""
 
 
 @dataclass(frozen=True)

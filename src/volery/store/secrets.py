@@ -117,6 +117,14 @@ class Secrets:
         now = [entry.value for entry in entries if entry.value is not None]
         return now + [value for entry in entries for value in entry.former]
 
+    def mark(self) -> tuple[int, int] | None:
+        """Another one whenever something was set or removed; None while nothing ever was."""
+        try:
+            status = self._file.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
     def versions(self, names: Iterable[str]) -> dict[str, int]:
         """The versions of those of these names that are set. For no names nothing is read."""
         wanted = list(names)

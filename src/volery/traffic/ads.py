@@ -133,7 +133,7 @@ class DiscoveryServer:
         self._lease = calm.lease(())
         self._counter = itertools.count(1)
         self._changed = asyncio.Event()
-        self._refusal: str | None = None
+        self._refusals: dict[str, str] = {}
         self._server: grpc.aio.Server | None = None
         self._directory = -1
 
@@ -173,7 +173,7 @@ class DiscoveryServer:
         versions = self._versions(snapshot)
         names = {url: self._expected(snapshot, url, versions) for url in ORDER}
         self._offer = Offer(snapshot, versions, names)
-        self._refusal = None
+        self._refusals = {}
         for stream in self._streams:
             self._advance(stream)
         self._notify()
@@ -188,7 +188,7 @@ class DiscoveryServer:
         """Offer a snapshot and wait until every proxy settled; its words if one refuses."""
         self.offer(snapshot)
         await self.until(self._delivered)
-        return self._refusal
+        return next(iter(self._refusals.values()), None)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that changes with what proxies say."""
@@ -231,7 +231,8 @@ class DiscoveryServer:
         if request.HasField("error_detail"):
             known.accepted = Told()
             if self._offer and known.sent.version == self._offer.versions[request.type_url]:
-                self._refusal = request.error_detail.message or "refused without a reason"
+                words = request.error_detail.message or "refused without a reason"
+                self._refusals[request.type_url] = words
         elif known.sent.version and request.version_info == str(known.sent.version):
             known.accepted = known.sent
         self._advance(stream)
@@ -289,12 +290,14 @@ class DiscoveryServer:
         )
 
     def _versions(self, snapshot: Snapshot) -> dict[str, int]:
+        """The same where nothing changed; what was refused is sent again, as why may be gone."""
         old = self._offer
         versions: dict[str, int] = {}
         for url in ORDER:
             completed = COMPLETES.get(url, url)
             if (
                 old is not None
+                and url not in self._refusals
                 and old.snapshot.types[url] == snapshot.types[url]
                 and versions.get(completed, old.versions[completed]) == old.versions[completed]
             ):
@@ -317,7 +320,7 @@ class DiscoveryServer:
 
     def _delivered(self) -> bool:
         named = [stream for stream in self._streams if stream.node]
-        return self._refusal is not None or (bool(named) and all(map(self._has_settled, named)))
+        return bool(self._refusals) or (bool(named) and all(map(self._has_settled, named)))
 
     def _notify(self) -> None:
         self._changed.set()

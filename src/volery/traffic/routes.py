@@ -12,16 +12,15 @@ written into the manifest limits the whole response, for gRPC its beginning.
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from urllib.parse import quote
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import regex_pb2
 from google.protobuf.message import Message
 
+from volery.model.fields import prefix_of
 from volery.model.needs import KEEP_TRYING_SECONDS, Need, longest_seconds
 from volery.model.ports import (
     SYNTHETIC_CALLER,
@@ -111,12 +110,7 @@ def _covers(pattern: str | None, host: str) -> bool:
 
 def _exactness(route: GatewayRoute) -> tuple[int, bool, int]:
     host = route.host or "*"
-    return len(_prefix(route.path)), "*" not in host, len(host)
-
-
-def _prefix(path: str) -> str:
-    """As requests have it, in which what is not ASCII is escaped."""
-    return quote(path.rstrip("/"), safe=string.punctuation)
+    return len(prefix_of(route.path)), "*" not in host, len(host)
 
 
 def _to_service(
@@ -200,7 +194,7 @@ def _answer(status: int, body: str) -> Message:
 
 
 def _match(path: str, upgrade: bool = False) -> Message:
-    prefix = _prefix(path)
+    prefix = prefix_of(path)
     match = route_components_pb2.RouteMatch()
     if prefix:
         match.path_separated_prefix = prefix
@@ -215,10 +209,10 @@ def _action(limits: Message, target: Message, strip: str | None) -> Message:
     action = route_components_pb2.RouteAction()
     action.CopyFrom(limits)
     action.MergeFrom(target)
-    if strip and _prefix(strip):
+    if strip and prefix_of(strip):
         action.regex_rewrite.CopyFrom(
             regex_pb2.RegexMatchAndSubstitute(
-                pattern=regex_pb2.RegexMatcher(regex=f"^{re.escape(_prefix(strip))}(/|$)"),
+                pattern=regex_pb2.RegexMatcher(regex=f"^{re.escape(prefix_of(strip))}(/|$)"),
                 substitution="/",
             )
         )

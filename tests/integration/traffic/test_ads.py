@@ -276,6 +276,28 @@ def test_after_a_refusal_everything_is_sent(tmp_path: Path) -> None:
     run(test())
 
 
+def test_what_was_refused_at_first_is_sent_when_it_is_offered_again(tmp_path: Path) -> None:
+    """There was nothing before to go back to, and what was in its way may be gone."""
+
+    async def test() -> None:
+        async with conversation(tmp_path) as (server, paper):
+            for url in (CLUSTERS, LISTENERS):
+                await paper.ask(url)
+            delivering = asyncio.create_task(server.deliver(snapshot(config())))
+            await paper.take(CLUSTERS)
+            await paper.ask(ENDPOINTS, *WEB)
+            await paper.take(ENDPOINTS, *WEB)
+            await paper.refuse(await paper.hear(), "address in use")
+            assert await delivering == "address in use"
+            delivering = asyncio.create_task(server.deliver(snapshot(config())))
+            await paper.take(LISTENERS)
+            await paper.ask(ROUTES, *LISTENING)
+            await paper.take(ROUTES, *LISTENING)
+            assert await delivering is None
+
+    run(test())
+
+
 def test_what_was_wanted_no_more_is_sent_when_it_is_wanted_again(tmp_path: Path) -> None:
     async def test() -> None:
         async with conversation(tmp_path) as (server, paper):

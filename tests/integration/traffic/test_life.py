@@ -92,6 +92,29 @@ def test_what_envoy_refuses_changes_nothing(
     run(test())
 
 
+def test_what_envoy_refuses_at_first_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody took the port between our look and Envoy's, and has gone since."""
+    monkeypatch.setattr(EnvoyTraffic, "_check_ports", lambda traffic, target: None)
+
+    async def test() -> None:
+        async with Web("one").running() as one, opened(tmp_path) as traffic:
+            port = free_port()
+            config = TrafficConfig(gateway(port), {"web": service(a=(100, one.address))})
+            with socket.socket() as taken:
+                taken.bind(("127.0.0.1", port))
+                taken.listen()
+                traffic.apply(config, 1)
+                await eventually(lambda: traffic.observe().rejected, "refused")
+                assert "in use" in str(traffic.observe().rejected)
+            traffic.apply(config, 2)
+            await eventually(lambda: traffic.observe().acknowledged == 2, "tried again")
+            assert await answers(port)
+
+    run(test())
+
+
 def test_what_a_full_disk_kept_from_being_written_is_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
-from unit.api.plane import SimPlane, body
 
-from volery.api.app import create_app
 from volery.api.daemon import DESCRIPTORS, ControlPlane, allow_descriptors
 from volery.api.home import Home
 from volery.model.errors import VoleryError
+from volery.store.secrets import Secrets
 from volery.store.volumes import Volumes
 
 
@@ -56,31 +54,29 @@ def test_a_mistake_of_its_own_that_stops_everything_is_told_once_until_it_is_ove
     assert told == [("control_plane.stuck", "nothing can be decided: IndexError: x")] * 2
 
 
-def test_former_values_of_secrets_are_masked_too(tmp_path: Path) -> None:
-    plane, sim, wish = ControlPlane(Home(tmp_path)), SimPlane(), body()
-    wish["application"]["services"]["catalog"]["secrets"] = ["KNOWN"]
-    TestClient(create_app(sim)).post("/v1/apply", json=wish)
-    sim.run()
-    for value in ("the first", "the second"):
-        plane.secrets.set("KNOWN", value)
-    world = sim.operations.world
-    spec = plane._spec(world, world.instances_of("catalog")[0])
-    assert spec.environment["KNOWN"] == "the second"
-    assert spec.secrets == frozenset({"the first", "the second"})
+def test_every_secret_that_is_or_was_is_masked_as_soon_as_it_is_set(tmp_path: Path) -> None:
+    """Also those of other services, and whenever: `secret set` asks no control plane."""
+    plane, command = ControlPlane(Home(tmp_path)), Secrets(tmp_path / "secrets")
+    assert plane._hidden() == frozenset()
+    command.set("KNOWN", "the first")
+    assert plane._hidden() == frozenset({"the first"})
+    command.set("KNOWN", "the second")
+    assert plane._hidden() == frozenset({"the first", "the second"})
+    (tmp_path / "secrets" / "secrets").rename(tmp_path / "away")
+    assert plane._hidden() == frozenset({"the first", "the second"}), "instances still have them"
 
 
-def test_secrets_of_other_services_are_masked_too(tmp_path: Path) -> None:
-    plane, sim = ControlPlane(Home(tmp_path)), SimPlane()
-    TestClient(create_app(sim)).post("/v1/apply", json=body())
-    sim.run()
-    plane.secrets.set("KNOWN", "of another service")
-    world = sim.operations.world
-    instance = world.instances_of("catalog")[0]
-    spec = plane._spec(world, instance)
-    assert spec.secrets == frozenset({"of another service"})
-    assert "KNOWN" not in spec.environment
-    (tmp_path / "secrets" / "key").chmod(0o644)
-    assert plane._spec(world, instance).secrets is None, "it is started, but not shown"
+def test_secrets_are_read_only_where_they_were_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane, key = ControlPlane(Home(tmp_path)), tmp_path / "secrets" / "key"
+    plane.secrets.set("KNOWN", "a value")
+    key.chmod(0o644)
+    assert plane._hidden() is None, "nothing is shown"
+    key.chmod(0o600)
+    assert plane._hidden() == frozenset({"a value"})
+    monkeypatch.setattr(plane.secrets, "ever", lambda: pytest.fail("read again"))
+    assert plane._hidden() == frozenset({"a value"})
 
 
 def test_it_ends_rather_than_go_on_half_alive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_the_volumes_of_what_was_brought_up_meanwhile_stay(
 ) -> None:
     monkeypatch.setenv("VOLERY_HOME", str(tmp_path))
     monkeypatch.setattr(launch, "is_in_use", lambda home: False)
+    monkeypatch.setattr("volery.cli.commands.volumes.LOCK_SECONDS", 0.0)
     session = Desk().session()
     session.yes = True
     (session.home.volumes / "db" / "data-0").mkdir(parents=True)
@@ -65,3 +67,35 @@ def test_an_environment_that_never_was_has_no_volumes(
     assert down(volumes=True, session=session) == 0
     assert capsys.readouterr().out == "nothing was running; there were no volumes\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_destroyed_at_once_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setenv("VOLERY_HOME", str(tmp_path))
+    monkeypatch.setattr("volery.store.volumes.shutil.rmtree", refuse)
+    desk = Desk()
+    desk.manifest = desk.manifest | {"environments": {"dev": {"volumes": {"keep": "0s"}}}}
+    session = desk.session()
+    session.yes = True
+    (session.home.volumes / "db" / "data-0").mkdir(parents=True)
+    with pytest.raises(VoleryError, match="cannot delete "):
+        down(volumes=True, session=session)
+    assert capsys.readouterr().out == ""
+
+
+def test_two_who_delete_the_volumes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOLERY_HOME", str(tmp_path))
+    session = Desk().session()
+    session.yes = True
+    (session.home.volumes / "db" / "data-0").mkdir(parents=True)
+    lock = hold(session.home.lock, 0.0, "")
+    monkeypatch.setattr("volery.cli.commands.volumes.LOCK_SECONDS", 60.0)
+    threading.Timer(0.1, os.close, [lock]).start()
+    assert down(volumes=True, session=session) == 0
+    assert not (session.home.volumes / "db").exists()

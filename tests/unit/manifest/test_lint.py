@@ -181,6 +181,21 @@ def test_the_timeout_of_a_tcp_need_ends_no_connection() -> None:
     assert warnings(a={"needs": {"b": waits}}, b=store, c={}) == []
 
 
+def test_the_timeout_of_a_tcp_need_outlasts_no_caller() -> None:
+    edge, tries = {"timeout": "5s"}, {"retry": {"attempts": 2, "per_try": "5s"}}
+    store: dict[str, object] = {"protocol": "tcp"}
+    for further in (edge, tries):
+        found = warnings(
+            a={"needs": {"b": {"timeout": "1s"}}}, b={"needs": {"c": further}}, c=store
+        )
+        assert [line for line in found if line.startswith("services.a")] == []
+    waits = edge | {"when_unavailable": "keep_trying"}
+    assert warnings(a={"needs": {"b": {"timeout": "1s"}}}, b={"needs": {"c": waits}}, c=store) == [
+        "services.a.needs.b.timeout: 1s is shorter than b may wait for c (5s): b goes on after its "
+        "caller has given up"
+    ]
+
+
 def test_a_caller_that_gives_up_before_its_callee() -> None:
     services = {
         "a": {"needs": {"b": {"timeout": "200ms"}}},

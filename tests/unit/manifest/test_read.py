@@ -34,6 +34,7 @@ HEAD = "app: shop\nservices:\n  a:\n    run: sh\n"
         ("    scale: {min: 0, max: 3}\n", ["5:18: services.a.scale.min: must be at least 1, got 0: "
                                            "scaling to nothing is not active yet"]),
         ("    scael: 3\n", ["5:5: services.a.scael: unknown key 'scael'; did you mean 'scale'?"]),
+        ("    evn: {}\n", ["5:5: services.a.evn: unknown key 'evn'; did you mean 'env'?"]),
         ("    depends_on: [b]\n", ["5:5: services.a.depends_on: unknown key 'depends_on'; did you "
                                    "mean 'needs'?"]),
         ("    image: x\n    ports: [80]\n    restart: always\n    cmd: x\n    start: x\n", [
@@ -215,7 +216,8 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
          "    - {path: /x, service: a, strip: /y}\n    - {path: /t, service: t}\n"
          "    - {path: /x, host: h, service: a, strip: /x}\n"
          "    - {path: /x/, host: H, service: a}\n"
-         "    - {path: /z, service: a}\n    - {path: /z, host: '*', service: a}\n",
+         "    - {path: /z, service: a}\n    - {path: /z, host: '*', service: a}\n"
+         "    - {path: /käse, service: a}\n    - {path: /k%C3%A4se/, service: a, strip: /käse}\n",
          ["7:26: gateway.routes[0].service: unknown service 'b'",
           "9:14: gateway.routes[2].path: collides with gateway.routes[1] (to a): same path "
           "and host",
@@ -226,6 +228,8 @@ def test_needs(mistakes: Mistakes, needs: str, lines: list[str]) -> None:
           "12:14: gateway.routes[5].path: collides with gateway.routes[4] (to a): same path "
           "and host",
           "14:14: gateway.routes[7].path: collides with gateway.routes[6] (to a): same path "
+          "and host",
+          "16:14: gateway.routes[9].path: collides with gateway.routes[8] (to a): same path "
           "and host"]),
         ("  a: {run: sh, scale: 0, source: nowhere, needs: [x]}\n  b: {needs: [a, y]}\n",
          ["3:23: services.a.scale: must be at least 1, got 0",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_SECONDS = 0.5
 OVERLAP_SECONDS = 1.0
-"""What was written so long before a stream ended may not have been sent."""
+"""What was written so long before the last line that was shown may not have been."""
 PAST_EVENTS = 1000
 TAIL_EVENTS = 10
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative=())]
@@ -240,18 +240,17 @@ def _go_on(
     from volery.api.client import BrokenOff
     from volery.api.launch import comes_back
 
-    begun = False
+    begun, broken = False, None
     while True:
-        broken: VoleryError | None = None
         try:
-            for item in ask():
-                begun = True
-                yield item
-        except VoleryError as error:
-            away = isinstance(error, BrokenOff) or (begun and error.code is Code.NO_CONTROL_PLANE)
-            if not away:
-                raise
+            yield from ask()
+            broken = None
+        except BrokenOff as error:
             broken = error
+        except VoleryError as error:
+            if not begun or error.code is not Code.NO_CONTROL_PLANE:
+                raise
+        begun = True
         time.sleep(LOOK_EVERY_SECONDS)  # another version needs a moment to take its place
         if not comes_back(session.home):
             if broken:
@@ -356,16 +355,34 @@ def logs(
 
 def _logged(session: Session, service: str, query: LogQuery) -> Iterator[dict[str, Any]]:
     """With `follow` no line is lost where the control plane comes back, but a few come twice."""
-    wanted = query
+    began, wanted = time.time(), query
+    shown: dict[str, float] = {}
 
     def ask() -> Iterator[dict[str, Any]]:
         nonlocal wanted
+        before = dict(shown)
         try:
-            yield from _log_stream(session, service, wanted)
+            for item in _log_stream(session, service, wanted):
+                name, at = item["instance"], datetime.fromisoformat(item["at"]).timestamp()
+                shown[name] = min(at, time.time())  # it may have been set back since
+                if at >= before.get(name, at) - OVERLAP_SECONDS:
+                    yield item
         finally:
-            wanted = replace(query, since=time.time() - OVERLAP_SECONDS, lines=None)
+            wanted = _not_shown(query, shown, began)
 
     return _go_on(session, ask) if query.follow else ask()
+
+
+def _not_shown(query: LogQuery, shown: dict[str, float], began: float) -> LogQuery:
+    """What is left of it: what was sent may be far behind what is written, and one instance behind
+    the others."""
+    if query.lines == 0:
+        since = max(began, min(shown.values(), default=began) - OVERLAP_SECONDS)
+    elif shown:
+        since = min(shown.values()) - OVERLAP_SECONDS
+    else:
+        return query
+    return replace(query, since=since, lines=None)
 
 
 def _log_stream(session: Session, service: str, query: LogQuery) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from volery.control.volumes import Deed
     from volery.store.volumes import Volume, Volumes
 
+LOCK_SECONDS = 3.0
+"""A control plane that ends has it for a moment, and so has another `down --volumes`."""
+
 
 def of_session(session: Session) -> Volumes:
     """The volumes of the environment; what expired is gone. If it cannot be destroyed, that is said
@@ -52,7 +55,8 @@ def delete_all(session: Session, keep: float) -> list[Volume]:
     can bring it up meanwhile: a control plane waits for its lock.
 
     Raises:
-        VoleryError: CONFLICT, somebody has brought it up; nothing is deleted.
+        VoleryError: CONFLICT, somebody has brought it up; nothing is deleted. Or one that is not to
+            be kept cannot be destroyed.
     """
     from volery.api.launch import has_instances
     from volery.api.told import tell_the_file
@@ -64,7 +68,7 @@ def delete_all(session: Session, keep: float) -> list[Volume]:
     if not home.path.exists():
         return []
     meanwhile = "it was brought up meanwhile; no volume is deleted"
-    lock = hold(home.lock, 0.0, meanwhile)
+    lock = hold(home.lock, LOCK_SECONDS, meanwhile)
     try:
         if has_instances(home):
             raise VoleryError(meanwhile, code=Code.CONFLICT, hint="volery status")
@@ -74,6 +78,8 @@ def delete_all(session: Session, keep: float) -> list[Volume]:
         tell_the_file(home, "deleted", names, session.by)
     finally:
         os.close(lock)
+    if not keep:
+        there.finish()
     of_session(session)
     return deleted
 

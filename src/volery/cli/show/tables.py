@@ -50,7 +50,7 @@ def _show_trouble(name: str, service: Json) -> None:
         out().print(f"{name}: {rollout_line(rollout)}")
     elif not service["desired"]:
         out().print(f"{name}: scaled to 0: volery scale {name} N starts it")
-    if service["removed"]:
+    if service.get("removed"):
         out().print(f"{name}: {service['removed']}", markup=False)
     if service["trouble"]:
         out().print(f"{name}: {_trouble(name, service)}", markup=False)

@@ -36,8 +36,7 @@ class About:
     @classmethod
     def of(cls, spec: InstanceSpec) -> About:
         """From what shall be started."""
-        secrets = spec.secrets or ()
-        names = [name for name, value in spec.environment.items() if value in secrets]
+        names = [name for name, value in spec.environment.items() if value in spec.secrets]
         return cls(
             service=spec.service,
             protocol=spec.protocol,

@@ -16,8 +16,7 @@ from typing import Any
 
 from volery.engines.local import archive, usage, volumes
 from volery.engines.local.about import About
-from volery.engines.local.instance import Instance, shown
-from volery.model.masking import Masking
+from volery.engines.local.instance import Hidden, Instance, shown
 from volery.model.ports import InstanceSpec, Observation, RoleWatch, SideCommand
 from volery.supervise.bell import Bell
 from volery.supervise.moments import pause
@@ -31,7 +30,6 @@ VOLUME_SECONDS = 1.0
 """Between two looks at all volumes."""
 LOG_BYTES = 8 * 1024 * 1024
 AT_ONCE = 16
-KEPT_MASKINGS = 1000
 FIRST_ANSWER_SECONDS = 3.0
 """How long adopting waits to know what is ready; a hanging instance is found out later."""
 BEGIN_SECONDS = 5.0
@@ -39,14 +37,25 @@ log = logging.getLogger(__name__)
 
 
 class LocalEngine:
-    """Implements the port `Engine` with processes of this machine."""
+    """Implements the port `Engine` with processes of this machine.
 
-    def __init__(self, home: Path, wake: Callable[[], None], *, log_bytes: int = LOG_BYTES) -> None:
+    Args:
+        hidden: values never to be shown in what instances say; asked for whenever something is.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        wake: Callable[[], None],
+        *,
+        hidden: Hidden = frozenset,
+        log_bytes: int = LOG_BYTES,
+    ) -> None:
         self._home = home
         self._wake = wake
+        self._hidden = hidden
         self._log_bytes = log_bytes
         self._instances: dict[str, Instance] = {}
-        self._maskings: dict[str, Masking | None] = {}
         self._bell = Bell(home / "bell", self._rung)
         self._attended: frozenset[str] = frozenset()
         self._role_watches: Mapping[str, RoleWatch] = {}
@@ -91,18 +100,16 @@ class LocalEngine:
         self._attended = services
 
     def start(self, spec: InstanceSpec) -> None:
-        """Run this instance. For a known one only its secrets are learnt.
+        """Run this instance, unless it is known.
 
         Raises:
             VoleryError: it could not write its volume.
         """
-        known = self._instances.get(spec.id)
-        if known is not None:
-            known.know(spec)
+        if spec.id in self._instances:
             return
         if spec.volume:
             self._looks.require_writable(Path(spec.volume))
-        instance = Instance(self._folders / spec.id, About.of(spec), self._wake)
+        instance = Instance(self._folders / spec.id, About.of(spec), self._wake, self._hidden)
         self._instances[spec.id] = instance
         self._watch_role(instance)
         instance.launch(spec, self._bell.path, self._log_bytes)
@@ -146,9 +153,6 @@ class LocalEngine:
         if known is None or known.seen.state != "exited":
             return
         del self._instances[instance]
-        self._maskings[instance] = known.masking
-        while len(self._maskings) > KEPT_MASKINGS:
-            del self._maskings[next(iter(self._maskings))]
         archive.keep(self._home, known.about.service, instance, known.folder)
         self._later(self._clean_up(known))
 
@@ -157,7 +161,7 @@ class LocalEngine:
         if instance in self._instances:
             return self._instances[instance].tail(lines)
         kept = archive.find(self._home, instance)
-        return [] if kept is None else shown(kept, self._maskings.get(instance), lines)
+        return [] if kept is None else shown(kept, self._hidden(), lines)
 
     def shims(self) -> tuple[int, ...]:
         """The process ids of the shims."""
@@ -175,7 +179,7 @@ class LocalEngine:
                 await asyncio.to_thread(shutil.rmtree, folder)
                 return
             about = About.read(await asyncio.to_thread(supervised.about))
-        instance = Instance(folder, about, self._wake)
+        instance = Instance(folder, about, self._wake, self._hidden)
         self._instances[folder.name] = instance
         instance.adopt()
 

@@ -33,18 +33,23 @@ from volery.supervise.process import Spec, Status, Supervised, Wish
 State = Literal["starting", "ready", "unready", "stopping", "exited"]
 HOST = "127.0.0.1"
 RETRY_SECONDS = 1.0
-WITHHELD = "(not shown: this control plane does not know the secrets that may be in it)"
+WITHHELD = "(not shown: the secrets that may be in it cannot be read)"
+Hidden = Callable[[], frozenset[str] | None]
+"""Values never to be shown; None while they cannot be known, so that nothing may be shown."""
 
 
 class Instance:
     """One instance; `changed` is called whenever `seen` differs from before."""
 
-    def __init__(self, folder: Path, about: About, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: Path, about: About, changed: Callable[[], None], hidden: Hidden
+    ) -> None:
         self.id = folder.name
         self.about = about
         self.seen = Observation(self.id, "starting")
         self._supervised = Supervised(folder)
         self._changed = changed
+        self._hidden = hidden
         self._wish = self._told = Wish()
         self._status: Status | None = None
         self._shim: DeathWatch | None = None
@@ -57,7 +62,8 @@ class Instance:
         self._beside = Beside(self._show, self._without_secrets)
         self._environment: Mapping[str, str] | None = None
         self._secrets: set[str] = set()
-        self._masking: Masking | None = None
+        self._masked: Set[str] = frozenset()
+        self._masking = Masking(())
         self._launching = self._adopting = self._orphaned = self._cleared = False
         self._ended_at = 0.0
         self.unattended = asyncio.Event()
@@ -71,15 +77,9 @@ class Instance:
 
     def launch(self, spec: InstanceSpec, notify: Path, log_bytes: int) -> None:
         """Start it for the first time."""
-        self._learn(spec.secrets)
+        self._secrets |= spec.secrets
         self._launching = True
         self._spawn("launch", self._launch(spec, notify, log_bytes))
-
-    def know(self, spec: InstanceSpec) -> None:
-        """Learn which secrets to mask of an instance that a former control plane started. They may
-        have been changed since, so what it was started with is masked too."""
-        self._learn(spec.secrets)
-        self._show()
 
     def adopt(self) -> None:
         """Take over an instance that a former control plane started."""
@@ -145,12 +145,7 @@ class Instance:
 
     def tail(self, lines: int) -> Sequence[str]:
         """The last lines it wrote, without secrets."""
-        return shown(self._supervised.path, self._masking, lines)
-
-    @property
-    def masking(self) -> Masking | None:
-        """How to mask its output; None if its secrets are not known."""
-        return self._masking
+        return shown(self._supervised.path, self._to_hide(), lines)
 
     @property
     def folder(self) -> Path:
@@ -290,8 +285,6 @@ class Instance:
         if about.port is None or environment is None:
             return
         self._secrets |= {environment[name] for name in about.secret_names if name in environment}
-        if self._masking is not None:
-            self._learn(self._secrets)
         target = Target(HOST, about.port, about.protocol, about.directory, environment)
         served = self._adopting and self._has_served()
         self._health = HealthWatch(about.health, target, self._show, been_ready=served)
@@ -300,12 +293,6 @@ class Instance:
             self._roles = RoleAsker(about.role, target, about.health.timeout, self._show)
             self._roles.watch(self._role_watch)
             self._spawn("roles", self._roles.run())
-
-    def _learn(self, secrets: Set[str] | None) -> None:
-        """Mask these too from now on; None: it is not known which are all that may be told."""
-        if secrets is not None:
-            self._secrets |= secrets
-            self._masking = Masking(self._secrets)
 
     def _has_served(self) -> bool:
         """Whether its process has been ready before we came. It is restarted by itself only once it
@@ -454,8 +441,19 @@ class Instance:
             return Exit(at=self._ended_at)
         return self._status.exits[-1] if self._status.exits else None
 
+    def _to_hide(self) -> Set[str] | None:
+        """All secrets of the environment, as others may have told it theirs, and what it was
+        started with; None while the former cannot be known."""
+        hidden = self._hidden()
+        return None if hidden is None else hidden | self._secrets
+
     def _without_secrets(self, text: str) -> str:
-        return self._masking(text) if self._masking else text.partition(":")[0]
+        hidden = self._to_hide()
+        if hidden is None:
+            return text.partition(":")[0]
+        if hidden != self._masked:
+            self._masked, self._masking = hidden, Masking(hidden)
+        return self._masking(text)
 
 
 def _with_volume(about: About, volume: Path) -> About:
@@ -474,10 +472,11 @@ def _role_detail(state: State, said: Said) -> str:
     return "syncing" if said.role == "syncing" else ""
 
 
-def shown(folder: Path, masking: Masking | None, lines: int) -> Sequence[str]:
+def shown(folder: Path, hidden: Set[str] | None, lines: int) -> Sequence[str]:
     """The last lines of a log, if it is known what to mask in them."""
-    if masking is None:
+    if hidden is None:
         return [WITHHELD]
+    masking = Masking(hidden)
     return [masking(line.text) for line in logs.read(folder, lines=lines)]
 
 
