@@ -49,6 +49,8 @@ class Comparison:
     """Whether its shares came into force with this look."""
     marks: Marks | None = None
     looks: int = 0
+    ticks: int = 0
+    """How many ticks are in its looks: while a rollout is paused they are put together."""
     frozen: tuple[Arm, ...] = ()
     streaks: Mapping[str, Streak] = field(default_factory=dict)
     ready: int = 0
@@ -127,11 +129,19 @@ def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) 
     if comparison.looks == 0:
         canary = _own(world, rollout, tick, canary)
     if comparison.frozen:
-        return canary, comparison.frozen[-1 - comparison.looks % len(comparison.frozen)]
+        return canary, _replayed(rollout, comparison)
     if comparison.copies.are_some:
         return canary, Arm()
     slot = control_slot(rollout, world.services[rollout.service])
     return canary, tick.slots.get(slot, Arm())
+
+
+def _replayed(rollout: Rollout, comparison: Comparison) -> Arm:
+    """The tick of the old release's past whose turn it is. Said once more it is no news: while
+    nothing but a person or a gate is waited for, for days maybe, each counts once."""
+    frozen, ticks = comparison.frozen, comparison.ticks
+    awaited = rollout.phase is not Phase.PAUSED and rollout.passed < rollout.step
+    return frozen[-1 - ticks % len(frozen)] if awaited or ticks < len(frozen) else Arm()
 
 
 def old_group(rollout: Rollout, tick: Tick, comparison: Comparison) -> Arm:
@@ -243,16 +253,18 @@ def looked(
     arms: tuple[Arm, Arm],
     seconds: float,
     old: Arm | None = None,
+    ticks: int = 1,
 ) -> Comparison:
-    """The comparison after one more tick, of which `old` is the `old_group`'s part. Only a step
-    whose weights are in force gets older, and by no more than a few seconds where nothing was seen
-    for long."""
+    """The comparison after one more look at so many ticks, of which `old` is the `old_group`'s
+    part. Only a step whose weights are in force gets older, and by no more than a few seconds where
+    nothing was seen for long."""
     older = min(seconds, TICK_SECONDS_MAX) if rollout.phase is Phase.ANALYSING else 0.0
     state = judge.look(comparison.policy, comparison.state, *arms, seconds)
     return replace(
         comparison,
         state=judge.beside(comparison.policy, state, arms[0], old or Arm()),
         looks=comparison.looks + 1,
+        ticks=comparison.ticks + ticks,
         in_step=comparison.in_step + older,
     )
 

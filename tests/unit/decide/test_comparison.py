@@ -108,11 +108,15 @@ def test_the_old_release_of_before_the_switch_is_replayed_from_its_last_tick_bac
     found = canary_world(strategy="blue-green")
     recent = tuple(replace(OLD, requests=n) for n in (1, 2, 3))
     comparison, tick = begun(found, recent), Tick(1.0, {"b": NEW, "a": Arm(requests=77)})
-    controls = [
-        arms_of(found, only(found), tick, replace(comparison, looks=n))[1].requests
-        for n in range(5)
-    ]
-    assert controls == [3, 2, 1, 3, 2]
+    rollout = only(found)
+
+    def controls(rollout: Rollout) -> list[int]:
+        taken = (replace(comparison, looks=1, ticks=n) for n in range(5))
+        return [arms_of(found, rollout, tick, one)[1].requests for one in taken]
+
+    assert controls(rollout) == [3, 2, 1, 3, 2]
+    for waits in (replace(rollout, phase=Phase.PAUSED), replace(rollout, passed=1)):
+        assert controls(waits) == [3, 2, 1, 0, 0], "for a person or a gate, and that for days"
 
 
 def test_a_baseline_that_gets_requests_is_the_control() -> None:
