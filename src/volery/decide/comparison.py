@@ -307,8 +307,8 @@ def start_of(
     now: float,
 ) -> Start | None:
     """How cold the live release was when it began, as it was measured when it came; None if it is
-    the service's first and came just now, so that this can still be seen. `comparison` knows those
-    of rollouts, by id; `now` in Unix seconds."""
+    the service's first and came just now, so that this can still be seen. Beside a baseline, which
+    was as cold, it was not. `comparison` knows those of rollouts, by id; `now` in Unix seconds."""
     live = service.slots.get(service.active)
     came = sorted(
         (
@@ -323,7 +323,7 @@ def start_of(
     )
     for rollout in reversed(came):
         found = comparison(rollout.id)
-        if found is not None:
+        if found is not None and not (found.policy.same_age or found.beside):
             return found.state.start or UNKNOWN
     first = bool(came) and came[-1].from_release is None
     return None if first and now - (came[-1].finished_at or 0.0) <= WAIT_SECONDS else UNKNOWN

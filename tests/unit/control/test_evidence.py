@@ -473,12 +473,18 @@ def test_what_did_not_begin_before_our_eyes_teaches_nothing(world: World, early:
     assert youth(world, early=early) == (False, UNKNOWN)
 
 
-def test_how_cold_a_canary_was_is_known_of_it_once_it_is_the_live_one() -> None:
-    plane = Plane(canary_world(warm_up="20s"))
+@pytest.mark.parametrize("no_baseline", [None, "", "it crashes"])
+def test_how_cold_a_canary_was_is_known_of_it_once_it_is_the_live_one(
+    no_baseline: str | None,
+) -> None:
+    """Beside a baseline, that is as young, nobody sees it."""
+    plane = Plane(canary_world(warm_up="20s", baseline=no_baseline is not None))
     for _ in range(20):
         plane.second()
-    measured = plane.comparison.state.start
-    assert measured is not None and measured != UNKNOWN
+    plane.at(no_baseline=no_baseline or "")
+    plane.second()
+    measured = plane.comparison.state.start if no_baseline is None else UNKNOWN
+    assert measured is not None and (measured == UNKNOWN) == (no_baseline is not None)
     done = replace(only(plane.world), phase=Phase.DONE, finished_at=1100.0)
     service = replace(plane.world.services["catalog"], active="b")
     plane.store.commit(
