@@ -192,9 +192,8 @@ class RolloutDriver:
         # An instance that is older than the rollout (a warm group) may have crashed long ago.
         before = item.restarts if item.created_at < rollout.created_at else 0
         crashes = seen.restarts - before
-        if rollout.strategy == "canary" and _is_relied_on(rollout):
-            # While it gets requests its crashes are compared with the old release's, unless it
-            # does nothing else.
+        if by_stages(rollout) and item.proven:
+            # Its crashes are compared with the old release's, unless it does nothing else.
             lately = sum(0 <= now - ended.at <= LOOP_SECONDS for ended in seen.exits)
             crashes = min(crashes, lately) - 1
         return _why_bad(item, seen, crashes, waited, startup)
