@@ -192,8 +192,8 @@ class EvidenceWatch:
         service = draft.world.services[rollout.service]
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
-        found = comparing.mixed(comparing.in_step(found, rollout, service), draft.world, service)
         found = comparing.alone(found, rollout, service)
+        found = comparing.mixed(comparing.in_step(found, rollout, service), draft.world, service)
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
         asked = streaks(rollout, deploy, answers, found.streaks, in_force=found.in_step > 0)

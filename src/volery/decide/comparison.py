@@ -193,12 +193,12 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
 
 def alone(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Comparison:
     """The comparison with the judge told if the baseline was given up: beside old instances all of
-    the new release is cold."""
+    the new release is cold, and the step has to show anew what it is."""
     if not (rollout.no_baseline and comparison.policy.same_age):
         return comparison
     warm_up = service.config.deploy.warm_up
     policy = replace(comparison.policy, same_age=False, warm_up_seconds=warm_up)
-    return replace(comparison, policy=policy, beside=comparison.looks, ready=0)
+    return replace(comparison, policy=policy, beside=comparison.looks, ready=0, in_step=0.0)
 
 
 def with_baseline(policy: Policy) -> Policy:

@@ -196,6 +196,28 @@ def test_a_failing_baseline_that_is_large_enough_is_kept() -> None:
     assert found.until(Phase.ANALYSING).no_baseline == ""
 
 
+def test_a_baseline_that_fails_later_keeps_nobody_for_long() -> None:
+    """The step's evidence is gathered anew beside the old group, and has its time for that."""
+    found = play(baseline=True)
+    found.until(Phase.ANALYSING)
+    found.beside = Group(0, 1)
+    assert found.look().phase is Phase.ANALYSING, "it may be back in a moment"
+    found.beside = FAILED
+    assert (found.look().phase, found.rollout.step) == (Phase.SHIFTING, 1)
+    assert found.rollout.no_baseline == FAILED.failure
+    assert found.weights() == {"a": 95, "b": 5, "c": 0} and found.counts()[BASELINE] == 0
+    assert found.until(Phase.ANALYSING).step == 1
+
+
+def test_without_anything_of_the_old_release_its_baseline_is_not_given_up() -> None:
+    found = play(baseline=True)
+    found.until(Phase.ANALYSING)
+    found.beside, found.unserved = FAILED, 30.0
+    found.verdict = "continue"
+    found.look()
+    assert not found.rollout.no_baseline
+
+
 def test_who_lets_every_step_pass_does_not_wait_for_a_baseline() -> None:
     found = play(baseline=True)
     found.beside = Group(0, 1)
