@@ -17,7 +17,7 @@ from volery.decide.judge import History, Policy, Start, State
 from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
 from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
-from volery.decide.stages import has_baseline, is_last, stages
+from volery.decide.stages import has_baseline, is_last, ramp_of, stage_of, stages
 from volery.decide.tags import steered
 from volery.decide.world import World, number_of
 from volery.model.deploy import STAGED
@@ -45,6 +45,8 @@ class Comparison:
     step: int
     in_step: float = 0.0
     """Seconds the present step has been looked at."""
+    ramps: bool = False
+    """Whether its share still grows."""
     begins: bool = False
     """Whether its shares came into force with this look."""
     marks: Marks | None = None
@@ -186,7 +188,11 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
     if comparison.step != rollout.step:
         state = judge.step(comparison.state, next_weight(rollout, service))
         comparison = replace(comparison, step=rollout.step, in_step=0.0, state=state)
-    if rollout.phase is Phase.ANALYSING and comparison.in_step == 0:
+    grows = rollout.weight < stage_of(rollout, service).weight
+    ramps = grows and ramp_of(rollout, service.config.deploy) > 0
+    if ramps != comparison.ramps:
+        comparison = replace(comparison, ramps=ramps)
+    if rollout.phase is Phase.ANALYSING and comparison.in_step == 0 and not ramps:
         return replace(comparison, begins=True, state=judge.in_force(comparison.state))
     return replace(comparison, begins=False) if comparison.begins else comparison
 
@@ -258,7 +264,8 @@ def looked(
     """The comparison after one more look at so many ticks, of which `old` is the `old_group`'s
     part. Only a step whose weights are in force gets older, and by no more than a few seconds where
     nothing was seen for long."""
-    older = min(seconds, TICK_SECONDS_MAX) if rollout.phase is Phase.ANALYSING else 0.0
+    in_force = rollout.phase is Phase.ANALYSING and not comparison.ramps
+    older = min(seconds, TICK_SECONDS_MAX) if in_force else 0.0
     state = judge.look(comparison.policy, comparison.state, *arms, seconds)
     return replace(
         comparison,

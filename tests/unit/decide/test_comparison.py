@@ -184,6 +184,20 @@ def test_what_was_seen_before_the_shares_are_in_force_vouches_for_no_step() -> N
     assert again.state.counters["errors"].n == 130 and not again.begins
 
 
+def test_what_was_seen_while_the_share_still_grew_vouches_for_no_step() -> None:
+    found = canary_world(warm_up="0s", ramp="60s")
+    rollout, service = both(found)
+    comparison = begun(found)
+    for look, weight in enumerate([2.0] * 100 + [10.0] * 12):
+        at = replace(rollout, weight=weight)
+        comparison = looked(in_step(comparison, at, service), at, (NEW, OLD), 1.0)
+        assert comparison.begins == (look == 100)
+        assert comparison.in_step == max(0, look - 99)
+        if comparison.in_step < 10:
+            assert judgement(comparison, at, service).verdict == "continue"
+    assert comparison.state.counters["errors"].n == 12 * NEW.requests
+
+
 def test_what_speaks_against_a_release_before_the_shares_are_in_force_stays() -> None:
     found = canary_world(warm_up="0s")
     rollout, service = both(found)
