@@ -246,10 +246,11 @@ def _is_good(now: Situation) -> bool:
 
 def _is_over(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
     """Whether a switch was watched for long enough, and nothing speaks against it now, or nothing
-    is left to go back to. What was looked at, but not just now, may be as bad as it was."""
+    is left to go back to, or its owner does not want it watched any more. What was looked at, but
+    not just now, may be as bad as it was."""
     if not is_last(rollout) or now.view.in_phase < service.config.deploy.watch:
         return False
-    if is_unopposed(now.view):
+    if is_unopposed(now.view) or not is_watched(rollout, service):
         return True
     return not (now.judged.suspicious if now.judged else rollout.evidence)
 
