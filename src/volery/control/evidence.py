@@ -60,6 +60,7 @@ class _Waiting:
     control: Arm = field(default_factory=Arm)
     old: Arm = field(default_factory=Arm)
     seconds: float = 0.0
+    ticks: int = 0
 
 
 class EvidenceWatch:
@@ -191,8 +192,8 @@ class EvidenceWatch:
         service = draft.world.services[rollout.service]
         deploy = service.config.deploy
         found = draft.document("comparison", rollout.id) or self._begun(draft, rollout, service)
-        found = comparing.mixed(comparing.in_step(found, rollout, service), draft.world, service)
         found = comparing.alone(found, rollout, service)
+        found = comparing.mixed(comparing.in_step(found, rollout, service), draft.world, service)
         found = comparing.grown(found, draft.world, rollout)
         found = comparing.copied(found, rollout, service, tick)
         asked = streaks(rollout, deploy, answers, found.streaks, in_force=found.in_step > 0)
@@ -202,7 +203,7 @@ class EvidenceWatch:
             return
         both = due.canary, due.control
         found = replace(
-            comparing.looked(found, rollout, both, due.seconds, due.old),
+            comparing.looked(found, rollout, both, due.seconds, due.old, due.ticks),
             marks=marks,
             streaks=asked,
         )
@@ -243,15 +244,17 @@ class EvidenceWatch:
         """What is to be looked at now; None while a paused rollout has no news. What waits when the
         pause is over is left out: it was no part of the step."""
         waiting = self._waiting.pop(rollout.id, _Waiting())
+        found = replace(found, ticks=found.ticks + waiting.ticks)
         canary, control = comparing.arms_of(draft.world, rollout, tick, found)
         old = comparing.old_group(rollout, tick, found)
         if rollout.phase is not Phase.PAUSED:
-            return _Waiting(canary, control, old, tick.seconds)
+            return _Waiting(canary, control, old, tick.seconds, 1)
         whole = _Waiting(
             judge.together(waiting.canary, canary),
             judge.together(waiting.control, control),
             judge.together(waiting.old, old),
             waiting.seconds + tick.seconds,
+            waiting.ticks + 1,
         )
         said = self._said.get(rollout.id)
         known = said is not None and (said.step, said.looks) == (rollout.step, found.looks)

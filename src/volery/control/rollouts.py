@@ -117,9 +117,7 @@ class RolloutDriver:
             new=new,
             settled=settled,
             in_phase=self._ages.of(age, seen.monotonic),
-            unserved=0.0
-            if old.ready + beside.ready
-            else self._ages.of((rollout.id, "unserved"), seen.monotonic),
+            unserved=self._unserved(rollout, old.ready + beside.ready, seen.monotonic),
             rejected=seen.rejected,
             surge=0 if stateful else deploy.surge,
             unavailable=1 if stateful else min(deploy.unavailable, service.scale - floor(service)),
@@ -135,6 +133,13 @@ class RolloutDriver:
             gate=partial(gate_state, rollout, deploy, answers=seen.answers),
             behind=behind(world, rollout),
         )
+
+    def _unserved(self, rollout: Rollout, ready: int, monotonic: float) -> float:
+        """For how long nothing of the old release has served. For want of a need it is no time: it
+        will be back by itself, and what takes over meanwhile would do so unseen."""
+        if ready or self._is_excused(rollout.service, monotonic):
+            return 0.0
+        return self._ages.of((rollout.id, "unserved"), monotonic)
 
     def _new_group(self, draft: Draft, rollout: Rollout, monotonic: float) -> Group:
         world = draft.world
@@ -192,9 +197,8 @@ class RolloutDriver:
         # An instance that is older than the rollout (a warm group) may have crashed long ago.
         before = item.restarts if item.created_at < rollout.created_at else 0
         crashes = seen.restarts - before
-        if rollout.strategy == "canary" and _is_relied_on(rollout):
-            # While it gets requests its crashes are compared with the old release's, unless it
-            # does nothing else.
+        if by_stages(rollout) and item.proven:
+            # Its crashes are compared with the old release's, unless it does nothing else.
             lately = sum(0 <= now - ended.at <= LOOP_SECONDS for ended in seen.exits)
             crashes = min(crashes, lately) - 1
         return _why_bad(item, seen, crashes, waited, startup)

@@ -17,7 +17,7 @@ from volery.decide.judge import History, Policy, Start, State
 from volery.decide.judge.starts import UNKNOWN, WAIT_SECONDS
 from volery.decide.phases import has_begun
 from volery.decide.staged import is_asked_for, is_watched
-from volery.decide.stages import has_baseline, is_last, stages
+from volery.decide.stages import has_baseline, is_last, ramp_of, stage_of, stages
 from volery.decide.tags import steered
 from volery.decide.world import World, number_of
 from volery.model.deploy import STAGED
@@ -45,10 +45,14 @@ class Comparison:
     step: int
     in_step: float = 0.0
     """Seconds the present step has been looked at."""
+    ramps: bool = False
+    """Whether its share still grows."""
     begins: bool = False
     """Whether its shares came into force with this look."""
     marks: Marks | None = None
     looks: int = 0
+    ticks: int = 0
+    """How many ticks are in its looks: while a rollout is paused they are put together."""
     frozen: tuple[Arm, ...] = ()
     streaks: Mapping[str, Streak] = field(default_factory=dict)
     ready: int = 0
@@ -127,11 +131,19 @@ def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) 
     if comparison.looks == 0:
         canary = _own(world, rollout, tick, canary)
     if comparison.frozen:
-        return canary, comparison.frozen[-1 - comparison.looks % len(comparison.frozen)]
+        return canary, _replayed(rollout, comparison)
     if comparison.copies.are_some:
         return canary, Arm()
     slot = control_slot(rollout, world.services[rollout.service])
     return canary, tick.slots.get(slot, Arm())
+
+
+def _replayed(rollout: Rollout, comparison: Comparison) -> Arm:
+    """The tick of the old release's past whose turn it is. Said once more it is no news: while
+    nothing but a person or a gate is waited for, for days maybe, each counts once."""
+    frozen, ticks = comparison.frozen, comparison.ticks
+    awaited = rollout.phase is not Phase.PAUSED and rollout.passed < rollout.step
+    return frozen[-1 - ticks % len(frozen)] if awaited or ticks < len(frozen) else Arm()
 
 
 def old_group(rollout: Rollout, tick: Tick, comparison: Comparison) -> Arm:
@@ -176,19 +188,23 @@ def in_step(comparison: Comparison, rollout: Rollout, service: ServiceState) -> 
     if comparison.step != rollout.step:
         state = judge.step(comparison.state, next_weight(rollout, service))
         comparison = replace(comparison, step=rollout.step, in_step=0.0, state=state)
-    if rollout.phase is Phase.ANALYSING and comparison.in_step == 0:
+    grows = rollout.weight < stage_of(rollout, service).weight
+    ramps = grows and ramp_of(rollout, service.config.deploy) > 0
+    if ramps != comparison.ramps:
+        comparison = replace(comparison, ramps=ramps)
+    if rollout.phase is Phase.ANALYSING and comparison.in_step == 0 and not ramps:
         return replace(comparison, begins=True, state=judge.in_force(comparison.state))
     return replace(comparison, begins=False) if comparison.begins else comparison
 
 
 def alone(comparison: Comparison, rollout: Rollout, service: ServiceState) -> Comparison:
     """The comparison with the judge told if the baseline was given up: beside old instances all of
-    the new release is cold."""
+    the new release is cold, and the step has to show anew what it is."""
     if not (rollout.no_baseline and comparison.policy.same_age):
         return comparison
     warm_up = service.config.deploy.warm_up
     policy = replace(comparison.policy, same_age=False, warm_up_seconds=warm_up)
-    return replace(comparison, policy=policy, beside=comparison.looks, ready=0)
+    return replace(comparison, policy=policy, beside=comparison.looks, ready=0, in_step=0.0)
 
 
 def with_baseline(policy: Policy) -> Policy:
@@ -243,16 +259,19 @@ def looked(
     arms: tuple[Arm, Arm],
     seconds: float,
     old: Arm | None = None,
+    ticks: int = 1,
 ) -> Comparison:
-    """The comparison after one more tick, of which `old` is the `old_group`'s part. Only a step
-    whose weights are in force gets older, and by no more than a few seconds where nothing was seen
-    for long."""
-    older = min(seconds, TICK_SECONDS_MAX) if rollout.phase is Phase.ANALYSING else 0.0
+    """The comparison after one more look at so many ticks, of which `old` is the `old_group`'s
+    part. Only a step whose weights are in force gets older, and by no more than a few seconds where
+    nothing was seen for long."""
+    in_force = rollout.phase is Phase.ANALYSING and not comparison.ramps
+    older = min(seconds, TICK_SECONDS_MAX) if in_force else 0.0
     state = judge.look(comparison.policy, comparison.state, *arms, seconds)
     return replace(
         comparison,
         state=judge.beside(comparison.policy, state, arms[0], old or Arm()),
         looks=comparison.looks + 1,
+        ticks=comparison.ticks + ticks,
         in_step=comparison.in_step + older,
     )
 
@@ -295,8 +314,8 @@ def start_of(
     now: float,
 ) -> Start | None:
     """How cold the live release was when it began, as it was measured when it came; None if it is
-    the service's first and came just now, so that this can still be seen. `comparison` knows those
-    of rollouts, by id; `now` in Unix seconds."""
+    the service's first and came just now, so that this can still be seen. Beside a baseline, which
+    was as cold, it was not. `comparison` knows those of rollouts, by id; `now` in Unix seconds."""
     live = service.slots.get(service.active)
     came = sorted(
         (
@@ -311,7 +330,7 @@ def start_of(
     )
     for rollout in reversed(came):
         found = comparison(rollout.id)
-        if found is not None:
+        if found is not None and not (found.policy.same_age or found.beside):
             return found.state.start or UNKNOWN
     first = bool(came) and came[-1].from_release is None
     return None if first and now - (came[-1].finished_at or 0.0) <= WAIT_SECONDS else UNKNOWN

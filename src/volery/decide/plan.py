@@ -157,9 +157,12 @@ def _refused(wanted: Release, running: Rollout | None, *, healed: bool) -> Relea
 
 def is_found_bad(release: Release, by: Rollout) -> bool:
     """Whether a rollout that goes back says that its release must not come again. What served
-    before may be bad as a deploy of today; a rollback to it that fails says less."""
-    served = release.state == "kept" and by.cause in ("deploy", "up")
-    return by.verdict == "abort" and (served or release.state in ("new", "built"))
+    before may be bad as a deploy of today, if its instances were; tests and gates, which are not
+    asked on the way back, and a rollback to it that fails, say less."""
+    if release.state == "kept" and by.cause in ("deploy", "up"):
+        begun = by.ready_before is not None
+        return by.verdict == "abort" and begun and not by.denied
+    return by.verdict == "abort" and release.state in ("new", "built")
 
 
 def refuse_other_traffic(serving: Release | None, wanted: Service) -> None:

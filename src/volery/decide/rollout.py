@@ -183,7 +183,8 @@ def _turned_back(
         return abort(seen, service, now.judged.reason, moment, verdict="abort")
     gate = now.gate(staged.due(rollout)) if staged.is_gated(rollout) else None
     if gate is not None and gate.state == "abort":
-        return abort(rollout, service, gate.text, moment, verdict="abort")
+        denied = replace(rollout, denied=True)
+        return abort(denied, service, gate.text, moment, verdict="abort")
     if service.config.deploy.on_inconclusive == "rollback":
         lacking = staged.lacking(rollout, service, now)
         if lacking:

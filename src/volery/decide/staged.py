@@ -141,10 +141,21 @@ def _by_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> Mov
     if beside.ready >= count:
         return None
     if beside.failure:
-        lone = replace(rollout, no_baseline=beside.failure, reason="")
-        return lone, baseline_given_up(rollout, service)
+        return _alone(rollout, service, now)
     there = f"{beside.ready} of {count} instances of {rollout.from_release} are ready"
     return replace(rollout, reason=f"waits for its baseline: {there}"), service
+
+
+def _alone(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
+    lone = replace(rollout, no_baseline=now.view.beside.failure, reason="")
+    return lone, baseline_given_up(rollout, service)
+
+
+def _lost_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
+    """Whether there is nothing left to compare with, for the baseline has failed meanwhile."""
+    beside, awaited = now.view.beside, not (_is_good(now) or is_unopposed(now.view))
+    failed = beside.ready == 0 and bool(beside.failure)
+    return failed and awaited and has_baseline(rollout, service)
 
 
 def _bring_back(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
@@ -199,6 +210,9 @@ def _analyse(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
             return replace(rollout, weight=weight), ramped
         if rollout.weight < stage.weight and not is_unopposed(now.view):
             return rollout, service
+        if _lost_baseline(rollout, service, now):
+            lone, service = _alone(rollout, service, now)
+            return enter(lone, Phase.SHIFTING, now.view.now), service
         rollout = _weigh(rollout, service, now)
         if rollout.phase is Phase.PAUSED or rollout.passed < rollout.step:
             return rollout, service
@@ -232,10 +246,11 @@ def _is_good(now: Situation) -> bool:
 
 def _is_over(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
     """Whether a switch was watched for long enough, and nothing speaks against it now, or nothing
-    is left to go back to. What was looked at, but not just now, may be as bad as it was."""
+    is left to go back to, or its owner does not want it watched any more. What was looked at, but
+    not just now, may be as bad as it was."""
     if not is_last(rollout) or now.view.in_phase < service.config.deploy.watch:
         return False
-    if is_unopposed(now.view):
+    if is_unopposed(now.view) or not is_watched(rollout, service):
         return True
     return not (now.judged.suspicious if now.judged else rollout.evidence)
 

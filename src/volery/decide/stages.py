@@ -81,11 +81,11 @@ def grown(rollout: Rollout, service: ServiceState, stage: Stage) -> ServiceState
     slots = dict(service.slots)
     new, old = slots[rollout.slot], slots[other(rollout.slot)]
     assert new is not None and old is not None
-    count = max(new.count, stage.count)
-    slots[rollout.slot] = replace(new, count=count)
+    slots[rollout.slot] = replace(new, count=max(new.count, stage.count))
     if has_baseline(rollout, service) and not is_last(rollout):
         beside = slots.get(BASELINE) or Slot(old.release, Track.BASELINE, 0, 0)
-        slots[BASELINE] = replace(beside, release=old.release, count=max(beside.count, count))
+        count = max(beside.count, stage.count)
+        slots[BASELINE] = replace(beside, release=old.release, count=count)
     return replace(service, slots=slots)
 
 

@@ -48,7 +48,8 @@ class View:
     """A canary's baseline."""
     in_phase: float = 0.0
     unserved: float = 0.0
-    """Seconds since anything of the old release was ready; 0 while something is."""
+    """Seconds since anything of the old release was ready; 0 while something is, or a need is
+    lacked."""
     rejected: str | None = None
     surge: int = 1
     unavailable: int = 0

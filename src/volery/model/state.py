@@ -205,6 +205,8 @@ class Rollout:
     tail: tuple[str, ...] = ()
     ready_before: int | None = None
     """How many instances of the old group were ready when it began; a return waits for no more."""
+    denied: bool = False
+    """A gate said no when it had begun."""
     no_baseline: str = ""
     """Why its baseline was given up; "" if it was not."""
     superseded_by: str = ""

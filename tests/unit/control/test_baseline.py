@@ -17,7 +17,7 @@ SCALE = 4
 class Canary:
     """A canary of catalog beside a baseline, and users of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_most: str = "8s") -> None:
         self.plane = SimPlane()
         self.api = TestClient(create_app(self.plane))
         self.sent = body()
@@ -29,7 +29,7 @@ class Canary:
             "strategy": "canary",
             "steps": ["10%", "50%"],
             "baseline": True,
-            "at_most": "8s",
+            "at_most": at_most,
             "on_inconclusive": "promote",
         }
         assert self.api.post("/v1/apply", json=self.sent).status_code == 202
@@ -114,5 +114,26 @@ def test_a_baseline_that_does_not_grow_is_given_up() -> None:
     looks = canary.plane.store.looks("catalog-r2")
     assert 0 < comparison.beside < len(looks)
     assert looks[comparison.beside].fresh == 1.0, "as cold as it can be beside old instances"
+    for one in decisions(comparison, looks):
+        assert one.judgement.verdict == one.taken
+
+
+def test_a_baseline_that_fails_while_evidence_is_gathered_is_given_up() -> None:
+    canary = Canary(at_most="10m")
+    canary.deploy()
+    canary.until(Phase.ANALYSING, 1)
+    canary.plane.run(5)
+    canary.old_ones_fail("crash")
+    (beside,) = canary.plane.operations.world.instances_of("catalog", BASELINE)
+    canary.plane.engine.exit(beside.id, 1)
+    canary.plane.run(30)
+    assert canary.said() and canary.rollout.no_baseline
+    canary.until(Phase.ANALYSING, 1)
+    canary.plane.run(5)
+    comparison = canary.plane.controller.draft().document("comparison", "catalog-r2")
+    assert comparison is not None and not comparison.policy.same_age
+    looks = canary.plane.store.looks("catalog-r2")
+    anew = [look for look in looks if look.begins and look.number > comparison.beside]
+    assert [look.step for look in anew] == [1], "evidence for it is gathered anew"
     for one in decisions(comparison, looks):
         assert one.judgement.verdict == one.taken

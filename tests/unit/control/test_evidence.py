@@ -14,11 +14,11 @@ from unit.decide.worlds import canary_world, only
 from volery.control.draft import Draft
 from volery.control.evidence import FRESH_SECONDS, PAUSED_SECONDS, EvidenceWatch, attended
 from volery.decide.asked import metric_key
-from volery.decide.comparison import Comparison, Past
+from volery.decide.comparison import FROZEN_TICKS, Comparison, Past
 from volery.decide.explain import decisions
 from volery.decide.judge import UNKNOWN, Start, of_release
 from volery.decide.world import World
-from volery.model.evidence import Counters, Judgement, ProxySample, Sample
+from volery.model.evidence import Arm, Counters, Judgement, ProxySample, Sample
 from volery.model.ports import Answer, Change
 from volery.model.state import Phase, Slot, SlotName, Track
 from volery.store.memory import MemoryStore
@@ -56,11 +56,13 @@ class Plane:
     def draft(self) -> Draft:
         return Draft(self.store, 1000.0 + self.clock, self.world.observed)
 
-    def second(self, failures: int = 0, new: int = 10, *, seconds: float = 1.0) -> None:
+    def second(
+        self, failures: int = 0, new: int = 10, *, old: int = 90, seconds: float = 1.0
+    ) -> None:
         """Time passes, requests are counted, and the watch looks."""
         self.clock += seconds
         self.number += 1
-        for group, requests, failed in (("catalog~a", 90, 0), ("catalog~b", new, failures)):
+        for group, requests, failed in (("catalog~a", old, 0), ("catalog~b", new, failures)):
             n, k = self.counted[group]
             self.counted[group] = (n + requests, k + failed)
         self.look()
@@ -280,6 +282,23 @@ def test_after_a_switch_the_release_before_it_is_replayed_and_none_of_before_tha
     assert len(plane.comparison.frozen) == 3
 
 
+def test_while_a_switch_waits_for_a_person_each_second_of_before_counts_once() -> None:
+    world = canary_world(Phase.SHIFTING, strategy="blue-green")
+    plane = Plane(replace(world, rollouts={}))
+    for n in range(FROZEN_TICKS + 1):
+        plane.second(new=0, old=100 + n)
+    plane.store.commit([Change("rollout", key, x) for key, x in world.rollouts.items()], [])
+    plane.world = world
+    plane.at(phase=Phase.PAUSED, resume_to=Phase.ANALYSING)
+    for _ in range(300):
+        plane.second(old=0)
+    controls = [look.control.requests for look in plane.store.looks("catalog-r2")]
+    assert sum(controls) == sum(range(101, 101 + FROZEN_TICKS)) and controls[-1] == 0
+    while plane.verdict != "abort":
+        plane.second(failures=10, old=0)
+    assert plane.store.looks("catalog-r2")[-1].control == Arm(), "an alarm needs no comparison"
+
+
 def test_a_service_that_is_gone_is_forgotten() -> None:
     plane = Plane(replace(canary_world(), rollouts={}))
     for _ in range(70):
@@ -454,12 +473,18 @@ def test_what_did_not_begin_before_our_eyes_teaches_nothing(world: World, early:
     assert youth(world, early=early) == (False, UNKNOWN)
 
 
-def test_how_cold_a_canary_was_is_known_of_it_once_it_is_the_live_one() -> None:
-    plane = Plane(canary_world(warm_up="20s"))
+@pytest.mark.parametrize("no_baseline", [None, "", "it crashes"])
+def test_how_cold_a_canary_was_is_known_of_it_once_it_is_the_live_one(
+    no_baseline: str | None,
+) -> None:
+    """Beside a baseline, that is as young, nobody sees it."""
+    plane = Plane(canary_world(warm_up="20s", baseline=no_baseline is not None))
     for _ in range(20):
         plane.second()
-    measured = plane.comparison.state.start
-    assert measured is not None and measured != UNKNOWN
+    plane.at(no_baseline=no_baseline or "")
+    plane.second()
+    measured = plane.comparison.state.start if no_baseline is None else UNKNOWN
+    assert measured is not None and (measured == UNKNOWN) == (no_baseline is not None)
     done = replace(only(plane.world), phase=Phase.DONE, finished_at=1100.0)
     service = replace(plane.world.services["catalog"], active="b")
     plane.store.commit(

@@ -39,9 +39,9 @@ class Shop:
             self.plane.run(0.1)
         raise AssertionError(self.rollout)
 
-    def ready(self, service: str, state: str = "ready") -> None:
-        """All of a service is, or is not."""
-        release = BAD if service == "shop" else ""
+    def ready(self, service: str, state: str = "ready", release: str = BAD) -> None:
+        """All of a service is, or is not; of shop, of a release."""
+        release = release if service == "shop" else ""
         for item in self.plane.operations.world.instances_of(service):
             process = self.plane.engine.processes[item.id]
             if item.release == release or not release:
@@ -68,6 +68,25 @@ def test_a_canary_that_is_unready_by_itself_goes_back() -> None:
     shop.ready("shop", "unready")
     shop.plane.run(5)
     assert shop.rollout.phase is Phase.ROLLED_BACK and shop.rollout.verdict == "abort"
+
+
+@pytest.mark.parametrize("lacking", [True, False])
+def test_no_step_is_passed_unseen_while_the_old_release_lacks_its_need(lacking: bool) -> None:
+    """It will be back with its need. Without an excuse the new one is its remedy."""
+    shop = Shop("canary")
+    shop.until(Phase.ANALYSING)
+    step = shop.rollout.step
+    shop.ready("shop", "unready", "shop@aaaaaaaa")
+    if lacking:
+        shop.ready("catalog", "unready")
+    shop.plane.run(60)
+    assert (shop.rollout.step > step or shop.rollout.ended) != lacking
+    if lacking:
+        shop.ready("catalog")
+        shop.plane.run(20)
+        shop.ready("shop", release="shop@aaaaaaaa")
+        shop.plane.run(20)
+        assert (shop.rollout.phase, shop.rollout.step) == (Phase.ANALYSING, step)
 
 
 @pytest.mark.parametrize("lacking", [True, False])

@@ -189,6 +189,34 @@ def test_what_served_once_and_is_found_bad_as_a_deploy_is_remembered(shop: Shop)
     assert again.status_code == 403 and "was refused" in again.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("said_no_by", ["build", "tests", "gate"])
+def test_what_served_once_can_come_back_whatever_a_deploy_of_it_was_refused_for_before_it_served(
+    shop: Shop, said_no_by: str
+) -> None:
+    """Going back asks neither tests nor gates, so they take no way back away."""
+    warm: dict[str, object] = {"strategy": "canary", "steps": ["50%"], "warm": "1s"}
+    warm |= {"at_most": "3s", "on_inconclusive": "promote"}
+    catalog = {"test": ["pytest"], "deploy": warm}
+    shop.deploy("cccccccc", catalog=catalog, skip_tests=True)
+    shop.plane.run(60)
+    shop.deploy("bbbbbbbb", catalog=catalog)
+    shop.plane.run(60)
+    assert shop.told()[1:] == [(C, DONE), (B, DONE)]
+    if said_no_by == "gate":
+        gates = [{"when": "before_step", "command": ["./free.sh"]}]
+        catalog["deploy"] = warm | {"gates": gates}
+        shop.plane.outside.replies = lambda key, call: "no"
+    else:
+        shop.plane.bad[C] = said_no_by
+    shop.deploy("cccccccc", catalog=catalog)
+    shop.plane.run(20)
+    assert shop.told()[-1] == (C, BACK) and shop.rollout(4).verdict == "abort"
+    assert shop.plane.operations.world.releases[C].state == "kept"
+    shop.act("rollback")
+    shop.plane.run(30)
+    assert shop.live() == C
+
+
 def test_what_cannot_come_back_at_once_may_come_later(shop: Shop) -> None:
     shop.deploy("bbbbbbbb", catalog={"deploy": {"strategy": "rolling"}})
     shop.plane.run(60)

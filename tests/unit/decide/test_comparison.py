@@ -108,11 +108,15 @@ def test_the_old_release_of_before_the_switch_is_replayed_from_its_last_tick_bac
     found = canary_world(strategy="blue-green")
     recent = tuple(replace(OLD, requests=n) for n in (1, 2, 3))
     comparison, tick = begun(found, recent), Tick(1.0, {"b": NEW, "a": Arm(requests=77)})
-    controls = [
-        arms_of(found, only(found), tick, replace(comparison, looks=n))[1].requests
-        for n in range(5)
-    ]
-    assert controls == [3, 2, 1, 3, 2]
+    rollout = only(found)
+
+    def controls(rollout: Rollout) -> list[int]:
+        taken = (replace(comparison, looks=1, ticks=n) for n in range(5))
+        return [arms_of(found, rollout, tick, one)[1].requests for one in taken]
+
+    assert controls(rollout) == [3, 2, 1, 3, 2]
+    for waits in (replace(rollout, phase=Phase.PAUSED), replace(rollout, passed=1)):
+        assert controls(waits) == [3, 2, 1, 0, 0], "for a person or a gate, and that for days"
 
 
 def test_a_baseline_that_gets_requests_is_the_control() -> None:
@@ -178,6 +182,20 @@ def test_what_was_seen_before_the_shares_are_in_force_vouches_for_no_step() -> N
     paused = looked(in_step(comparison, held, service), held, (NEW, OLD), 1.0)
     again = looked(in_step(paused, onward, service), onward, (NEW, OLD), 1.0)
     assert again.state.counters["errors"].n == 130 and not again.begins
+
+
+def test_what_was_seen_while_the_share_still_grew_vouches_for_no_step() -> None:
+    found = canary_world(warm_up="0s", ramp="60s")
+    rollout, service = both(found)
+    comparison = begun(found)
+    for look, weight in enumerate([2.0] * 100 + [10.0] * 12):
+        at = replace(rollout, weight=weight)
+        comparison = looked(in_step(comparison, at, service), at, (NEW, OLD), 1.0)
+        assert comparison.begins == (look == 100)
+        assert comparison.in_step == max(0, look - 99)
+        if comparison.in_step < 10:
+            assert judgement(comparison, at, service).verdict == "continue"
+    assert comparison.state.counters["errors"].n == 12 * NEW.requests
 
 
 def test_what_speaks_against_a_release_before_the_shares_are_in_force_stays() -> None:

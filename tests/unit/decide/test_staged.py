@@ -196,6 +196,39 @@ def test_a_failing_baseline_that_is_large_enough_is_kept() -> None:
     assert found.until(Phase.ANALYSING).no_baseline == ""
 
 
+def test_a_baseline_that_fails_later_keeps_nobody_for_long() -> None:
+    """The step's evidence is gathered anew beside the old group, and has its time for that."""
+    found = play(baseline=True)
+    found.until(Phase.ANALYSING)
+    found.beside = Group(0, 1)
+    assert found.look().phase is Phase.ANALYSING, "it may be back in a moment"
+    found.beside = FAILED
+    assert (found.look().phase, found.rollout.step) == (Phase.SHIFTING, 1)
+    assert found.rollout.no_baseline == FAILED.failure
+    assert found.weights() == {"a": 95, "b": 5, "c": 0} and found.counts()[BASELINE] == 0
+    assert found.until(Phase.ANALYSING).step == 1
+
+
+def test_without_anything_of_the_old_release_its_baseline_is_not_given_up() -> None:
+    found = play(baseline=True)
+    found.until(Phase.ANALYSING)
+    found.beside, found.unserved = FAILED, 30.0
+    found.verdict = "continue"
+    found.look()
+    assert not found.rollout.no_baseline
+
+
+def test_a_baseline_beside_what_served_alone_is_as_large_as_its_step_asks() -> None:
+    found = play(baseline=True)
+    found.unserved, found.beside = 30.0, Group()
+    found.until(Phase.ANALYSING)
+    found.unserved, found.beside, found.verdict = 0.0, None, "promote"
+    found.until(Phase.SHIFTING)
+    found.until(Phase.ANALYSING)
+    assert found.rollout.step == 2
+    assert found.counts() == {"a": SCALE, "b": SCALE, "c": 2}
+
+
 def test_who_lets_every_step_pass_does_not_wait_for_a_baseline() -> None:
     found = play(baseline=True)
     found.beside = Group(0, 1)
@@ -572,6 +605,17 @@ def test_blue_green_switches_back_by_itself() -> None:
     found.look()
     assert found.weights() == {"a": 100, "b": 0}
     assert found.until(Phase.ROLLED_BACK).verdict == "abort"
+
+
+def test_a_switch_that_is_to_be_watched_no_more_is_over() -> None:
+    found = play("blue-green", watch=10)
+    found.until(Phase.ANALYSING)
+    found.suspicious, found.in_phase = True, 11.0
+    assert found.look().phase is Phase.ANALYSING and found.rollout.evidence
+    deploy = found.service.config.deploy.model_copy(update={"watch": 0.0})
+    config = found.service.config.model_copy(update={"deploy": deploy})
+    found.service, found.looked = replace(found.service, config=config), False
+    found.until(Phase.DONE)
 
 
 def test_going_back_waits_for_nobody() -> None:
