@@ -112,6 +112,8 @@ def advance(rollout: Rollout, service: ServiceState, view: View) -> Moved:
     old = service.slots[other(rollout.slot)]
     assert new is not None
     if old is None or is_alone(rollout):
+        larger = replace(new, count=max(new.count, service.scale))  # than when it began
+        service = _put(service, rollout.slot, larger)
         return Moved(service, weight=100, complete=is_there(rollout, service, view))
     if rollout.strategy == "rolling":
         return _rolling(rollout, service, view, old, new)
