@@ -112,7 +112,7 @@ def counted(rollout: Rollout) -> Rollout:
 def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     rollout = replace(rollout, steps=len(stages(rollout, service)))
     if is_return(rollout):
-        serves = now.view.settled and now.view.new.ready > 0
+        serves = now.view.settled and now.view.new.ready >= min(1, service.scale)
         return (_take(rollout, service, now, 1) if serves else rollout), service
     larger = grown(rollout, service, stage_of(rollout, service))
     if larger != service:  # the service was given another size meanwhile
@@ -151,10 +151,10 @@ def _bring_back(rollout: Rollout, service: ServiceState, now: Situation) -> Move
     """What comes back gets as much as it bears in the place of what serves now: its share by what
     is ready, and everything as soon as as many are, or half as many where the rest is late."""
     view, stage = now.view, stage_of(rollout, service)
-    if not view.settled or view.new.ready == 0:
-        return rollout, service
     needed = min(service.scale, max(1, view.old.ready))
-    share = min(1.0, view.new.ready / needed)
+    if not view.settled or view.new.ready < min(1, needed):
+        return rollout, service
+    share = min(1.0, view.new.ready / needed) if needed else 1.0
     if share >= 0.5 and is_late(rollout, service, view):
         share = 1.0
     weight = round(100 * share, 4)

@@ -594,6 +594,19 @@ def test_a_scale_of_nothing_has_a_canary_of_nothing() -> None:
     assert found.until(Phase.DONE) and found.counts()["b"] == 0
 
 
+@pytest.mark.parametrize("phase", [Phase.BUILDING, Phase.STARTING, Phase.SHIFTING])
+def test_a_service_that_is_scaled_to_nothing_comes_back_as_nothing(phase: Phase) -> None:
+    found = play("blue-green", cause="rollback")
+    while found.rollout.phase is not phase:
+        found.look()
+    slots = dict(found.service.slots)
+    if phase is Phase.BUILDING:
+        assert slots["a"]
+        slots["a"] = replace(slots["a"], count=0)
+    found.service = replace(found.service, scale=0, slots=slots)
+    assert found.until(Phase.DONE)
+
+
 @pytest.mark.parametrize("strategy", ["canary", "blue-green"])
 def test_another_size_while_the_new_group_starts(strategy: str) -> None:
     """`up` with a larger scale: the new group grows too, and is not waited for in vain."""
