@@ -21,7 +21,7 @@ from volery.decide.capacity import floor
 from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.phases import has_begun, is_return
 from volery.decide.plan import is_found_bad
-from volery.decide.rollout import FAILED_STARTS, abort, placed, step
+from volery.decide.rollout import FAILED_STARTS, abort, placed, step, way_out
 from volery.decide.situation import Situation
 from volery.decide.stages import by_stages
 from volery.decide.strategy import Group, View
@@ -42,6 +42,7 @@ from volery.model.state import (
 )
 from volery.model.units import format_duration
 
+Turn = tuple[Literal["wait", "go", "abort"], str]
 BAD = (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED)
 
 
@@ -80,7 +81,9 @@ class RolloutDriver:
             record(draft, rollout, after)
             if situation.turn != "abort" and not service.removing:
                 note_turn(draft, rollout, after)
-            settled = settled and changed == service
+            if (after, changed) == (rollout, service):
+                _make_way(draft, rollout, situation.view)
+            settled = settled and draft.world.services[service.name] == service
         _undo_groups(draft)
 
     def _note_lacks(self, world: World, monotonic: float) -> None:
@@ -271,11 +274,35 @@ def _ready(world: World, instances: Iterable[Instance]) -> int:
     return sum(item.intent == "run" and world.ready(item) for item in instances)
 
 
-def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"], str]:
-    """Whether the group a rollout belongs to lets it go on."""
+def _make_way(draft: Draft, rollout: Rollout, view: View) -> None:
+    """End a rollback that is stuck, as soon as something newer could begin in its place."""
+    way = way_out(rollout, draft.world.services[rollout.service], view)
+    newer = _successor(draft.world, rollout) if way else None
+    if newer is None:
+        return
+    if way == "on":
+        draft.put("rollout", rollout.id, replace(rollout, passed=rollout.steps))
+    else:
+        supersede(draft, rollout, newer)
+
+
+def _successor(world: World, rollout: Rollout) -> Rollout | None:
+    """What is newer and could begin now if this rollout had ended."""
+    newer = world.newest_rollout_of(rollout.service)
+    if newer is None or newer.id == rollout.id or _is_unbuilt(world, newer):
+        return None
+    return newer if _turn_in_group(world, newer)[0] == "go" else None
+
+
+def _turn(world: World, rollout: Rollout) -> Turn:
+    """Whether the group a rollout belongs to, and what is older, lets it go on."""
     first = world.rollout_of(rollout.service)
     if first is not None and first.id != rollout.id:
         return "wait", f"waits until {first.id} has ended"
+    return _turn_in_group(world, rollout)
+
+
+def _turn_in_group(world: World, rollout: Rollout) -> Turn:
     if rollout.cause in ("rollback", "restart", "heal"):
         return "go", ""
     together = (r for r in world.rollouts.values() if r.group == rollout.group)

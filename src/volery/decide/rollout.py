@@ -13,6 +13,7 @@ go by evidence, `decide.staged`; the phases in `decide.phases`.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from volery.decide import staged, strategy
 from volery.decide.group import started_anew
@@ -167,6 +168,16 @@ def _progress(rollout: Rollout, moved: Moved, view: View) -> Rollout:
     return rollout
 
 
+def way_out(rollout: Rollout, service: ServiceState, view: View) -> Literal["", "on", "back"]:
+    """How what comes back, and moves no further, ends when something newer is to begin: with what
+    there is of it where that is half, else back to what can bear the requests. "" while it lacks
+    nothing, or not for longer than a start takes."""
+    lacks = is_return(rollout) and rollout.phase is Phase.SHIFTING and view.new.lacking
+    if not (lacks and view.settled and strategy.is_late(rollout, service, view)):
+        return ""
+    return "on" if 2 * view.new.ready >= service.scale else "back"
+
+
 def _turned_back(
     rollout: Rollout, service: ServiceState, now: Situation
 ) -> tuple[Rollout, ServiceState] | None:
@@ -294,4 +305,5 @@ __all__ = [
     "placed",
     "resume",
     "step",
+    "way_out",
 ]
