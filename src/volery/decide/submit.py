@@ -53,8 +53,9 @@ def submit(
 ) -> Submission:
     """The documents that carry out a plan.
 
-    A deploy that is under way to another release is superseded: it turns round, and the new rollout
-    begins when it has ended. Behind a restart and behind a rollback the new one waits.
+    A deploy that is under way to another release is superseded: it turns round, unless it alone
+    serves, and the new rollout begins when it has ended. Behind a restart and behind a rollback
+    the new one waits.
 
     Raises:
         VoleryError: REFUSED if a release that was refused before is deployed again without force,
