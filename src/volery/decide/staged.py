@@ -133,17 +133,19 @@ def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> 
 
 def _by_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> Moved | None:
     """What there is to do as the baseline is not as large as the stage asks for: wait, or give it
-    up if it cannot be. None if it is, or is needed no more."""
+    up if it cannot be, or a person lets the canary begin. None if it is, or is needed no more."""
     passed = rollout.passed >= max(rollout.step, 1) or is_unopposed(now.view)
     if passed or is_last(rollout) or not has_baseline(rollout, service):
         return None
     beside, count = now.view.beside, stage_of(rollout, service).count
     if beside.ready >= count:
         return None
-    if beside.failure:
-        lone = replace(rollout, no_baseline=beside.failure, reason="")
-        return lone, baseline_given_up(rollout, service)
     there = f"{beside.ready} of {count} instances of {rollout.from_release} are ready"
+    may_begin = rollout.step <= 1 and "before_step:1" in rollout.waived
+    why = beside.failure or (f"not waited for: {there}" if may_begin else "")
+    if why:
+        lone = replace(rollout, no_baseline=why, reason="")
+        return lone, baseline_given_up(rollout, service)
     return replace(rollout, reason=f"waits for its baseline: {there}"), service
 
 
