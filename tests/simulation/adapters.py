@@ -482,6 +482,8 @@ class SimBuilder:
         self.bad = bad
         self.wake: Callable[[], None] = lambda: None
         self.builds: dict[str, BuildStatus] = {}
+        self.takes = 0.1, 2.0
+        """The fewest and the most seconds of a build."""
         self.asked: dict[str, tuple[Release, bool]] = {}
         """Releases by id, and whether their tests are skipped."""
 
@@ -495,7 +497,7 @@ class SimBuilder:
             return
         self.asked[release.id] = release, skip_tests
         self.builds[release.id] = BuildStatus("building")
-        self.line.after(self.line.random.uniform(0.1, 2), lambda: self._finish(release.id))
+        self.line.after(self.line.random.uniform(*self.takes), lambda: self._finish(release.id))
 
     def _finish(self, release: str) -> None:
         if release not in self.builds:

@@ -21,8 +21,9 @@ from volery.decide.capacity import floor
 from volery.decide.dependence import RECOVERY_SECONDS, down, lacks
 from volery.decide.phases import has_begun, is_return
 from volery.decide.plan import is_found_bad
-from volery.decide.rollout import FAILED_STARTS, abort, placed, step
+from volery.decide.rollout import FAILED_STARTS, abort, as_it_is, placed, step, way_out
 from volery.decide.situation import Situation
+from volery.decide.staged import is_asked_for
 from volery.decide.stages import by_stages
 from volery.decide.strategy import Group, View
 from volery.decide.submit import Order, rollback
@@ -42,6 +43,7 @@ from volery.model.state import (
 )
 from volery.model.units import format_duration
 
+Turn = tuple[Literal["wait", "go", "abort"], str]
 BAD = (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED)
 
 
@@ -80,7 +82,9 @@ class RolloutDriver:
             record(draft, rollout, after)
             if situation.turn != "abort" and not service.removing:
                 note_turn(draft, rollout, after)
-            settled = settled and changed == service
+            moved = (after, changed) != (rollout, service)
+            _make_way(draft, after, situation.view, moved=moved)
+            settled = settled and draft.world.services[service.name] == service
         _undo_groups(draft)
 
     def _note_lacks(self, world: World, monotonic: float) -> None:
@@ -275,11 +279,36 @@ def _ready(world: World, instances: Iterable[Instance]) -> int:
     return sum(item.intent == "run" and world.ready(item) for item in instances)
 
 
-def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"], str]:
-    """Whether the group a rollout belongs to lets it go on."""
+def _make_way(draft: Draft, rollout: Rollout, view: View, *, moved: bool) -> None:
+    """End a rollout that was not superseded at once by what is newer: a deploy that alone served,
+    or a rollback; that only if it moves no further, and what is newer could begin in its place."""
+    world = draft.world
+    newer = world.newest_rollout_of(rollout.service)
+    if newer is None or newer.id == rollout.id:
+        return
+    if not is_asked_for(rollout) and (moved or not _could_begin(world, newer)):
+        return
+    way = way_out(rollout, world.services[rollout.service], view)
+    if way == "on":
+        reason = f"it alone serves, and {newer.id} to {newer.to_release} follows"
+        record(draft, rollout, as_it_is(rollout, reason, draft.now))
+    elif way == "back":
+        supersede(draft, rollout, newer)
+
+
+def _could_begin(world: World, rollout: Rollout) -> bool:
+    return not _is_unbuilt(world, rollout) and _turn_in_group(world, rollout)[0] == "go"
+
+
+def _turn(world: World, rollout: Rollout) -> Turn:
+    """Whether the group a rollout belongs to, and what is older, lets it go on."""
     first = world.rollout_of(rollout.service)
     if first is not None and first.id != rollout.id:
         return "wait", f"waits until {first.id} has ended"
+    return _turn_in_group(world, rollout)
+
+
+def _turn_in_group(world: World, rollout: Rollout) -> Turn:
     if rollout.cause in ("rollback", "restart", "heal"):
         return "go", ""
     together = (r for r in world.rollouts.values() if r.group == rollout.group)
@@ -477,11 +506,21 @@ def _needs_undo(world: World, rollout: Rollout) -> bool:
 
 def supersede(draft: Draft, old: Rollout, new: Rollout) -> None:
     """Turn a rollout round because a newer one was asked for; nothing is held against it. One that
-    is turned round already goes no further back than that."""
+    is turned round already goes no further back than that; one that alone serves has time to show
+    whether that lasts."""
     if old.phase is Phase.ROLLING_BACK:
         draft.put("rollout", old.id, replace(old, back_to=None))
         return
+    if _serves_alone(draft.world, old):
+        return
     turn_round(draft, old, f"superseded by {new.id} to {new.to_release}", superseded_by=new.id)
+
+
+def _serves_alone(world: World, rollout: Rollout) -> bool:
+    """Whether a rollout in stages serves, and nothing of what was before."""
+    there = world.instances_of(rollout.service)
+    serving = {item.slot for item in there if item.intent == "run" and world.ready(item)}
+    return has_begun(rollout) and by_stages(rollout) and serving == {rollout.slot}
 
 
 def turn_round(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from volery.decide.built import is_built
 from volery.decide.upkeep import is_leaving
 from volery.decide.world import World
 from volery.model.application import Service
@@ -85,7 +86,8 @@ def may_leave_a_gap(world: World, service: ServiceState) -> bool:
 
 def _nothing_to_keep_for(world: World, service: ServiceState, rollout: Rollout) -> bool:
     """A way back need not wait for the old group: there is none, or somebody wants a newer
-    release, which begins only when this way back has ended."""
+    release, which is built and begins only when this way back has ended."""
     newest = world.newest_rollout_of(service.name)
-    newer = newest is not None and newest.id != rollout.id
-    return newer or service.slots[other(rollout.slot)] is None
+    newer = newest if newest is not None and newest.id != rollout.id else None
+    begins = newer is not None and is_built(world.releases[newer.to_release], newer)
+    return begins or service.slots[other(rollout.slot)] is None

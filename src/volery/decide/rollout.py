@@ -13,6 +13,7 @@ go by evidence, `decide.staged`; the phases in `decide.phases`.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from volery.decide import staged, strategy
 from volery.decide.group import started_anew
@@ -27,6 +28,8 @@ PATIENCE_SECONDS = 15.0
 """How long a return waits for the data plane before it goes on with what there is."""
 FAILED_STARTS = 3
 """After so many failed starts in a row the old group is as large as it can be."""
+FORWARD = (Phase.STARTING, Phase.SHIFTING, Phase.ANALYSING, Phase.PAUSED)
+"""Where a rollout that has begun may still end either way."""
 
 
 def step(rollout: Rollout, service: ServiceState, now: Situation) -> tuple[Rollout, ServiceState]:
@@ -167,6 +170,31 @@ def _progress(rollout: Rollout, moved: Moved, view: View) -> Rollout:
     return rollout
 
 
+def way_out(rollout: Rollout, service: ServiceState, view: View) -> Literal["", "on", "back"]:
+    """How a rollout that something newer waits for makes way for it: with what there is of it, or
+    back to what can bear the requests. "" while it does not.
+
+    One that brings something new turns round, unless nothing but it serves. What comes back, and
+    moves no further, is ended where it lacks something for longer than a start takes."""
+    if rollout.phase not in FORWARD or not has_begun(rollout):
+        return ""
+    if staged.is_asked_for(rollout):
+        alone = view.new.ready > 0 and view.old.ready + view.beside.ready == 0
+        return ("on" if staged.is_unopposed(view) else "") if alone else "back"
+    lacks = is_return(rollout) and rollout.phase is Phase.SHIFTING and view.new.lacking
+    if not (lacks and view.settled and strategy.is_late(rollout, service, view)):
+        return ""
+    return "on" if 2 * view.new.ready >= service.scale else "back"
+
+
+def as_it_is(rollout: Rollout, reason: str, now: float) -> Rollout:
+    """The rollout on its way to its end with what there is of its new group."""
+    if is_return(rollout):
+        return replace(rollout, passed=rollout.steps)
+    whole = replace(rollout, weight=100, step=rollout.steps, verdict="promote", reason=reason)
+    return replace(enter(whole, Phase.PROMOTING, now), resume_to=None)
+
+
 def _turned_back(
     rollout: Rollout, service: ServiceState, now: Situation
 ) -> tuple[Rollout, ServiceState] | None:
@@ -291,8 +319,10 @@ __all__ = [
     "Situation",
     "View",
     "abort",
+    "as_it_is",
     "pause",
     "placed",
     "resume",
     "step",
+    "way_out",
 ]

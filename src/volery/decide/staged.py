@@ -112,7 +112,7 @@ def counted(rollout: Rollout) -> Rollout:
 def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
     rollout = replace(rollout, steps=len(stages(rollout, service)))
     if is_return(rollout):
-        serves = now.view.settled and now.view.new.ready > 0
+        serves = now.view.settled and now.view.new.ready >= min(1, service.scale)
         return (_take(rollout, service, now, 1) if serves else rollout), service
     larger = grown(rollout, service, stage_of(rollout, service))
     if larger != service:  # the service was given another size meanwhile
@@ -133,22 +133,23 @@ def _group_is_ready(rollout: Rollout, service: ServiceState, now: Situation) -> 
 
 def _by_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> Moved | None:
     """What there is to do as the baseline is not as large as the stage asks for: wait, or give it
-    up if it cannot be. None if it is, or is needed no more."""
+    up if it cannot be, or a person lets the canary begin. None if it is, or is needed no more."""
     passed = rollout.passed >= max(rollout.step, 1) or is_unopposed(now.view)
     if passed or is_last(rollout) or not has_baseline(rollout, service):
         return None
     beside, count = now.view.beside, stage_of(rollout, service).count
     if beside.ready >= count:
         return None
-    if beside.failure:
-        return _alone(rollout, service, now)
     there = f"{beside.ready} of {count} instances of {rollout.from_release} are ready"
+    may_begin = rollout.step <= 1 and "before_step:1" in rollout.waived
+    why = beside.failure or (f"not waited for: {there}" if may_begin else "")
+    if why:
+        return _alone(rollout, service, why)
     return replace(rollout, reason=f"waits for its baseline: {there}"), service
 
 
-def _alone(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
-    lone = replace(rollout, no_baseline=now.view.beside.failure, reason="")
-    return lone, baseline_given_up(rollout, service)
+def _alone(rollout: Rollout, service: ServiceState, why: str) -> Moved:
+    return replace(rollout, no_baseline=why, reason=""), baseline_given_up(rollout, service)
 
 
 def _lost_baseline(rollout: Rollout, service: ServiceState, now: Situation) -> bool:
@@ -162,10 +163,10 @@ def _bring_back(rollout: Rollout, service: ServiceState, now: Situation) -> Move
     """What comes back gets as much as it bears in the place of what serves now: its share by what
     is ready, and everything as soon as as many are, or half as many where the rest is late."""
     view, stage = now.view, stage_of(rollout, service)
-    if not view.settled or view.new.ready == 0:
-        return rollout, service
     needed = min(service.scale, max(1, view.old.ready))
-    share = min(1.0, view.new.ready / needed)
+    if not view.settled or view.new.ready < min(1, needed):
+        return rollout, service
+    share = min(1.0, view.new.ready / needed) if needed else 1.0
     if share >= 0.5 and is_late(rollout, service, view):
         share = 1.0
     weight = round(100 * share, 4)
@@ -211,7 +212,7 @@ def _analyse(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:
         if rollout.weight < stage.weight and not is_unopposed(now.view):
             return rollout, service
         if _lost_baseline(rollout, service, now):
-            lone, service = _alone(rollout, service, now)
+            lone, service = _alone(rollout, service, now.view.beside.failure)
             return enter(lone, Phase.SHIFTING, now.view.now), service
         rollout = _weigh(rollout, service, now)
         if rollout.phase is Phase.PAUSED or rollout.passed < rollout.step:

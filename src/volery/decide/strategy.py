@@ -113,6 +113,8 @@ def advance(rollout: Rollout, service: ServiceState, view: View) -> Moved:
     old = service.slots[other(rollout.slot)]
     assert new is not None
     if old is None or is_alone(rollout):
+        larger = replace(new, count=max(new.count, service.scale))  # than when it began
+        service = _put(service, rollout.slot, larger)
         return Moved(service, weight=100, complete=is_there(rollout, service, view))
     if rollout.strategy == "rolling":
         return _rolling(rollout, service, view, old, new)
@@ -135,6 +137,8 @@ def is_late(rollout: Rollout, service: ServiceState, view: View) -> bool:
 def _rolling(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:
     scale = service.scale
     here = Moved(service, new.weight, new.count, scale, shifting=new.weight > 0)
+    if is_return(rollout) and rollout.passed and view.settled and view.new.ready > 0:
+        return _as_it_is(rollout, service, old, new)
     awaited = min(1, new.count) if is_return(rollout) else new.count
     if not view.settled or view.new.ready < awaited:
         return here
@@ -156,6 +160,14 @@ def _rolling(rollout: Rollout, service: ServiceState, view: View, old: Slot, new
     service = _put(service, rollout.slot, replace(new, count=grown, weight=weight))
     service = _put(service, other(rollout.slot), replace(old, count=shrunk, weight=100 - weight))
     return Moved(service, weight, view.new.ready, scale, shifting=weight > 0 or shrunk < old.count)
+
+
+def _as_it_is(rollout: Rollout, service: ServiceState, old: Slot, new: Slot) -> Moved:
+    """What there is of one that comes back serves; what it lacks follows when it can."""
+    whole = replace(new, count=service.scale, weight=100)
+    service = _put(service, rollout.slot, whole)
+    service = _put(service, other(rollout.slot), replace(old, count=0, weight=0))
+    return Moved(service, complete=True)
 
 
 def _recreate(rollout: Rollout, service: ServiceState, view: View, old: Slot, new: Slot) -> Moved:

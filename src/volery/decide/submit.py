@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from volery.decide.group import started_anew
 from volery.decide.order import waits_for
-from volery.decide.phases import has_begun, is_return
+from volery.decide.phases import has_begun
 from volery.decide.plan import Step, effective_strategy, refuse_other_traffic
+from volery.decide.staged import is_asked_for
 from volery.decide.stages import by_stages, with_stages_of
 from volery.decide.world import World, number_of
 from volery.model.application import Application
@@ -54,9 +55,9 @@ def submit(
 ) -> Submission:
     """The documents that carry out a plan.
 
-    A deploy that is under way to another release is superseded: it turns round, and the new rollout
-    begins when it has ended. Behind a restart the new one waits, and behind a rollback that lacks
-    nothing.
+    A deploy that is under way to another release is superseded: it turns round, unless it alone
+    serves, and the new rollout begins when it has ended. Behind a restart and behind a rollback
+    the new one waits.
 
     Raises:
         VoleryError: REFUSED if a release that was refused before is deployed again without force,
@@ -86,17 +87,10 @@ def submit(
             (old, new)
             for new in rollouts
             for old in world.active_rollouts()
-            if old.service == new.service and _gives_way(old)
+            if old.service == new.service and is_asked_for(old)
         ),
         removed=tuple(step.service for step in plan if step.verb == "remove"),
     )
-
-
-def _gives_way(rollout: Rollout) -> bool:
-    """Whether something newer takes its place. A rollback that says what it lacks may lack it for
-    long, and what is newer may be the remedy."""
-    lacks = is_return(rollout) and rollout.phase is Phase.SHIFTING and rollout.reason
-    return bool(rollout.cause in ("deploy", "up") or lacks)
 
 
 def _refuse_refused(plan: Sequence[Step], order: Order) -> None:

@@ -10,7 +10,7 @@ from unit.api.plane import SimPlane, body
 from volery.api.app import create_app
 from volery.model.state import Phase, Rollout
 
-OLD, NEW = "catalog@aaaaaaaa", "catalog@bbbbbbbb"
+OLD, NEW, REMEDY = "catalog@aaaaaaaa", "catalog@bbbbbbbb", "catalog@cccccccc"
 
 
 class Catalog:
@@ -106,6 +106,65 @@ def test_fewer_than_half_share_the_requests_and_something_newer_need_not_wait() 
     catalog.apply("cccccccc", "catalog")
     catalog.plane.run(30)
     assert catalog.live() == "catalog@cccccccc"
+
+
+def test_what_nearly_serves_is_not_taken_away_for_the_remedy() -> None:
+    catalog = Catalog("blue-green", scale=10)
+    catalog.sent["application"]["services"]["catalog"]["deploy"]["warm"] = "1s"
+    catalog.apply("bbbbbbbb", "catalog")
+    catalog.plane.run(20)
+    catalog.starts(*["good"] * 10, *["never-ready"] * 1_000)
+    catalog.roll_back()
+    while catalog.ready(OLD) < 9:
+        catalog.plane.run(0.1)
+    catalog.plane.engine.exit("catalog-aaaaaaaa-10", 1)
+    catalog.plane.run(0.1)
+    assert catalog.weights() == {OLD: 90, NEW: 10} and "crashed" in catalog.rollout().reason
+    catalog.plane.builder.takes = 20, 20
+    catalog.apply("cccccccc", "catalog")
+    for _ in range(1_000):
+        catalog.plane.run(0.1)
+        if catalog.ready(REMEDY):
+            break
+        assert catalog.weights().get(NEW, 0) <= 10
+    catalog.plane.run(20)
+    assert catalog.live() == REMEDY
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "blue-green"])
+@pytest.mark.parametrize("lacking", [1, 3])
+def test_the_remedy_does_not_wait_for_ever_for_what_does_not_come_up(
+    strategy: str, lacking: int
+) -> None:
+    catalog = Catalog(strategy)
+    catalog.sent["application"]["services"]["catalog"]["deploy"]["warm"] = "1s"
+    catalog.apply("bbbbbbbb", "catalog")
+    catalog.plane.run(20)
+    catalog.starts(*["good"] * (4 - lacking), *["never-ready"] * 1_000)
+    catalog.roll_back()
+    catalog.apply("cccccccc", "catalog")
+    fewest = 4
+    for _ in range(1_000):
+        catalog.plane.run(0.1)
+        assert catalog.ready() >= (4 if lacking == 3 else 3)
+        fewest = min(fewest, catalog.ready(NEW))
+        if lacking == 1:  # three of four serve: no way leads back to what was bad
+            assert catalog.ready(NEW) <= max(1, fewest)
+    assert (catalog.rollout().phase, catalog.live()) == (Phase.DONE, REMEDY)
+
+
+def test_a_person_takes_a_rolling_one_as_it_is() -> None:
+    catalog = Catalog()
+    catalog.apply("bbbbbbbb", "catalog")
+    catalog.plane.run(20)
+    catalog.starts("good", "good", *["never-ready"] * 1_000)
+    catalog.roll_back()
+    catalog.plane.run(60)
+    assert catalog.rollout().phase is Phase.SHIFTING
+    assert catalog.api.post("/v1/services/catalog/promote", json={}).status_code == 202
+    catalog.plane.run(30)
+    assert (catalog.rollout().phase, catalog.live()) == (Phase.DONE, OLD)
+    assert catalog.ready(NEW) == 0
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "blue-green"])

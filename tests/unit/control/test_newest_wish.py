@@ -372,3 +372,11 @@ def test_a_release_does_not_go_back_because_another_service_leaves(shop: Shop, l
     events = shop.plane.store.events(0, 10**6)
     begun = [item.cause for item in events if item.kind == "rollout.started"]
     assert begun[-1] == "rollback by failure of shop", "nothing begins without saying so"
+
+
+def test_a_restart_is_not_turned_round_for_something_newer(shop: Shop) -> None:
+    shop.act("restart")
+    shop.until_phase(Phase.STARTING)
+    shop.deploy("bbbbbbbb")
+    shop.plane.run(20)
+    assert shop.told() == [(A, Phase.DONE), (A, Phase.DONE), (B, Phase.DONE)]

@@ -33,3 +33,20 @@ def test_whatever_an_engine_cannot_do_the_others_are_started(
     assert plane.operations.world.ready(fourth)
     plane.run()
     assert plane.operations.world.ready(third)
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "canary", "blue-green", "recreate"])
+def test_a_first_start_grows_with_its_service(strategy: str) -> None:
+    plane = SimPlane()
+    api, sent = TestClient(create_app(plane)), body()
+    service = sent["application"]["services"]["catalog"]
+    service |= {"scale": 2, "deploy": {"strategy": strategy}}
+    assert api.post("/v1/apply", json=sent).status_code == 202
+    while not plane.operations.world.instances_of("catalog"):
+        plane.run(0.1)
+    service["scale"] = 4
+    assert api.post("/v1/apply", json=sent).status_code == 202
+    plane.run(20)
+    world = plane.operations.world
+    assert not list(world.active_rollouts())
+    assert sum(map(world.ready, world.instances_of("catalog"))) == 4

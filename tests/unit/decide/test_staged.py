@@ -237,6 +237,18 @@ def test_who_lets_every_step_pass_does_not_wait_for_a_baseline() -> None:
     found.until(Phase.DONE)
 
 
+def test_who_promotes_at_the_start_waits_for_no_baseline_and_is_judged() -> None:
+    found = play(baseline=True)
+    found.beside = Group(0, 1)
+    found.until(Phase.STARTING)
+    found.rollout = promoted(found.rollout, full=False)
+    found.until(Phase.ANALYSING)
+    for _ in range(10):
+        assert found.look().step == 1
+    assert "0 of 1 instances" in found.rollout.no_baseline
+    assert found.weights() == {"a": 95, "b": 5, "c": 0}
+
+
 def test_bad_evidence_gives_all_requests_back_at_once_and_keeps_the_old_group_whole() -> None:
     found = play(baseline=True)
     found.until(Phase.ANALYSING)
@@ -636,6 +648,19 @@ def test_a_scale_of_nothing_has_a_canary_of_nothing() -> None:
     found.service = replace(found.service, scale=0)
     found.verdict = "promote"
     assert found.until(Phase.DONE) and found.counts()["b"] == 0
+
+
+@pytest.mark.parametrize("phase", [Phase.BUILDING, Phase.STARTING, Phase.SHIFTING])
+def test_a_service_that_is_scaled_to_nothing_comes_back_as_nothing(phase: Phase) -> None:
+    found = play("blue-green", cause="rollback")
+    while found.rollout.phase is not phase:
+        found.look()
+    slots = dict(found.service.slots)
+    if phase is Phase.BUILDING:
+        assert slots["a"]
+        slots["a"] = replace(slots["a"], count=0)
+    found.service = replace(found.service, scale=0, slots=slots)
+    assert found.until(Phase.DONE)
 
 
 @pytest.mark.parametrize("strategy", ["canary", "blue-green"])
