@@ -301,19 +301,19 @@ def _alarms(
     exiting = _likely(control.exits, control.instance_seconds) if control.exits else 0.0
     crashes = max(policy.rho * exits.rate.per(), exiting)
     requests = max(canary.requests, canary.failures)
+    first, missing = state.alarms.first, state.alarms.stillborn
+    if first >= 0 and canary.failures < requests:
+        first = -1.0
+    elif first >= 0:
+        first, missing = alarm.stillborn(first, missing, canary.failures, usual, errors.phi)
     return Alarms(
         alarm.failing(state.alarms.failing, requests, canary.failures, usual, errors.phi),
         alarm.limit(requests, usual) if requests else state.alarms.limit,
         alarm.crashing(state.alarms.crashing, canary.instance_seconds, canary.exits, crashes),
         recent,
-        _first(state.alarms.first, requests, canary.failures),
-        alarm.stillborn(usual, errors.phi),
+        first,
+        missing,
     )
-
-
-def _first(before: float, requests: float, failures: float) -> float:
-    """How many failed before any was answered; -1 for ever once one was."""
-    return -1.0 if before < 0 or failures < requests else before + failures
 
 
 def _likely(k: float, n: float) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from volery.decide.judge.alarm import NEVER
+from volery.decide.judge.alarm import NEVER, UNLIKELY
 from volery.decide.judge.bets import Bets, Counts, bets_for, kept, wealth
 from volery.decide.judge.history import (
     DOUBT_PHI,
@@ -78,15 +78,16 @@ class Level(NamedTuple):
 
 class Alarms(NamedTuple):
     """Levels of the alarms, the limit of the first, and the share of failures of the control that
-    is no surprise now. `first` are requests since the very first that failed without exception, -1
-    once one was answered; at `stillborn` of them the release is dead."""
+    is no surprise now. `first` are requests that failed before any was answered, where the old
+    release answered most, -1 once one was; `stillborn` is how unlikely that must still become (a
+    logarithm) until the release is dead."""
 
     failing: float = 0.0
     limit: float = NEVER
     crashing: float = 0.0
     usual: float = 0.0
     first: float = 0.0
-    stillborn: float = NEVER
+    stillborn: float = UNLIKELY
 
 
 NO_ALARMS = Alarms()

@@ -73,7 +73,7 @@ def _is_suspicious(policy: Policy, state: State) -> bool:
 
 def _alarm(policy: Policy, state: State, at: _Step) -> Judgement | None:
     errors, exits = state.counters["errors"], state.counters["exits"]
-    if state.alarms.first >= state.alarms.stillborn:
+    if alarm.is_dead(state.alarms.first, state.alarms.stillborn):
         reason = (
             f"the new release fails its requests: all {state.alarms.first:,.0f} since its first one"
             f" failed, and {control_failed(errors)} of the old one's"

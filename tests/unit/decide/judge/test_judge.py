@@ -526,6 +526,21 @@ def test_one_that_answered_once_is_not_stillborn() -> None:
     assert judge(policy, state, 0.05, 0.25, 1.0).verdict == "continue"
 
 
+@pytest.mark.parametrize(("rate", "outage"), [(0.2, 60), (0.5, 60), (1.0, 30)])
+def test_a_release_that_began_in_an_outage_of_both_is_not_dead_when_it_is_over(
+    rate: float, outage: int
+) -> None:
+    policy = policy_of(None, Deploy(), same_age=False)
+    for seed in range(30):
+        source, state = random.Random(seed), begin(policy, HISTORY, 0.25)
+        for half in range(2 * outage + 60):
+            out, n = half < 2 * outage, int(source.random() < rate / 2)
+            canary = Arm(n, n if out else 0, {43: n} if n else {}, 0.5)
+            control = Arm(10, 10 if out else 0, {43: 10}, 1.5)
+            state = look(policy, state, canary, control, 0.5)
+            assert judge(policy, state, 0.05, 0.25, half / 2).verdict != "abort"
+
+
 def test_where_the_old_release_fails_as_well_nobody_is_stillborn() -> None:
     policy = policy_of(None, Deploy(), same_age=False)
     state = begin(policy, HISTORY, 0.25)
