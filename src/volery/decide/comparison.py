@@ -135,11 +135,11 @@ def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) 
 
 
 def old_group(rollout: Rollout, tick: Tick, comparison: Comparison) -> Arm:
-    """The failures of what serves most, where a baseline is what is compared with; else nothing."""
-    if not comparison.policy.same_age:
+    """What serves most, where that is not what is compared with, without its latencies; else
+    nothing."""
+    if not (comparison.policy.same_age or comparison.copies.are_some):
         return Arm()
-    whole = tick.slots.get(other(rollout.slot), Arm())
-    return Arm(whole.requests, whole.failures)
+    return replace(tick.slots.get(other(rollout.slot), Arm()), latency={})
 
 
 def _own(world: World, rollout: Rollout, tick: Tick, whole: Arm) -> Arm:
@@ -248,10 +248,11 @@ def looked(
     whose weights are in force gets older, and by no more than a few seconds where nothing was seen
     for long."""
     older = min(seconds, TICK_SECONDS_MAX) if rollout.phase is Phase.ANALYSING else 0.0
-    state = judge.look(comparison.policy, comparison.state, *arms, seconds)
+    old = old or Arm()
+    state = judge.look(comparison.policy, comparison.state, *arms, seconds, old)
     return replace(
         comparison,
-        state=judge.beside(comparison.policy, state, arms[0], old or Arm()),
+        state=judge.beside(comparison.policy, state, arms[0], old),
         looks=comparison.looks + 1,
         in_step=comparison.in_step + older,
     )

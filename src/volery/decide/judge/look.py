@@ -52,6 +52,7 @@ PROBES = Counter(RUNS_PHI, RUNS_PHI)
 """For a judgement that began before these were compared."""
 OVER = 6.0
 """With lower odds that it still goes on, trouble of the old release is over."""
+NO_ARM = Arm()
 RECENT = 0.7
 """How much of what the control failed a second ago is still no surprise."""
 
@@ -66,8 +67,11 @@ def check(arm: Arm) -> None:
         raise ValueError(f"evidence is nonsense: less than nothing in a bucket of {arm.latency}")
 
 
-def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float) -> State:
-    """The state after one tick. Raises ValueError where an arm or the time is nonsense.
+def look(
+    policy: Policy, state: State, canary: Arm, control: Arm, seconds: float, old: Arm = NO_ARM
+) -> State:
+    """The state after one tick. Raises ValueError where an arm or the time is nonsense. Where the
+    release is compared with nothing, `old` is the old group all the same, for the alarms.
 
     An arm without requests moves none of the comparisons of requests; one without latencies none of
     those; instances that were not running none of exits, saturation and probes.
@@ -80,7 +84,8 @@ def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float
         return replace(state, age=state.age + seconds)
     cold = coldness(policy, state.age)
     failing_cold = excused(policy, state, cold)
-    alarms = _alarms(policy, state, (canary, control), failing_cold, seconds)
+    beside = old if _nothing(control) and not policy.same_age else control
+    alarms = _alarms(policy, state, (canary, beside), failing_cold, seconds)
     dt = min(state.waited + min(seconds, LONGEST_TICK), LONGEST_TICK)
     if state.waited:
         canary = together(state.waiting[0], canary)
