@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from volery.decide.judge.bets import wealth
+from volery.decide.judge.bets import Counts, wealth
 from volery.decide.judge.policy import Policy, coldness
 from volery.decide.judge.settled import excused
 from volery.decide.judge.state import Counter, Level, Promise, State, against_promise, weight
@@ -129,7 +129,7 @@ def _errors(policy: Policy, state: State) -> Line:
     return _line(policy, "errors", counter, text, True, (value, control, limit))
 
 
-def control_failed(errors: Counter) -> str:
+def control_failed(errors: Counter | Counts) -> str:
     """Which share of the control's requests failed."""
     return percent(errors.k_control / errors.n_control) if errors.n_control else "nothing"
 

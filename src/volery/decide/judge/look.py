@@ -133,6 +133,10 @@ def _failed(canary: Arm, control: Arm) -> Counts:
     )
 
 
+def _ended(canary: Arm, control: Arm) -> Counts:
+    return Counts(canary.instance_seconds, canary.exits, control.instance_seconds, control.exits)
+
+
 def _start(errors: Counter, latency: Latency, latency_control: Latency) -> Start | None:
     """How cold the release was beside the old one, once its first seconds are over."""
     if errors.trust.seconds < YOUNG_SECONDS or errors.n < FEWEST_YOUNG:
@@ -180,7 +184,7 @@ def _counters(
 ) -> dict[str, Counter]:
     (canary, control), old = arms, state.counters
     running = canary.instance_seconds, control.instance_seconds
-    exits = Counts(running[0], canary.exits, running[1], control.exits)
+    exits = _ended(canary, control)
     saturated = Counts(running[0], canary.saturated_seconds, running[1], control.saturated_seconds)
     unready = Counts(running[0], canary.unready_seconds, running[1], control.unready_seconds)
     rho, delta = policy.rho, policy.delta + policy.cold_errors * failing_cold
@@ -299,26 +303,34 @@ def _alarms(
 ) -> Alarms:
     """The alarms after one tick. What the old release does, or did a moment ago, is no surprise."""
     canary, control = arms
-    errors, exits = state.counters["errors"], state.counters["exits"]
-    now = _likely(control.failures, max(control.requests, control.failures))
-    recent = max(now, state.alarms.usual * RECENT**seconds)
+    errors, exits, before = state.counters["errors"], state.counters["exits"], state.alarms
+    failed, ended = _failed(canary, control), _ended(canary, control)
+    requests, failures = failed.n, failed.k
+    now = _likely(failed.k_control, failed.n_control)
+    recent = max(now, before.usual * RECENT**seconds)
     usual = policy.rho * max(errors.rate.per(), recent) + policy.delta + policy.cold_errors * cold
     exiting = _likely(control.exits, control.instance_seconds) if control.exits else 0.0
     crashes = max(policy.rho * exits.rate.per(), exiting)
-    requests = max(canary.requests, canary.failures)
-    first, missing = state.alarms.first, state.alarms.stillborn
-    if first >= 0 and canary.failures < requests:
+    first, missing = before.first, before.stillborn
+    if first >= 0 and failures < requests:
         first = -1.0
     elif first >= 0:
-        first, missing = alarm.stillborn(first, missing, canary.failures, usual, errors.phi)
+        first, missing = alarm.stillborn(first, missing, failures, usual, errors.phi)
     return Alarms(
-        alarm.failing(state.alarms.failing, requests, canary.failures, usual, errors.phi),
-        alarm.limit(requests, usual) if requests else state.alarms.limit,
-        alarm.crashing(state.alarms.crashing, canary.instance_seconds, canary.exits, crashes),
+        alarm.failing(before.failing, requests, failures, usual, errors.phi),
+        alarm.limit(requests, usual) if requests else before.limit,
+        alarm.crashing(before.crashing, canary.instance_seconds, canary.exits, crashes),
         recent,
         first,
         missing,
+        _since(before.failing, before.failed, failed),
+        _since(before.crashing, before.ended, ended),
     )
+
+
+def _since(level: float, before: Counts, more: Counts) -> Counts:
+    """What there was since an alarm began to rise, which was at this level so far."""
+    return Counts(*map(add, before, more)) if level > 0 else more
 
 
 def _likely(k: float, n: float) -> float:

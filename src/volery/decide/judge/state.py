@@ -80,7 +80,8 @@ class Alarms(NamedTuple):
     """Levels of the alarms, the limit of the first, and the share of failures of the control that
     is no surprise now. `first` are requests that failed before any was answered, where the old
     release answered most, -1 once one was; `stillborn` is how unlikely that must still become (a
-    logarithm) until the release is dead."""
+    logarithm) until the release is dead. `failed` and `ended` are what raised the alarms: requests
+    since `failing` was 0, and running and exits since `crashing` was."""
 
     failing: float = 0.0
     limit: float = NEVER
@@ -88,6 +89,8 @@ class Alarms(NamedTuple):
     usual: float = 0.0
     first: float = 0.0
     stillborn: float = UNLIKELY
+    failed: Counts = NO_COUNTS
+    ended: Counts = NO_COUNTS
 
 
 NO_ALARMS = Alarms()

@@ -7,11 +7,12 @@ from itertools import islice
 import pytest
 from unit.decide.judge.traffic import Release, known, ticks
 
-from volery.decide.judge import Policy, begin, look
+from volery.decide.judge import Policy, begin, in_force, judge, look, step
 from volery.decide.judge.lines import lines_of, milliseconds, odds, percent
 from volery.decide.judge.policy import level_name, policy_of
 from volery.model.application import SteadyState
 from volery.model.deploy import Deploy
+from volery.model.evidence import Arm
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,34 @@ def test_nothing_seen_is_missing() -> None:
     lines = lines_of(policy, begin(policy, known()))
     assert {line.state for line in lines} == {"missing"}
     assert lines[0].text == "errors: nothing seen yet"
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (
+            Arm(1, 1, {}, 1.0),
+            "the new release fails its requests: 100 % of 6 failed, and 0 % of the old one's",
+        ),
+        (
+            Arm(1, 0, {}, 1.0, exits=1),
+            "the new release's instances crash: 3 exits in 3 s of running,"
+            " against 0 of the old one's",
+        ),
+    ],
+)
+def test_an_alarm_tells_what_raised_it_and_not_what_was_before_or_is_not_counted_yet(
+    bad: Arm, reason: str
+) -> None:
+    policy = Policy()
+    state = begin(policy, known(release=Release(errors=0.01)), 0.25)
+    for _ in range(60):
+        state = look(policy, state, Arm(1, 0, {43: 1}, 1.0), Arm(100, 0, {43: 100}, 5.0), 1.0)
+    state = look(policy, step(state, 0.5), bad, Arm(100, 0, {43: 100}, 5.0), 1.0)
+    state = in_force(state)
+    for second in range(10):
+        said = judge(policy, state, 0.25, 0.5, second)
+        if said.verdict == "abort":
+            break
+        state = look(policy, state, bad, Arm(100, 0, {43: 100}, 5.0), 1.0)
+    assert said.reason == reason
