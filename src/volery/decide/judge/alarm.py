@@ -33,6 +33,9 @@ FIRST_REQUESTS = 8
 CRASHING = 10.0
 CRASH_SECONDS = 30.0
 """The crashing release this looks for: an exit of an instance every so often."""
+SHARED_SECONDS = 30.0
+"""For so long after an instance of the old release ended no end of a new one is a surprise: what
+both need may be away."""
 CALM_SECONDS = 3600.0
 """An exit of an instance every so often is nobody's fault."""
 MOST = 1000.0
@@ -98,7 +101,8 @@ def failing(level: float, requests: float, failures: float, usual: float, phi: f
 
 
 def crashing(level: float, instance_seconds: float, exits: float, usual: float) -> float:
-    """The alarm after one more tick; `usual` is the rate of exits that would be no surprise."""
+    """The alarm after one more tick. `exits` are those of instances that end again and again: each
+    one once is what a restart of their database does to all; `usual` is the old release's rate."""
     usual = max(usual, 1 / CALM_SECONDS)
     expected = max(1 / CRASH_SECONDS, 10 * usual)
     change = exits * math.log(expected / usual) - instance_seconds * (expected - usual)

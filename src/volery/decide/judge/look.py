@@ -60,7 +60,7 @@ RECENT = 0.7
 def check(arm: Arm) -> None:
     """Raises ValueError if an arm has a negative or unlike-a-number value in it."""
     times = (arm.instance_seconds, arm.saturated_seconds, arm.unready_seconds)
-    values = (arm.requests, arm.failures, arm.exits, *times)
+    values = (arm.requests, arm.failures, arm.exits, arm.again, *times)
     if not (min(values) >= 0 and math.isfinite(sum(values))):
         raise ValueError(f"evidence is nonsense: {arm}")
     if arm.latency and min(arm.latency.values()) < 0:
@@ -161,6 +161,7 @@ def together(one: Arm, other: Arm) -> Arm:
         one.exits + other.exits,
         one.saturated_seconds + other.saturated_seconds,
         one.unready_seconds + other.unready_seconds,
+        one.again + other.again,
     )
 
 
@@ -309,8 +310,8 @@ def _alarms(
     now = _likely(failed.k_control, failed.n_control)
     recent = max(now, before.usual * RECENT**seconds)
     usual = policy.rho * max(errors.rate.per(), recent) + policy.delta + policy.cold_errors * cold
-    exiting = _likely(control.exits, control.instance_seconds) if control.exits else 0.0
-    crashes = max(policy.rho * exits.rate.per(), exiting)
+    excused = alarm.SHARED_SECONDS if control.exits else max(0.0, before.excused - seconds)
+    again, crashes = 0 if excused else canary.again, policy.rho * exits.rate.per()
     first, missing = before.first, before.stillborn
     if first >= 0 and failures < requests:
         first = -1.0
@@ -319,12 +320,13 @@ def _alarms(
     return Alarms(
         alarm.failing(before.failing, requests, failures, usual, errors.phi),
         alarm.limit(requests, usual) if requests else before.limit,
-        alarm.crashing(before.crashing, canary.instance_seconds, canary.exits, crashes),
+        alarm.crashing(before.crashing, ended.n, again, crashes),
         recent,
         first,
         missing,
         _since(before.failing, before.failed, failed),
-        _since(before.crashing, before.ended, ended),
+        _since(before.crashing, before.ended, ended._replace(k=max(ended.k, again))),
+        excused,
     )
 
 

@@ -81,7 +81,8 @@ class Alarms(NamedTuple):
     is no surprise now. `first` are requests that failed before any was answered, where the old
     release answered most, -1 once one was; `stillborn` is how unlikely that must still become (a
     logarithm) until the release is dead. `failed` and `ended` are what raised the alarms: requests
-    since `failing` was 0, and running and exits since `crashing` was."""
+    since `failing` was 0, and running and exits since `crashing` was. For `excused` seconds no exit
+    is a surprise."""
 
     failing: float = 0.0
     limit: float = NEVER
@@ -91,6 +92,7 @@ class Alarms(NamedTuple):
     stillborn: float = UNLIKELY
     failed: Counts = NO_COUNTS
     ended: Counts = NO_COUNTS
+    excused: float = 0.0
 
 
 NO_ALARMS = Alarms()

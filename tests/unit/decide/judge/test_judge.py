@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -48,6 +48,7 @@ counts = st.builds(
     exits=st.integers(0, 3),
     saturated_seconds=st.floats(0, 5),
     unready_seconds=st.floats(0, 5),
+    again=st.integers(0, 3),
 )
 
 
@@ -179,6 +180,7 @@ def test_more_failures_are_never_better(canary: Arm, control: Arm, more: int) ->
         Arm(instance_seconds=math.nan),
         Arm(saturated_seconds=math.inf),
         Arm(unready_seconds=-1.0),
+        Arm(again=-1),
     ],
 )
 def test_nonsense_is_refused(arm: Arm) -> None:
@@ -203,7 +205,7 @@ def test_a_canary_without_requests_is_never_promoted_and_never_blamed() -> None:
 
 
 def test_a_crash_loop_is_taken_back_at_once_unless_the_old_release_crashes_too() -> None:
-    crashing = Arm(10, 0, {40: 10}, 1.0, exits=1)
+    crashing = Arm(10, 0, {40: 10}, 1.0, exits=1, again=1)
     calm = Arm(190, 0, {40: 190}, 3.0)
     took, said = until_decided(PATIENT, ((crashing, calm) for _ in range(9)))
     assert said.verdict == "abort" and took <= 4
@@ -211,6 +213,49 @@ def test_a_crash_loop_is_taken_back_at_once_unless_the_old_release_crashes_too()
     both = replace(calm, exits=3)
     took, said = until_decided(PATIENT, ((crashing, both) for _ in range(60)), limit=60)
     assert said.verdict == "continue"
+
+
+def crash_verdicts(new: int, old: int, ends: Callable[[random.Random], list[list[float]]]) -> int:
+    """How often of 20 the release was taken back whose instances, and the old one's after them, end
+    at these seconds."""
+    back = 0
+    for seed in range(20):
+        at, state = ends(random.Random(seed)), begin(Policy(warm_up_seconds=20.0), HISTORY)
+        for half in range(100):
+            due = [sum(half <= 2 * one < half + 1 for one in times) for times in at]
+            before = [sum(2 * one < half for one in times) for times in at]
+            again = [
+                ends + (times == 1) if ends and times else 0
+                for ends, times in zip(due, before, strict=True)
+            ]
+            canary = Arm(10, 0, {43: 10}, new / 2, sum(due[:new]), again=sum(again[:new]))
+            control = Arm(10, 0, {43: 10}, old / 2, sum(due[new:]))
+            state = look(Policy(warm_up_seconds=20.0), state, canary, control, 0.5)
+            if judge(Policy(), state, 0.5, 1.0, half / 2).verdict == "abort":
+                back += 1
+                break
+    return back
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("spread", [3.0, 20.0])
+@pytest.mark.parametrize(("new", "old"), [(4, 4), (10, 10), (5, 10)])
+def test_instances_of_both_that_end_for_the_same_cause_are_no_crash(
+    new: int, old: int, spread: float, times: int
+) -> None:
+    """Their database is away: each ends once, or again and again, within so many seconds."""
+
+    def ends(source: random.Random) -> list[list[float]]:
+        first = [10 + source.uniform(0, spread) for _ in range(new + old)]
+        return [[one + 5 * n for n in range(times)] for one in first]
+
+    assert crash_verdicts(new, old, ends) <= 1
+
+
+@pytest.mark.parametrize(("new", "old"), [(1, 9), (5, 5), (10, 10)])
+def test_one_instance_that_ends_again_and_again_is_found(new: int, old: int) -> None:
+    loop = [[10.0, 15.0, 20.0], *([[]] * (new + old - 1))]
+    assert crash_verdicts(new, old, lambda _: loop) == 20
 
 
 def test_an_instance_always_at_its_limit_is_found() -> None:

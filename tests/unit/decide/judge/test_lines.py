@@ -79,7 +79,7 @@ def test_nothing_seen_is_missing() -> None:
             "the new release fails its requests: 100 % of 6 failed, and 0 % of the old one's",
         ),
         (
-            Arm(1, 0, {}, 1.0, exits=1),
+            Arm(1, 0, {}, 1.0, exits=1, again=1),
             "the new release's instances crash: 3 exits in 3 s of running,"
             " against 0 of the old one's",
         ),
