@@ -189,13 +189,14 @@ def _counters(
     saturated = Counts(running[0], canary.saturated_seconds, running[1], control.saturated_seconds)
     unready = Counts(running[0], canary.unready_seconds, running[1], control.unready_seconds)
     rho, delta = policy.rho, policy.delta + policy.cold_errors * failing_cold
+    busy = SATURATION_DELTA + (1 - SATURATION_DELTA) * cold
     n, k, n_control, k_control = _failed(canary, control)
     margin = (policy.promote_rho, error_margin(policy, state.next_weight))
     at = exposure(n, n_control, (rho, delta), margin, dt)
     return {
         "errors": moved(old["errors"], at, k, k, k_control),
         "exits": _held(old["exits"], exits, rho, EXIT_DELTA, dt),
-        "saturation": _held(old["saturation"], saturated, rho, SATURATION_DELTA, dt),
+        "saturation": _held(old["saturation"], saturated, rho, busy, dt),
         "probes": _held(old.get("probes", PROBES), unready, rho, PROBES_DELTA, dt),
         **_slow_counters(policy, state, canary, control, cold, dt),
     }

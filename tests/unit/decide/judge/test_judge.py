@@ -266,6 +266,21 @@ def test_an_instance_always_at_its_limit_is_found() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "limit", "verdict"), [(30, 300, "continue"), (300, 120, "abort")]
+)
+def test_a_cold_release_may_be_busy_while_it_warms_up(
+    seconds: int, limit: int, verdict: str
+) -> None:
+    policy = replace(PATIENT, warm_up_seconds=20.0)
+    calm = Arm(190, 0, {40: 190}, 9.0)
+    looks = (
+        (Arm(10, 0, {40: 10}, 1.0, saturated_seconds=float(second < seconds)), calm)
+        for second in range(300)
+    )
+    assert until_decided(policy, looks, limit=limit)[1].verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("share", "control", "verdict"),
     [(0.5, 0.0, "abort"), (0.2, 0.0, "abort"), (0.2, 0.2, "continue"), (0.03, 0.0, "continue")],
 )
