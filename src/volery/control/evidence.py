@@ -235,6 +235,7 @@ class EvidenceWatch:
                 fresh=found.fresh,
                 alarms_only=found.alarms_only,
                 begins=found.begins,
+                percent=comparing.own_share(rollout, service),
             )
         )
 

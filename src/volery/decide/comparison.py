@@ -120,6 +120,12 @@ def share(rollout: Rollout, service: ServiceState) -> float:
     return mine / (mine + others) if mine + others else 1.0
 
 
+def own_share(rollout: Rollout, service: ServiceState) -> float:
+    """The percent of all requests that the new release should get."""
+    new = service.slots[rollout.slot]
+    return new.weight if new else 0.0
+
+
 def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) -> tuple[Arm, Arm]:
     """The new release's and the control's part of a tick; of the latter nothing where only some
     kinds of requests are copied."""

@@ -248,6 +248,8 @@ class Look:
     old: Arm = field(default_factory=Arm)
     """The old group without its latencies, where it is not the control: that is a baseline, or
     there is none because only some kinds of requests are copied."""
+    percent: float | None = None
+    """Of all requests: what the new release should get; None where an earlier version looked."""
 
 
 @dataclass(frozen=True)
