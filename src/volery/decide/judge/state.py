@@ -189,13 +189,22 @@ def step(state: State, next_weight: float) -> State:
 
 
 def in_force(state: State) -> State:
-    """The step's shares are in force now: what was seen before that speaks for no step."""
+    """The step's shares are in force now: what was seen before that speaks for no step, nor what
+    waits to be bet on; alarms have seen it."""
     counters = {
         name: c._replace(trust=NO_TRUST, n=0.0, k=0.0, n_control=0.0, k_control=0.0)
         for name, c in state.counters.items()
     }
     beside = Beside(state.beside.present)
-    return replace(state, counters=counters, latency={}, latency_control={}, beside=beside)
+    return replace(
+        state,
+        counters=counters,
+        latency={},
+        latency_control={},
+        waiting=NO_ARMS,
+        waited=0.0,
+        beside=beside,
+    )
 
 
 def joined(policy: Policy, state: State, share: float) -> State:

@@ -24,6 +24,7 @@ from volery.decide.judge import (
     empty,
     enough,
     evidence,
+    in_force,
     judge,
     look,
     policy_of,
@@ -195,6 +196,19 @@ def test_nonsense_is_refused(arm: Arm) -> None:
 def test_a_tick_without_length_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="nonsense"):
         look(Policy(), begin(Policy(), HISTORY), Arm(), Arm(), seconds)
+
+
+def test_requests_that_wait_to_be_looked_at_speak_for_no_step_that_comes_after() -> None:
+    state, control = begin(Policy(), HISTORY, 0.05), Arm(500, 0, {43: 500}, 5.0)
+    for _ in range(4):
+        state = look(Policy(), state, Arm(1, 1, {60: 1}, 0.5), control, 0.5)
+    assert state.waiting[0].requests == 4
+    state = in_force(step(state, 0.25))
+    assert state.alarms.failed.k == 4, "the alarms have seen them"
+    for _ in range(10):
+        state = look(Policy(), state, Arm(1, 0, {43: 1}, 0.5), control, 0.5)
+    errors = state.counters["errors"]
+    assert (errors.n, errors.k, errors.n_control) == (10, 0, 5000)
 
 
 def test_a_canary_without_requests_is_never_promoted_and_never_blamed() -> None:
