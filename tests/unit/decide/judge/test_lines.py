@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -12,7 +13,7 @@ from volery.decide.judge.lines import lines_of, milliseconds, odds, percent
 from volery.decide.judge.policy import level_name, policy_of
 from volery.model.application import SteadyState
 from volery.model.deploy import Deploy
-from volery.model.evidence import Arm
+from volery.model.evidence import Arm, floor_ms
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,23 @@ def test_a_line_for_each_metric_and_each_promise() -> None:
     p99 = lines["p99"]
     assert p99.value is not None and p99.control is not None and p99.limit is not None
     assert p99.value < p99.limit and p99.needed == pytest.approx(20)
+
+
+def test_the_limit_of_latency_is_the_one_that_is_decided_by_also_while_a_release_is_cold() -> None:
+    promise = SteadyState.model_validate({"errors": "< 1%", "latency": {"p99": "< 300ms"}})
+    policy = policy_of(promise, Deploy(warm_up=20.0), same_age=False)
+    limits = {}
+    for age in (0.0, 30.0, 1000.0):
+        state = replace(begin(policy, known()), age=age)
+        limits[age] = {line.metric: line.limit or 0.0 for line in lines_of(policy, state)}
+    edge = state.levels["p50"].edge
+    assert limits[1000.0]["p50"] == floor_ms(edge + 1)
+    assert limits[1000.0]["p99 promise"] == 300
+    for metric in ("p50", "p999", "p99 promise"):
+        young, older, old = (limits[age][metric] for age in limits)
+        assert young / old == pytest.approx(2**1.25), "to whole buckets"
+        assert young > older > old
+    assert limits[0.0]["errors promise"] == pytest.approx(0.01 + 0.03)
 
 
 def test_nothing_seen_is_missing() -> None:
