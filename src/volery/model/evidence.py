@@ -122,10 +122,12 @@ class Line:
 class Judgement:
     """What the evidence says now, in one line and metric by metric. `shared` says that the service
     is in trouble with the old release too; `suspicious` that something speaks against the new one,
-    if not enough to take it back."""
+    if not enough to take it back; `by_comparison` that it is taken back because it is worse than
+    the old one, and not because something is plainly wrong."""
 
     verdict: Verdict
     reason: str
     lines: tuple[Line, ...] = ()
     shared: bool = False
     suspicious: bool = False
+    by_comparison: bool = False

@@ -97,7 +97,8 @@ def _alarm(policy: Policy, state: State, at: _Step) -> Judgement | None:
 def _abort(policy: Policy, state: State, at: _Step) -> Judgement | None:
     if state.peak < 1 / policy.alpha:
         return None
-    return Judgement("abort", f"the new release is worse: {worst(state, lines_of(policy, state))}")
+    reason = f"the new release is worse: {worst(state, lines_of(policy, state))}"
+    return Judgement("abort", reason, by_comparison=True)
 
 
 def _split(policy: Policy, state: State, at: _Step) -> Judgement | None:
