@@ -32,6 +32,7 @@ from volery.decide.judge import (
     replay,
     step,
 )
+from volery.decide.judge.state import Alarms
 from volery.model.application import SteadyState
 from volery.model.deploy import Deploy
 from volery.model.evidence import Arm, Judgement
@@ -613,6 +614,18 @@ def test_a_release_that_began_in_an_outage_of_both_is_not_dead_when_it_is_over(
             control = Arm(10, 10 if out else 0, {43: 10}, 1.5)
             state = look(policy, state, canary, control, 0.5)
             assert judge(policy, state, 0.05, 0.25, half / 2).verdict != "abort"
+
+
+@pytest.mark.parametrize(("first", "needed"), [(5, 8), (38, 150_000), (-1, 8)])
+def test_alarms_that_an_earlier_version_wrote_are_read_and_call_nobody_dead(
+    first: float, needed: float
+) -> None:
+    """It kept how many requests had to fail where this one keeps how unlikely that must be."""
+    alarms = TypeAdapter(Alarms).validate_python([0.0, 8.2, 0.0, 0.3, first, needed])
+    state = replace(begin(Policy(), HISTORY), alarms=alarms)
+    assert judge(Policy(), state, 0.05, 0.25, 1.0).verdict == "continue"
+    state = look(Policy(), state, Arm(1, 1), Arm(95), 0.5)
+    assert judge(Policy(), state, 0.05, 0.25, 1.0).verdict == "continue"
 
 
 def test_where_the_old_release_fails_as_well_nobody_is_stillborn() -> None:
