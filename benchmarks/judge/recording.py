@@ -25,7 +25,7 @@ from unit.decide.judge.world import (
     usual_edges,
 )
 
-from volery.decide.judge import Policy
+from volery.decide.judge import Policy, alarm
 
 Array = NDArray[np.float64]
 HISTORY_SECONDS = 900
@@ -143,8 +143,9 @@ def record(cell: Cell, policies: dict[str, Policy]) -> Recording:
 def score(judge: Judges) -> Array:
     """1 where the judge aborts: the evidence on a logarithmic scale, or an alarm's level."""
     evidence = np.log(np.maximum(judge.evidence(), 1e-3)) / np.log(1 / judge.policy.alpha)
-    alarms = np.maximum(judge.failing / judge.limit, judge.first / judge.stillborn)
-    return np.maximum(evidence, alarms)
+    unlikely = 1 - judge.missing / alarm.UNLIKELY
+    dead = np.minimum(judge.first / alarm.FIRST_REQUESTS, unlikely)
+    return np.maximum(evidence, np.maximum(judge.failing / judge.limit, dead))
 
 
 def _tens(windows: _Windows, edges: list[int]) -> dict[str, Array]:

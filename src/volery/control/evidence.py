@@ -54,7 +54,8 @@ class _Said:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """What the groups did since the last look; `old` is what serves most beside a baseline."""
+    """What the groups did since the last look; `old` is what serves most where that is not the
+    control."""
 
     canary: Arm = field(default_factory=Arm)
     control: Arm = field(default_factory=Arm)
@@ -235,6 +236,7 @@ class EvidenceWatch:
                 fresh=found.fresh,
                 alarms_only=found.alarms_only,
                 begins=found.begins,
+                percent=comparing.own_share(rollout, service),
             )
         )
 

@@ -331,8 +331,9 @@ def with_metrics(
     suspicious = judged.suspicious or any(streak.failures for streak in found.values())
     judged = replace(judged, lines=(*judged.lines, *lines), suspicious=suspicious)
     bad = next((line for line in lines if line.state == "bad"), None)
-    if bad is not None and judged.verdict != "abort":
-        return replace(judged, verdict="abort", reason=bad.text)
+    if bad is not None:
+        reason = judged.reason if judged.verdict == "abort" else bad.text
+        return replace(judged, verdict="abort", reason=reason, by_comparison=False)
     open_ = next((line for line in lines if line.state != "good"), None)
     if open_ is not None and judged.verdict == "promote":
         return replace(judged, verdict="continue", reason=f"waits: {open_.text}")

@@ -124,6 +124,12 @@ def share(rollout: Rollout, service: ServiceState) -> float:
     return mine / (mine + others) if mine + others else 1.0
 
 
+def own_share(rollout: Rollout, service: ServiceState) -> float:
+    """The percent of all requests that the new release should get."""
+    new = service.slots[rollout.slot]
+    return new.weight if new else 0.0
+
+
 def arms_of(world: World, rollout: Rollout, tick: Tick, comparison: Comparison) -> tuple[Arm, Arm]:
     """The new release's and the control's part of a tick; of the latter nothing where only some
     kinds of requests are copied."""
@@ -147,11 +153,11 @@ def _replayed(rollout: Rollout, comparison: Comparison) -> Arm:
 
 
 def old_group(rollout: Rollout, tick: Tick, comparison: Comparison) -> Arm:
-    """The failures of what serves most, where a baseline is what is compared with; else nothing."""
-    if not comparison.policy.same_age:
+    """What serves most, where that is not what is compared with, without its latencies; else
+    nothing."""
+    if not (comparison.policy.same_age or comparison.copies.are_some):
         return Arm()
-    whole = tick.slots.get(other(rollout.slot), Arm())
-    return Arm(whole.requests, whole.failures)
+    return replace(tick.slots.get(other(rollout.slot), Arm()), latency={})
 
 
 def _own(world: World, rollout: Rollout, tick: Tick, whole: Arm) -> Arm:
@@ -266,10 +272,11 @@ def looked(
     nothing was seen for long."""
     in_force = rollout.phase is Phase.ANALYSING and not comparison.ramps
     older = min(seconds, TICK_SECONDS_MAX) if in_force else 0.0
-    state = judge.look(comparison.policy, comparison.state, *arms, seconds)
+    old = old or Arm()
+    state = judge.look(comparison.policy, comparison.state, *arms, seconds, old)
     return replace(
         comparison,
-        state=judge.beside(comparison.policy, state, arms[0], old or Arm()),
+        state=judge.beside(comparison.policy, state, arms[0], old),
         looks=comparison.looks + 1,
         ticks=comparison.ticks + ticks,
         in_step=comparison.in_step + older,

@@ -224,13 +224,15 @@ def arms(
         lasted = seconds if instance.id in before.instances else 0.0
         lived = lasted if observed and observed.pid is not None else 0.0
         traffic = came.instances.get(instance.id, _NONE)
+        ended = (old or new).ended
         found[instance.id] = Arm(
             requests=traffic.requests,
             failures=traffic.failures,
             instance_seconds=lived,
-            exits=new.ended - (old or new).ended,
+            exits=new.ended - ended,
             saturated_seconds=lived if observed and _is_full(new, observed, limits) else 0.0,
             unready_seconds=lived if observed and _fails_probes(observed) else 0.0,
+            again=_again(new.ended) - _again(ended),
         )
     releases = {slot: kept.release for slot, kept in service.slots.items() if kept and kept.count}
     stayed = {slot for slot, release in releases.items() if before.releases.get(slot) == release}
@@ -275,6 +277,7 @@ def _slots(
             exits=sum(arm.exits for arm in own),
             saturated_seconds=sum(arm.saturated_seconds for arm in own),
             unready_seconds=sum(arm.unready_seconds for arm in own),
+            again=sum(arm.again for arm in own),
         )
     return slots, still
 
@@ -306,6 +309,11 @@ def _ended(seen: Observation) -> int:
     """How often its process has ended: for each restart, which is counted at the end before it, and
     for the end after which there was none."""
     return seen.restarts + (seen.exit is not None and seen.state == "exited")
+
+
+def _again(ended: int) -> int:
+    """How many of an instance's ends say that it ends again and again: of one alone, none."""
+    return ended if ended > 1 else 0
 
 
 def _full_cpu(old: InstanceMark, seen: Observation, limits: Resources) -> bool:

@@ -66,12 +66,13 @@ def _all(comparison: Comparison, looks: Sequence[Look], policy: Policy) -> Itera
             state = judge.in_force(state)
         state = judge.joined(policy, state, look.fresh)
         step, after = look.step, after + look.seconds
-        state = judge.look(policy, state, look.canary, look.control, look.seconds)
+        state = judge.look(policy, state, look.canary, look.control, look.seconds, look.old)
         state = judge.beside(policy, state, look.canary, look.old)
         said = judge.judge(policy, state, look.weight, look.next_weight, look.in_step)
         if look.alarms_only and said.verdict != "abort":
             said = replace(by_alarms(state, look.in_step), lines=said.lines)
-        yield Decision(after, look.step, 100 * look.weight, said, look.verdict)
+        percent = 100 * look.weight if look.percent is None else look.percent
+        yield Decision(after, look.step, percent, said, look.verdict)
 
 
 def policy_lines(policy: Policy) -> list[str]:

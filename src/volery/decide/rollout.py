@@ -206,7 +206,11 @@ def _turned_back(
         tail = view.new.tail
         verdict: Verdict | None = "abort" if view.new.blamed else None
         return abort(rollout, service, view.new.failure, moment, tail=tail, verdict=verdict)
-    if now.judged is not None and now.judged.verdict == "abort":
+    if (
+        now.judged is not None
+        and now.judged.verdict == "abort"
+        and not (now.judged.by_comparison and staged.is_let_through(rollout))
+    ):
         seen = staged.noted(rollout, now.judged)
         return abort(seen, service, now.judged.reason, moment, verdict="abort")
     gate = now.gate(staged.due(rollout)) if staged.is_gated(rollout) else None

@@ -103,10 +103,16 @@ def promoted(rollout: Rollout, *, full: bool) -> Rollout:
     )
 
 
+def is_let_through(rollout: Rollout) -> bool:
+    """Whether a person let it pass to its end: who did has waived the gates after it. Then it goes
+    on, however it compares with the old release, unless something is plainly wrong."""
+    return "after" in rollout.waived
+
+
 def counted(rollout: Rollout) -> Rollout:
-    """A rollout whose steps were counted just now. Only who let it pass in full before has waived
-    the gates after it: that holds for every step there is."""
-    return promoted(rollout, full=True) if "after" in rollout.waived else rollout
+    """A rollout whose steps were counted just now: who let it pass in full before means every step
+    there is."""
+    return promoted(rollout, full=True) if is_let_through(rollout) else rollout
 
 
 def _start(rollout: Rollout, service: ServiceState, now: Situation) -> Moved:

@@ -80,8 +80,10 @@ class Arm:
     """What one group did in one tick.
 
     `instance_seconds` is how long its instances ran, together; `exits` how often one of them ended
-    by itself; `saturated_seconds` how much of `instance_seconds` was spent at a limit of memory or
-    processor time, `unready_seconds` how much after a probe that failed.
+    by itself, and `again` how many of these are of instances that end again and again: with its
+    second end the first one of an instance counts as well; `saturated_seconds` how much of
+    `instance_seconds` was spent at a limit of memory or processor time, `unready_seconds` how much
+    after a probe that failed.
     """
 
     requests: int = 0
@@ -91,6 +93,7 @@ class Arm:
     exits: int = 0
     saturated_seconds: float = 0.0
     unready_seconds: float = 0.0
+    again: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,12 @@ class Line:
 class Judgement:
     """What the evidence says now, in one line and metric by metric. `shared` says that the service
     is in trouble with the old release too; `suspicious` that something speaks against the new one,
-    if not enough to take it back."""
+    if not enough to take it back; `by_comparison` that it is taken back because it is worse than
+    the old one, and not because something is plainly wrong."""
 
     verdict: Verdict
     reason: str
     lines: tuple[Line, ...] = ()
     shared: bool = False
     suspicious: bool = False
+    by_comparison: bool = False

@@ -253,7 +253,10 @@ class Look:
     """Whether the shares of its step came into force with it: what was seen before speaks for no
     step."""
     old: Arm = field(default_factory=Arm)
-    """Requests and failures of the old group, where the control is a baseline."""
+    """The old group without its latencies, where it is not the control: that is a baseline, or
+    there is none because only some kinds of requests are copied."""
+    percent: float | None = None
+    """Of all requests: what the new release should get; None where an earlier version looked."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 What a proxy is called in a `Sample` is made of its process id and start time, the same for every
 control plane, so counters that begin anew have a new name. A proxy that does not answer keeps what
-it said last: nothing new is known of it. One that ended is left out.
+it said last: nothing new is known of it, and where none answers there is no new sample. One that
+ended is left out.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Meter:
         return bool(self._attended)
 
     async def read(self, proxies: Mapping[Identity, Admin]) -> bool:
-        """Read what is due of the proxies that run. False if nothing was."""
+        """Read what is due of the proxies that run. False if nothing was, or none answered."""
         now = time.monotonic()
         everything = _due(self._read_all_at, OTHERS_SECONDS, now)
         if not everything and not (self._attended and _due(self._read_at, ATTENDED_SECONDS, now)):
@@ -65,16 +66,19 @@ class Meter:
             _name(who): await self._of(_name(who), admin, services)
             for who, admin in proxies.items()
         }
+        if proxies and not any(answered for _, answered in found.values()):
+            return False
         self.sample = Sample(
             number=self.sample.number + 1,
             at=time.monotonic(),
-            proxies={name: seen for name, seen in found.items() if seen is not None},
+            proxies={name: seen for name, (seen, _) in found.items() if seen is not None},
         )
         return True
 
     async def _of(
         self, name: str, admin: Admin, services: frozenset[str] | None
-    ) -> ProxySample | None:
+    ) -> tuple[ProxySample | None, bool]:
+        """What is known of a proxy, and whether it answered."""
         before = self.sample.proxies.get(name)
         if before is None:
             # One that has just begun had counted nothing then, whenever it first answers.
@@ -85,8 +89,8 @@ class Meter:
             after = counters.proxy_sample(answer, await admin.hosts())
         except (AdminError, ValueError) as error:
             log.debug("counters of %s cannot be read: %s", name, error)
-            return before
-        return after if before is None else merged(before, after, services)
+            return before, False
+        return (after if before is None else merged(before, after, services)), True
 
 
 def merged(before: ProxySample, after: ProxySample, services: frozenset[str] | None) -> ProxySample:

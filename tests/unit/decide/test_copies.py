@@ -10,7 +10,7 @@ import pytest
 from unit.decide.judge.traffic import known
 from unit.decide.worlds import canary_world, only
 
-from volery.decide.comparison import arms_of, begin, copied, judgement, looked
+from volery.decide.comparison import arms_of, begin, copied, judgement, looked, old_group
 from volery.decide.copies import ENOUGH_SECONDS, GIVEN_UP_SECONDS
 from volery.decide.evidence import Tick
 from volery.decide.world import World
@@ -45,10 +45,16 @@ def arm(line: random.Random, answered: list[str], slower: float = 1.0, fails: fl
 
 
 def ended(
-    gets: float, *, methods: str = "safe", slower: float = 1.0, fails: float = 0.0, late: int = 0
+    gets: float,
+    *,
+    methods: str = "safe",
+    slower: float = 1.0,
+    fails: float = 0.0,
+    late: int = 0,
+    outage: range = range(0),
 ) -> tuple[str, str, int]:
     """The verdict on copies of which so many are of GETs, why, and after how many seconds. Answers
-    come `late` seconds after their requests."""
+    come `late` seconds after their requests; in the seconds of an outage both releases fail."""
     found, line = copies_world(methods), random.Random(1)
     rollout, service = only(found), found.services["catalog"]
     comparison = begin(rollout, service, OLD, ())
@@ -57,11 +63,13 @@ def ended(
         sent = ["GET" if line.random() < gets else "POST" for _ in range(RATE)]
         may = [method for method in sent if method == "GET" or methods == "all"]
         under_way.append([method for method in may if line.random() < MIRROR])
-        new = arm(line, under_way.popleft(), slower, fails)
-        tick = Tick(1.0, {"a": arm(line, sent), "b": new})
+        out = float(second in outage)
+        new = arm(line, under_way.popleft(), slower, max(fails, out))
+        tick = Tick(1.0, {"a": arm(line, sent, fails=out), "b": new})
         comparison = copied(comparison, rollout, service, tick)
         both = arms_of(found, rollout, tick, replace(comparison, looks=1))
-        comparison = looked(comparison, rollout, both, 1.0)
+        old = old_group(rollout, tick, comparison)
+        comparison = looked(comparison, rollout, both, 1.0, old)
         said = judgement(comparison, rollout, service)
         if said.verdict != "continue":
             return said.verdict, said.reason, second
@@ -74,6 +82,10 @@ def test_where_half_is_copied_only_alarms_are_asked_and_then_it_goes_on() -> Non
     assert "GET, HEAD and OPTIONS" in reason
     verdict, _, after = ended(0.5, fails=1.0)
     assert verdict == "abort" and after < 10
+
+
+def test_an_outage_of_both_is_no_alarm_also_where_copies_are_compared_with_nothing() -> None:
+    assert ended(0.5, outage=range(30, 36))[0] == "promote"
 
 
 @pytest.mark.parametrize(("gets", "methods"), [(1.0, "safe"), (0.5, "all")])

@@ -265,6 +265,15 @@ def test_exits(then: dict[str, Any], now: dict[str, Any], exits: int) -> None:
     assert found.slots["a"].exits == 0
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "again"), [(0, 1, 0), (0, 2, 2), (1, 2, 2), (2, 3, 1), (3, 3, 0)]
+)
+def test_an_instance_that_ends_again(then: int, now: int, again: int) -> None:
+    """With its second end the first one counts as well."""
+    found, _ = after(world(restarts=then), world(restarts=now))
+    assert found.slots["b"].again == found.instances[TWO].again == again
+
+
 def test_an_instance_that_began_since_and_ended_counts() -> None:
     before = world()
     before = replace(before, instances={ONE: before.instances[ONE]})

@@ -20,12 +20,13 @@ from volery.decide.comparison import (
     judgement,
     looked,
     next_weight,
+    own_share,
     share,
 )
 from volery.decide.explain import Decision, decisions, other_policy, policy_lines, summary
 from volery.model.application import SteadyState
 from volery.model.evidence import Arm
-from volery.model.state import Look, Phase, Rollout, ServiceState
+from volery.model.state import BASELINE, Look, Phase, Rollout, ServiceState, Slot, Track
 
 ROLLOUT = only(canary_world())
 OLD = Arm(requests=180, latency={8: 180})
@@ -87,6 +88,7 @@ def _look(
         verdict,  # type: ignore[arg-type]
         comparison.fresh,
         begins=comparison.begins,
+        percent=own_share(rollout, service),
     )
 
 
@@ -130,6 +132,9 @@ def test_a_replay_leaves_out_what_was_seen_before_a_step_was_in_force() -> None:
 def test_a_replay_looks_at_the_old_group_beside_a_baseline() -> None:
     found = canary_world(baseline=True)
     rollout, service = only(found), found.services["catalog"]
+    beside = Slot("catalog@1", Track.BASELINE, 1, 10)
+    slots = {**service.slots, "b": Slot("catalog@2", Track.CANARY, 1, 10), BASELINE: beside}
+    service = replace(service, slots=slots)
     comparison, looks = begin(rollout, service, judge.empty(), ()), []
     bad, old = Arm(20, 10, {8: 20}), Arm(180, 0)
     for number in range(1, 300):
@@ -137,9 +142,13 @@ def test_a_replay_looks_at_the_old_group_beside_a_baseline() -> None:
         said = judgement(comparison, rollout, service)
         look = _look(rollout, service, comparison, number, (bad, bad), said.verdict)
         looks.append(replace(look, old=old))
-    assert verdicts(decisions(comparison, looks))[-1] == (1, "continue")
-    before = [replace(look, old=Arm()) for look in looks]  # as they were written once
-    assert verdicts(decisions(comparison, before))[-1] == (1, "promote")
+    last = decisions(comparison, looks)[-1]
+    assert verdicts([last]) == [(1, "continue")]
+    assert last.weight == 10, "not the half of what is compared"
+    before = [replace(look, old=Arm(), percent=None) for look in looks]  # as they were written once
+    last = decisions(comparison, before)[-1]
+    assert verdicts([last]) == [(1, "promote")]
+    assert last.weight == 50
 
 
 def test_each_change_of_verdict_and_the_end_are_told_once() -> None:

@@ -27,6 +27,7 @@ class Play:
     service: ServiceState
     verdict: Verdict = "continue"
     suspicious: bool = False
+    by_comparison: bool = False
     looked: bool = True
     in_phase: float = 0.0
     unserved: float = 0.0
@@ -56,7 +57,13 @@ class Play:
         )
         line = Line("errors", "undecided", "errors 1 % against 1 %")
         said = f"it says {self.verdict}"
-        judged = Judgement(self.verdict, said, (line,), suspicious=self.suspicious)
+        judged = Judgement(
+            self.verdict,
+            said,
+            (line,),
+            suspicious=self.suspicious,
+            by_comparison=self.by_comparison,
+        )
         now = Situation(
             view,
             None,
@@ -527,6 +534,22 @@ def test_promoting_in_full_before_the_start_lets_every_step_pass(strategy: str) 
     assert found.until(Phase.PAUSED).paused_for == "gate"
     found.rollout = promoted(resume(found.rollout, 0.0), full=True)
     assert found.until(Phase.PAUSED, Phase.DONE).phase is Phase.DONE, found.rollout.reason
+
+
+@pytest.mark.parametrize("strategy", ["canary", "blue-green", "rolling"])
+@pytest.mark.parametrize(
+    ("full", "by_comparison", "ends"),
+    [(True, True, Phase.DONE), (True, False, Phase.ROLLED_BACK), (False, True, Phase.ROLLED_BACK)],
+)
+def test_who_lets_it_pass_in_full_is_overruled_by_what_is_plainly_wrong_alone(
+    strategy: str, full: bool, by_comparison: bool, ends: Phase
+) -> None:
+    found = play(strategy, watch=60)
+    found.until(Phase.STARTING)
+    found.rollout = promoted(found.rollout, full=full)
+    found.verdict, found.by_comparison = "abort", by_comparison
+    assert found.until(Phase.DONE, Phase.ROLLED_BACK).phase is ends
+    assert found.rollout.verdict == ("promote" if ends is Phase.DONE else "abort")
 
 
 @pytest.mark.parametrize("left", ["catalog@0", "catalog@2"])

@@ -108,18 +108,36 @@ def requests(found: ProxySample) -> int:
 def test_a_silent_proxy_keeps_what_it_said_and_catches_up(reading: Meter) -> None:
     async def test() -> None:
         paper = Paper(5)
-        known = proxy(paper, 7)
-        await reading.read(known)
+        known, other = proxy(paper, 7), proxy(Paper(1), 8)
+        await reading.read(known | other)
         first = reading.sample
         paper.count = None
-        await reading.read(known)
+        await reading.read(known | other)
         assert reading.sample.number == 2
         assert requests(delta(first, reading.sample)) == 0
         paper.count = 9
-        await reading.read(known)
+        await reading.read(known | other)
         assert requests(delta(first, reading.sample)) == 4
         await reading.read({})
         assert not reading.sample.proxies
+
+    run(test())
+
+
+def test_where_no_proxy_answers_nothing_was_seen(reading: Meter) -> None:
+    """A sample that is as new as its number must not pass for a look at which nothing happened."""
+
+    async def test() -> None:
+        paper = Paper(5)
+        known = proxy(paper, 7)
+        assert await reading.read(known)
+        first = reading.sample
+        paper.count = None
+        assert not await reading.read(known)
+        assert reading.sample is first
+        paper.count = 9
+        assert await reading.read(known)
+        assert requests(delta(first, reading.sample)) == 4
 
     run(test())
 

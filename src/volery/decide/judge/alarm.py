@@ -22,13 +22,20 @@ HALF = 0.5
 """The failing release this looks for fails half of the requests that would not fail anyway."""
 NEAR = 0.1
 """How near to the point where a clump's size could explain anything a failure may count."""
-STILLBORN = 1e-4
-"""The chance that a release that is no worse than usual fails all of its first requests."""
+UNLIKELY = math.log(1e4)
+"""A release that is no worse than usual fails all of its first requests once in so many times (the
+logarithm)."""
+MOSTLY = 0.5
+"""Where this share of failures would be no surprise, a release that never answered tells nothing by
+one more."""
 FIRST_REQUESTS = 8
 """Fewer say nothing, whatever their odds: the first ones of an instance may be its warming up."""
 CRASHING = 10.0
 CRASH_SECONDS = 30.0
 """The crashing release this looks for: an exit of an instance every so often."""
+SHARED_SECONDS = 30.0
+"""For so long after an instance of the old release ended no end of a new one is a surprise: what
+both need may be away."""
 CALM_SECONDS = 3600.0
 """An exit of an instance every so often is nobody's fault."""
 MOST = 1000.0
@@ -57,16 +64,29 @@ def _usual(share: float) -> float:
     return min(max(share, 1e-6), 1 - 1e-6)
 
 
-def stillborn(usual: float, phi: float) -> float:
-    """How many requests, all that a release ever got, must have failed to say that it is dead.
+def stillborn(
+    first: float, missing: float, failures: float, usual: float, phi: float
+) -> tuple[float, float]:
+    """How many requests of a release that never answered one have failed, and how unlikely that
+    must still become (a logarithm) until it is dead, after so many more.
 
-    Unlike the sums below this is asked only once of each release, so little is enough.
+    Each tells what it told when it happened: a release that begins in an outage of both failed its
+    first requests for a reason, also once that is over.
     """
     usual = _usual(usual)
+    if usual >= MOSTLY or failures <= 0:
+        return first, missing
     again = again_after(phi)
-    another = again + (1 - again) * usual
-    more = max(0.0, math.log(usual / STILLBORN)) / -math.log(another)
-    return max(FIRST_REQUESTS, 1 + math.ceil(more))
+    another = math.log(again + (1 - again) * usual)
+    more = failures if first > 0 else failures - 1
+    alone = 0.0 if first > 0 else math.log(usual)
+    return first + failures, missing + alone + more * another
+
+
+def is_dead(first: float, missing: float) -> bool:
+    """Whether a release is stillborn. Unlike the sums below this is asked only once of each
+    release, so little is enough."""
+    return first >= FIRST_REQUESTS and missing <= 0
 
 
 def limit(requests: float, usual: float) -> float:
@@ -81,7 +101,8 @@ def failing(level: float, requests: float, failures: float, usual: float, phi: f
 
 
 def crashing(level: float, instance_seconds: float, exits: float, usual: float) -> float:
-    """The alarm after one more tick; `usual` is the rate of exits that would be no surprise."""
+    """The alarm after one more tick. `exits` are those of instances that end again and again: each
+    one once is what a restart of their database does to all; `usual` is the old release's rate."""
     usual = max(usual, 1 / CALM_SECONDS)
     expected = max(1 / CRASH_SECONDS, 10 * usual)
     change = exits * math.log(expected / usual) - instance_seconds * (expected - usual)

@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from volery.decide.judge.bets import wealth
-from volery.decide.judge.policy import Policy, coldness
+from volery.decide.judge.bets import Counts, wealth
+from volery.decide.judge.policy import Policy, cold_shift, coldness
 from volery.decide.judge.settled import excused
 from volery.decide.judge.state import Counter, Level, Promise, State, against_promise, weight
 from volery.decide.judge.tails import quantiles
@@ -56,8 +56,9 @@ def lines_of(policy: Policy, state: State) -> tuple[Line, ...]:
     """One line for each metric and for each promise."""
     wanted = [level.quantile for level in state.levels.values()]
     values = [_quantiles_ms(arm, wanted) for arm in (state.latency, state.latency_control)]
+    cold = coldness(policy, state.age)
     levels = [
-        _latency(policy, state.counters[name], name, level, value, control)
+        _latency(policy, state.counters[name], name, level, cold, value, control)
         for (name, level), value, control in zip(state.levels.items(), *values, strict=True)
     ]
     promises = [promise_line(policy, state, *item) for item in state.promises.items()]
@@ -129,7 +130,7 @@ def _errors(policy: Policy, state: State) -> Line:
     return _line(policy, "errors", counter, text, True, (value, control, limit))
 
 
-def control_failed(errors: Counter) -> str:
+def control_failed(errors: Counter | Counts) -> str:
     """Which share of the control's requests failed."""
     return percent(errors.k_control / errors.n_control) if errors.n_control else "nothing"
 
@@ -139,10 +140,11 @@ def _latency(
     counter: Counter,
     name: str,
     level: Level,
+    cold: float,
     value: float | None,
     control: float | None,
 ) -> Line:
-    limit = floor_ms(level.edge + level.shift)
+    limit = floor_ms(level.edge + level.shift + cold_shift(policy, cold))
     text = f"{name} {_ms(value)} against {_ms(control)}, limit {_ms(limit)}, n = {counter.n:,.0f}"
     return _line(policy, name, counter, text, True, (value, control, limit))
 
@@ -186,21 +188,22 @@ def _share(k: float, n: float) -> float | None:
 
 def promise_line(policy: Policy, state: State, name: str, promise: Promise) -> Line:
     """What the evidence says of one promise."""
-    against = against_promise(promise)
+    against, cold = against_promise(promise), coldness(policy, state.age)
     if promise.edge is None:
         counter = state.counters["errors"]
         value, control = _share(counter.k, counter.n), _share(counter.k_control, counter.n_control)
-        limit = promise.limit
-        shown = [percent(x or 0) for x in (value, control, limit)]
+        limit = promise.limit + policy.cold_errors * cold
+        shown = [percent(x or 0) for x in (value, control, promise.limit, limit)]
     else:
         wanted = [1 - promise.limit]
         value, control = (
             _quantiles_ms(arm, wanted)[0] for arm in (state.latency, state.latency_control)
         )
-        limit = policy.latency_limits[name]
-        shown = [_ms(x) for x in (value, control, limit)]
+        limit = policy.latency_limits[name] * floor_ms(cold_shift(policy, cold))
+        shown = [_ms(x) for x in (value, control, policy.latency_limits[name], limit)]
     n = state.counters["errors"].n
-    text = f"{name} {shown[0]} against {shown[1]}, promise {shown[2]}, n = {n:,.0f}"
+    limits = shown[2] + (f" ({shown[3]} while cold)" if cold else "")
+    text = f"{name} {shown[0]} against {shown[1]}, promise {limits}, n = {n:,.0f}"
     return Line(
         f"{name} promise",
         _word(policy, against, None, n),

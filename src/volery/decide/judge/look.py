@@ -52,6 +52,7 @@ PROBES = Counter(RUNS_PHI, RUNS_PHI)
 """For a judgement that began before these were compared."""
 OVER = 6.0
 """With lower odds that it still goes on, trouble of the old release is over."""
+NO_ARM = Arm()
 RECENT = 0.7
 """How much of what the control failed a second ago is still no surprise."""
 
@@ -59,15 +60,18 @@ RECENT = 0.7
 def check(arm: Arm) -> None:
     """Raises ValueError if an arm has a negative or unlike-a-number value in it."""
     times = (arm.instance_seconds, arm.saturated_seconds, arm.unready_seconds)
-    values = (arm.requests, arm.failures, arm.exits, *times)
+    values = (arm.requests, arm.failures, arm.exits, arm.again, *times)
     if not (min(values) >= 0 and math.isfinite(sum(values))):
         raise ValueError(f"evidence is nonsense: {arm}")
     if arm.latency and min(arm.latency.values()) < 0:
         raise ValueError(f"evidence is nonsense: less than nothing in a bucket of {arm.latency}")
 
 
-def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float) -> State:
-    """The state after one tick. Raises ValueError where an arm or the time is nonsense.
+def look(
+    policy: Policy, state: State, canary: Arm, control: Arm, seconds: float, old: Arm = NO_ARM
+) -> State:
+    """The state after one tick. Raises ValueError where an arm or the time is nonsense. Where the
+    release is compared with nothing, `old` is the old group all the same, for the alarms.
 
     An arm without requests moves none of the comparisons of requests; one without latencies none of
     those; instances that were not running none of exits, saturation and probes.
@@ -80,7 +84,8 @@ def look(policy: Policy, state: State, canary: Arm, control: Arm, seconds: float
         return replace(state, age=state.age + seconds)
     cold = coldness(policy, state.age)
     failing_cold = excused(policy, state, cold)
-    alarms = _alarms(policy, state, (canary, control), failing_cold, seconds)
+    beside = old if _nothing(control) and not policy.same_age else control
+    alarms = _alarms(policy, state, (canary, beside), failing_cold, seconds)
     dt = min(state.waited + min(seconds, LONGEST_TICK), LONGEST_TICK)
     if state.waited:
         canary = together(state.waiting[0], canary)
@@ -128,6 +133,10 @@ def _failed(canary: Arm, control: Arm) -> Counts:
     )
 
 
+def _ended(canary: Arm, control: Arm) -> Counts:
+    return Counts(canary.instance_seconds, canary.exits, control.instance_seconds, control.exits)
+
+
 def _start(errors: Counter, latency: Latency, latency_control: Latency) -> Start | None:
     """How cold the release was beside the old one, once its first seconds are over."""
     if errors.trust.seconds < YOUNG_SECONDS or errors.n < FEWEST_YOUNG:
@@ -152,6 +161,7 @@ def together(one: Arm, other: Arm) -> Arm:
         one.exits + other.exits,
         one.saturated_seconds + other.saturated_seconds,
         one.unready_seconds + other.unready_seconds,
+        one.again + other.again,
     )
 
 
@@ -175,17 +185,18 @@ def _counters(
 ) -> dict[str, Counter]:
     (canary, control), old = arms, state.counters
     running = canary.instance_seconds, control.instance_seconds
-    exits = Counts(running[0], canary.exits, running[1], control.exits)
+    exits = _ended(canary, control)
     saturated = Counts(running[0], canary.saturated_seconds, running[1], control.saturated_seconds)
     unready = Counts(running[0], canary.unready_seconds, running[1], control.unready_seconds)
     rho, delta = policy.rho, policy.delta + policy.cold_errors * failing_cold
+    busy = SATURATION_DELTA + (1 - SATURATION_DELTA) * cold
     n, k, n_control, k_control = _failed(canary, control)
     margin = (policy.promote_rho, error_margin(policy, state.next_weight))
     at = exposure(n, n_control, (rho, delta), margin, dt)
     return {
         "errors": moved(old["errors"], at, k, k, k_control),
         "exits": _held(old["exits"], exits, rho, EXIT_DELTA, dt),
-        "saturation": _held(old["saturation"], saturated, rho, SATURATION_DELTA, dt),
+        "saturation": _held(old["saturation"], saturated, rho, busy, dt),
         "probes": _held(old.get("probes", PROBES), unready, rho, PROBES_DELTA, dt),
         **_slow_counters(policy, state, canary, control, cold, dt),
     }
@@ -294,26 +305,35 @@ def _alarms(
 ) -> Alarms:
     """The alarms after one tick. What the old release does, or did a moment ago, is no surprise."""
     canary, control = arms
-    errors, exits = state.counters["errors"], state.counters["exits"]
-    now = _likely(control.failures, max(control.requests, control.failures))
-    recent = max(now, state.alarms.usual * RECENT**seconds)
+    errors, exits, before = state.counters["errors"], state.counters["exits"], state.alarms
+    failed, ended = _failed(canary, control), _ended(canary, control)
+    requests, failures = failed.n, failed.k
+    now = _likely(failed.k_control, failed.n_control)
+    recent = max(now, before.usual * RECENT**seconds)
     usual = policy.rho * max(errors.rate.per(), recent) + policy.delta + policy.cold_errors * cold
-    exiting = _likely(control.exits, control.instance_seconds) if control.exits else 0.0
-    crashes = max(policy.rho * exits.rate.per(), exiting)
-    requests = max(canary.requests, canary.failures)
+    excused = alarm.SHARED_SECONDS if control.exits else max(0.0, before.excused - seconds)
+    again, crashes = 0 if excused else canary.again, policy.rho * exits.rate.per()
+    first, missing = before.first, before.stillborn
+    if first >= 0 and failures < requests:
+        first = -1.0
+    elif first >= 0:
+        first, missing = alarm.stillborn(first, missing, failures, usual, errors.phi)
     return Alarms(
-        alarm.failing(state.alarms.failing, requests, canary.failures, usual, errors.phi),
-        alarm.limit(requests, usual) if requests else state.alarms.limit,
-        alarm.crashing(state.alarms.crashing, canary.instance_seconds, canary.exits, crashes),
+        alarm.failing(before.failing, requests, failures, usual, errors.phi),
+        alarm.limit(requests, usual) if requests else before.limit,
+        alarm.crashing(before.crashing, ended.n, again, crashes),
         recent,
-        _first(state.alarms.first, requests, canary.failures),
-        alarm.stillborn(usual, errors.phi),
+        first,
+        missing,
+        _since(before.failing, before.failed, failed),
+        _since(before.crashing, before.ended, ended._replace(k=max(ended.k, again))),
+        excused,
     )
 
 
-def _first(before: float, requests: float, failures: float) -> float:
-    """How many failed before any was answered; -1 for ever once one was."""
-    return -1.0 if before < 0 or failures < requests else before + failures
+def _since(level: float, before: Counts, more: Counts) -> Counts:
+    """What there was since an alarm began to rise, which was at this level so far."""
+    return Counts(*map(add, before, more)) if level > 0 else more
 
 
 def _likely(k: float, n: float) -> float:

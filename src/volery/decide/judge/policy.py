@@ -60,7 +60,7 @@ class Policy:
     cold_octaves: float = 1.2
     """... this many octaves slower (1.0 is twice as slow) ..."""
     cold_slow: float = 0.005
-    """... and this share of requests slower than even that."""
+    """... and this share of requests slower than even that. It may be busy all the time."""
     min_dwell_seconds: float = MIN_DWELL_SECONDS
     error_risk: float = 0.02
     """A step must rule out that the next one makes this share of all requests fail in addition.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from volery.decide.judge.alarm import NEVER
+from volery.decide.judge.alarm import NEVER, UNLIKELY
 from volery.decide.judge.bets import Bets, Counts, bets_for, kept, wealth
 from volery.decide.judge.history import (
     DOUBT_PHI,
@@ -78,15 +78,21 @@ class Level(NamedTuple):
 
 class Alarms(NamedTuple):
     """Levels of the alarms, the limit of the first, and the share of failures of the control that
-    is no surprise now. `first` are requests since the very first that failed without exception, -1
-    once one was answered; at `stillborn` of them the release is dead."""
+    is no surprise now. `first` are requests that failed before any was answered, where the old
+    release answered most, -1 once one was; `stillborn` is how unlikely that must still become (a
+    logarithm) until the release is dead. `failed` and `ended` are what raised the alarms: requests
+    since `failing` was 0, and running and exits since `crashing` was. For `excused` seconds no exit
+    is a surprise."""
 
     failing: float = 0.0
     limit: float = NEVER
     crashing: float = 0.0
     usual: float = 0.0
     first: float = 0.0
-    stillborn: float = NEVER
+    stillborn: float = UNLIKELY
+    failed: Counts = NO_COUNTS
+    ended: Counts = NO_COUNTS
+    excused: float = 0.0
 
 
 NO_ALARMS = Alarms()
@@ -183,13 +189,22 @@ def step(state: State, next_weight: float) -> State:
 
 
 def in_force(state: State) -> State:
-    """The step's shares are in force now: what was seen before that speaks for no step."""
+    """The step's shares are in force now: what was seen before that speaks for no step, nor what
+    waits to be bet on; alarms have seen it."""
     counters = {
         name: c._replace(trust=NO_TRUST, n=0.0, k=0.0, n_control=0.0, k_control=0.0)
         for name, c in state.counters.items()
     }
     beside = Beside(state.beside.present)
-    return replace(state, counters=counters, latency={}, latency_control={}, beside=beside)
+    return replace(
+        state,
+        counters=counters,
+        latency={},
+        latency_control={},
+        waiting=NO_ARMS,
+        waited=0.0,
+        beside=beside,
+    )
 
 
 def joined(policy: Policy, state: State, share: float) -> State:

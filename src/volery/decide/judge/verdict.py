@@ -72,23 +72,23 @@ def _is_suspicious(policy: Policy, state: State) -> bool:
 
 
 def _alarm(policy: Policy, state: State, at: _Step) -> Judgement | None:
-    errors, exits = state.counters["errors"], state.counters["exits"]
-    if state.alarms.first >= state.alarms.stillborn:
+    alarms, failed, ended = state.alarms, state.alarms.failed, state.alarms.ended
+    if alarm.is_dead(alarms.first, alarms.stillborn):
         reason = (
-            f"the new release fails its requests: all {state.alarms.first:,.0f} since its first one"
-            f" failed, and {control_failed(errors)} of the old one's"
+            f"the new release fails its requests: all {alarms.first:,.0f} since its first one"
+            f" failed, and {control_failed(failed)} of the old one's"
         )
         return Judgement("abort", reason)
-    if state.alarms.failing >= state.alarms.limit:
+    if alarms.failing >= alarms.limit:
         reason = (
-            f"the new release fails its requests: {percent(_share(errors.k, errors.n))} of"
-            f" {errors.n:,.0f} failed, and {control_failed(errors)} of the old one's"
+            f"the new release fails its requests: {percent(_share(failed.k, failed.n))} of"
+            f" {failed.n:,.0f} failed, and {control_failed(failed)} of the old one's"
         )
         return Judgement("abort", reason)
-    if state.alarms.crashing >= alarm.CRASHING:
+    if alarms.crashing >= alarm.CRASHING:
         reason = (
-            f"the new release's instances crash: {exits.k:,.0f} exits in"
-            f" {exits.n:,.0f} s of running, against {exits.k_control:,.0f} of the old one's"
+            f"the new release's instances crash: {ended.k:,.0f} exits in"
+            f" {ended.n:,.0f} s of running, against {ended.k_control:,.0f} of the old one's"
         )
         return Judgement("abort", reason)
     return None
@@ -97,7 +97,8 @@ def _alarm(policy: Policy, state: State, at: _Step) -> Judgement | None:
 def _abort(policy: Policy, state: State, at: _Step) -> Judgement | None:
     if state.peak < 1 / policy.alpha:
         return None
-    return Judgement("abort", f"the new release is worse: {worst(state, lines_of(policy, state))}")
+    reason = f"the new release is worse: {worst(state, lines_of(policy, state))}"
+    return Judgement("abort", reason, by_comparison=True)
 
 
 def _split(policy: Policy, state: State, at: _Step) -> Judgement | None:

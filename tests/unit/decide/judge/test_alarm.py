@@ -6,7 +6,26 @@ import math
 
 import pytest
 
-from volery.decide.judge.alarm import CRASHING, crashing, failing, limit, stakes, stillborn
+from volery.decide.judge.alarm import (
+    CRASHING,
+    UNLIKELY,
+    crashing,
+    failing,
+    is_dead,
+    limit,
+    stakes,
+    stillborn,
+)
+
+
+def dead_after(usual: float, phi: float, *, before: float = 0.0) -> int:
+    """How many failures in a row say that a release is dead, after so many where all failed."""
+    first, missing = stillborn(0.0, UNLIKELY, before, 1.0, phi)
+    for sent in range(1, 1000):
+        first, missing = stillborn(first, missing, 1, usual, phi)
+        if is_dead(first, missing):
+            return sent
+    return 1000
 
 
 @pytest.mark.parametrize("usual", [1e-5, 0.001, 0.05, 0.4])
@@ -41,15 +60,23 @@ def test_a_dead_release_is_noticed_after_a_few_requests(phi: float, requests: in
 
 def test_a_release_that_never_answered_is_dead_after_a_few_requests() -> None:
     """Eight at least; more where failures come in clumps; never where everything fails anyway."""
-    assert stillborn(0.002, 1.0) == stillborn(0.03, 2.3) == 8
-    assert 15 < stillborn(0.03, 7.0) < 30
-    assert stillborn(0.5, 7.0) > 60
-    assert stillborn(1.0, 2.3) > 1e5
+    assert dead_after(0.002, 1.0) == dead_after(0.03, 2.3) == 8
+    assert 15 < dead_after(0.03, 7.0) < 30
+    assert dead_after(0.49, 7.0) > 60
+    assert dead_after(1.0, 2.3) == 1000
     for usual in (1e-9, 0.001, 0.03, 0.2):
         for phi in (0.5, 1.0, 2.3, 7.0, 40.0):
-            assert (
-                stillborn(usual, phi) <= stillborn(usual * 2, phi) <= stillborn(usual * 2, phi + 1)
+            least, more, most = (
+                dead_after(*at) for at in ((usual, phi), (usual * 2, phi), (usual * 2, phi + 1))
             )
+            assert least <= more <= most
+
+
+def test_what_failed_while_everything_did_tells_nothing_afterwards() -> None:
+    assert dead_after(0.002, 2.3, before=1000) == dead_after(0.002, 2.3)
+    first, missing = stillborn(0.0, UNLIKELY, 12, 0.3, 2.3)
+    assert not is_dead(first, missing)
+    assert not is_dead(*stillborn(first, missing, 1, 0.002, 2.3))
 
 
 @pytest.mark.parametrize("phi", [1.0, 2.3, 7.0])
@@ -57,7 +84,7 @@ def test_what_is_usual_is_hardly_ever_stillborn(phi: float) -> None:
     """Exactly, for clumps of geometric size: the first fails, and then each after another."""
     for usual in (0.001, 0.01, 0.03, 0.2):
         again = 1 - 2 / (phi + 1)
-        needed = stillborn(usual, phi)
+        needed = dead_after(usual, phi)
         assert usual * (again + (1 - again) * usual) ** (needed - 1) <= 1e-4 * (1 + 1e-9)
 
 

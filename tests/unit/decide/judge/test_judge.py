@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
@@ -24,6 +24,7 @@ from volery.decide.judge import (
     empty,
     enough,
     evidence,
+    in_force,
     judge,
     look,
     policy_of,
@@ -31,6 +32,7 @@ from volery.decide.judge import (
     replay,
     step,
 )
+from volery.decide.judge.state import Alarms
 from volery.model.application import SteadyState
 from volery.model.deploy import Deploy
 from volery.model.evidence import Arm, Judgement
@@ -48,6 +50,7 @@ counts = st.builds(
     exits=st.integers(0, 3),
     saturated_seconds=st.floats(0, 5),
     unready_seconds=st.floats(0, 5),
+    again=st.integers(0, 3),
 )
 
 
@@ -179,6 +182,7 @@ def test_more_failures_are_never_better(canary: Arm, control: Arm, more: int) ->
         Arm(instance_seconds=math.nan),
         Arm(saturated_seconds=math.inf),
         Arm(unready_seconds=-1.0),
+        Arm(again=-1),
     ],
 )
 def test_nonsense_is_refused(arm: Arm) -> None:
@@ -195,6 +199,19 @@ def test_a_tick_without_length_is_refused(seconds: float) -> None:
         look(Policy(), begin(Policy(), HISTORY), Arm(), Arm(), seconds)
 
 
+def test_requests_that_wait_to_be_looked_at_speak_for_no_step_that_comes_after() -> None:
+    state, control = begin(Policy(), HISTORY, 0.05), Arm(500, 0, {43: 500}, 5.0)
+    for _ in range(4):
+        state = look(Policy(), state, Arm(1, 1, {60: 1}, 0.5), control, 0.5)
+    assert state.waiting[0].requests == 4
+    state = in_force(step(state, 0.25))
+    assert state.alarms.failed.k == 4, "the alarms have seen them"
+    for _ in range(10):
+        state = look(Policy(), state, Arm(1, 0, {43: 1}, 0.5), control, 0.5)
+    errors = state.counters["errors"]
+    assert (errors.n, errors.k, errors.n_control) == (10, 0, 5000)
+
+
 def test_a_canary_without_requests_is_never_promoted_and_never_blamed() -> None:
     took, said = until_decided(Policy(), ((Arm(), Arm(200, 0, {40: 200}, 1.0)) for _ in range(900)))
     assert (took, said.verdict) == (600, "continue")
@@ -203,7 +220,7 @@ def test_a_canary_without_requests_is_never_promoted_and_never_blamed() -> None:
 
 
 def test_a_crash_loop_is_taken_back_at_once_unless_the_old_release_crashes_too() -> None:
-    crashing = Arm(10, 0, {40: 10}, 1.0, exits=1)
+    crashing = Arm(10, 0, {40: 10}, 1.0, exits=1, again=1)
     calm = Arm(190, 0, {40: 190}, 3.0)
     took, said = until_decided(PATIENT, ((crashing, calm) for _ in range(9)))
     assert said.verdict == "abort" and took <= 4
@@ -213,11 +230,69 @@ def test_a_crash_loop_is_taken_back_at_once_unless_the_old_release_crashes_too()
     assert said.verdict == "continue"
 
 
+def crash_verdicts(new: int, old: int, ends: Callable[[random.Random], list[list[float]]]) -> int:
+    """How often of 20 the release was taken back whose instances, and the old one's after them, end
+    at these seconds."""
+    back = 0
+    for seed in range(20):
+        at, state = ends(random.Random(seed)), begin(Policy(warm_up_seconds=20.0), HISTORY)
+        for half in range(100):
+            due = [sum(half <= 2 * one < half + 1 for one in times) for times in at]
+            before = [sum(2 * one < half for one in times) for times in at]
+            again = [
+                ends + (times == 1) if ends and times else 0
+                for ends, times in zip(due, before, strict=True)
+            ]
+            canary = Arm(10, 0, {43: 10}, new / 2, sum(due[:new]), again=sum(again[:new]))
+            control = Arm(10, 0, {43: 10}, old / 2, sum(due[new:]))
+            state = look(Policy(warm_up_seconds=20.0), state, canary, control, 0.5)
+            if judge(Policy(), state, 0.5, 1.0, half / 2).verdict == "abort":
+                back += 1
+                break
+    return back
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("spread", [3.0, 20.0])
+@pytest.mark.parametrize(("new", "old"), [(4, 4), (10, 10), (5, 10)])
+def test_instances_of_both_that_end_for_the_same_cause_are_no_crash(
+    new: int, old: int, spread: float, times: int
+) -> None:
+    """Their database is away: each ends once, or again and again, within so many seconds."""
+
+    def ends(source: random.Random) -> list[list[float]]:
+        first = [10 + source.uniform(0, spread) for _ in range(new + old)]
+        return [[one + 5 * n for n in range(times)] for one in first]
+
+    assert crash_verdicts(new, old, ends) <= 1
+
+
+@pytest.mark.parametrize(("new", "old"), [(1, 9), (5, 5), (10, 10)])
+def test_one_instance_that_ends_again_and_again_is_found(new: int, old: int) -> None:
+    loop = [[10.0, 15.0, 20.0], *([[]] * (new + old - 1))]
+    assert crash_verdicts(new, old, lambda _: loop) == 20
+
+
 def test_an_instance_always_at_its_limit_is_found() -> None:
     full = Arm(10, 0, {40: 10}, 1.0, saturated_seconds=1.0)
     calm = Arm(190, 0, {40: 190}, 9.0, saturated_seconds=0.1)
     _, said = until_decided(PATIENT, ((full, calm) for _ in range(200)))
     assert said.verdict == "abort" and "at a limit" in said.reason
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit", "verdict"), [(30, 300, "continue"), (300, 120, "abort")]
+)
+def test_a_cold_release_may_be_busy_while_it_warms_up(
+    seconds: int, limit: int, verdict: str
+) -> None:
+    policy = replace(PATIENT, warm_up_seconds=20.0)
+    calm = Arm(190, 0, {40: 190}, 9.0)
+    looks = (
+        (Arm(10, 0, {40: 10}, 1.0, saturated_seconds=float(second < seconds)), calm)
+        for second in range(300)
+    )
+    assert until_decided(policy, looks, limit=limit)[1].verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -524,6 +599,33 @@ def test_one_that_answered_once_is_not_stillborn() -> None:
     state = look(policy, state, Arm(4, 4), Arm(95, 0), 0.5)
     assert state.alarms.first == -1
     assert judge(policy, state, 0.05, 0.25, 1.0).verdict == "continue"
+
+
+@pytest.mark.parametrize(("rate", "outage"), [(0.2, 60), (0.5, 60), (1.0, 30)])
+def test_a_release_that_began_in_an_outage_of_both_is_not_dead_when_it_is_over(
+    rate: float, outage: int
+) -> None:
+    policy = policy_of(None, Deploy(), same_age=False)
+    for seed in range(30):
+        source, state = random.Random(seed), begin(policy, HISTORY, 0.25)
+        for half in range(2 * outage + 60):
+            out, n = half < 2 * outage, int(source.random() < rate / 2)
+            canary = Arm(n, n if out else 0, {43: n} if n else {}, 0.5)
+            control = Arm(10, 10 if out else 0, {43: 10}, 1.5)
+            state = look(policy, state, canary, control, 0.5)
+            assert judge(policy, state, 0.05, 0.25, half / 2).verdict != "abort"
+
+
+@pytest.mark.parametrize(("first", "needed"), [(5, 8), (38, 150_000), (-1, 8)])
+def test_alarms_that_an_earlier_version_wrote_are_read_and_call_nobody_dead(
+    first: float, needed: float
+) -> None:
+    """It kept how many requests had to fail where this one keeps how unlikely that must be."""
+    alarms = TypeAdapter(Alarms).validate_python([0.0, 8.2, 0.0, 0.3, first, needed])
+    state = replace(begin(Policy(), HISTORY), alarms=alarms)
+    assert judge(Policy(), state, 0.05, 0.25, 1.0).verdict == "continue"
+    state = look(Policy(), state, Arm(1, 1), Arm(95), 0.5)
+    assert judge(Policy(), state, 0.05, 0.25, 1.0).verdict == "continue"
 
 
 def test_where_the_old_release_fails_as_well_nobody_is_stillborn() -> None:

@@ -82,6 +82,6 @@ def test_the_twin_is_equal(seed: int, warm_up: float, release: Release) -> None:
         assert twin.failing[0] == pytest.approx(state.alarms.failing, abs=1e-9)
         assert twin.limit[0] == pytest.approx(state.alarms.limit)
         assert twin.first[0] == state.alarms.first
-        assert twin.stillborn[0] == state.alarms.stillborn
+        assert twin.missing[0] == pytest.approx(state.alarms.stillborn)
     gating = [c for name, c in state.counters.items() if name not in OF_INSTANCES]
     assert twin.confidence()[0] == pytest.approx(min(confidence(c.trust) for c in gating))

@@ -178,7 +178,7 @@ class Judges:
         self.seconds = np.zeros((metrics, runs))
         self.failing, self.usual = np.zeros(runs), np.zeros(runs)
         self.limit = np.full(runs, alarm.NEVER)
-        self.first, self.stillborn = np.zeros(runs), np.full(runs, alarm.NEVER)
+        self.first, self.missing = np.zeros(runs), np.full(runs, alarm.UNLIKELY)
         self.waited = np.zeros(runs)
         nothing = np.zeros((metrics, runs))
         self.waiting = Tick(nothing, nothing, nothing, nothing, nothing)
@@ -278,8 +278,8 @@ class Judges:
 
     def aborts(self) -> NDArray[np.bool_]:
         """Which runs the judge would take back now."""
-        alarms = (self.failing >= self.limit) | (self.first >= self.stillborn)
-        return alarms | (self.evidence() >= 1 / self.policy.alpha)
+        dead = (self.first >= alarm.FIRST_REQUESTS) & (self.missing <= 0)
+        return (self.failing >= self.limit) | dead | (self.evidence() >= 1 / self.policy.alpha)
 
     @staticmethod
     def _kept(seconds: Array) -> Array:
@@ -317,7 +317,8 @@ class Judges:
         busy = np.clip(tick.n[0] * usual, alarm.RAREST, 1.0)
         self.limit = np.where(tick.n[0] > 0, np.log(alarm.LOOKS * busy), self.limit)
         alive = (self.first < 0) | (tick.k[0] < tick.n[0])
-        self.first = np.where(alive, -1.0, self.first + tick.k[0])
-        more = np.maximum(0.0, np.log(usual / alarm.STILLBORN))
-        more = np.ceil(more / -np.log(again + (1 - again) * usual))
-        self.stillborn = np.where(some, np.maximum(alarm.FIRST_REQUESTS, 1 + more), self.stillborn)
+        another = np.log(again + (1 - again) * usual)
+        told = tick.k[0] * another + np.where(self.first > 0, 0.0, np.log(usual) - another)
+        counts = ~alive & (usual < alarm.MOSTLY) & (tick.k[0] > 0)
+        self.missing = np.where(counts, self.missing + told, self.missing)
+        self.first = np.where(counts, self.first + tick.k[0], np.where(alive, -1.0, self.first))
