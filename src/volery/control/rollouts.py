@@ -11,7 +11,6 @@ from typing import Literal
 from volery.control.begin import begin, go_further_back
 from volery.control.draft import Draft
 from volery.control.evidence import EvidenceWatch
-from volery.control.guarding import note_turn
 from volery.control.watch import Ages
 from volery.decide import claims
 from volery.decide.asked import gate_state
@@ -78,8 +77,6 @@ class RolloutDriver:
             after, changed = step(rollout, service, situation)
             draft.put("service", service.name, changed)
             record(draft, rollout, after)
-            if situation.turn != "abort" and not service.removing:
-                note_turn(draft, rollout, after)
             settled = settled and changed == service
         _undo_groups(draft)
 
