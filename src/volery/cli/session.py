@@ -215,14 +215,16 @@ def seconds(option: str, text: str | None) -> float | None:
 
 
 def _looks_like_production(manifest: Path, environment: str) -> bool:
-    """By its name, or by what a manifest with mistakes says as far as it can be read."""
+    """By its name, or by what a manifest with mistakes says; one that is no YAML may say it is."""
     import yaml
 
     from volery.model.application import PRODUCTION
 
     try:
         said = yaml.safe_load(manifest.read_text())["environments"][environment]["production"]
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    except yaml.YAMLError:
+        return True
+    except (OSError, ValueError, TypeError, KeyError):
         said = None
     return environment in PRODUCTION if said is None else said is not False
 
