@@ -186,7 +186,11 @@ class Session:
         name = self.environment
         wanted, how = ((name,), f"type {name} to go on:") if place else (("y", "yes"), "[y/N]")
         print(f"{question}{place} {how} ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in wanted:
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("nothing was changed") from None
+        if answer.strip().lower() not in wanted:
             hint = f"type {name}, or add --yes" if place else "answer y, or add --yes"
             raise VoleryError("not confirmed", code=Code.REFUSED, hint=hint)
 

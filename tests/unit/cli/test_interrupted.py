@@ -1,0 +1,59 @@
+"""Ctrl-C: what is said of what was asked for."""
+
+from __future__ import annotations
+
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from volery.cli import main
+from volery.cli.session import Session
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, *_: object) -> str:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["up"], "interrupted; what was begun goes on (volery status)"),
+        (["logs", "web", "-f"], ""),
+        (["events", "--follow"], ""),
+        (["status", "--watch"], ""),
+    ],
+)
+def test_what_was_begun_goes_on_unless_it_was_only_looked_at(
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(_: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "_run", interrupted)
+    assert main.run(arguments) == 130
+    assert capsys.readouterr().err.strip() == said
+
+
+def test_at_a_question_nothing_was_changed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    manifest = tmp_path / "volery.yaml"
+    manifest.write_text("app: tea\nservices: {web: {run: serve}}\n")
+
+    def asked(_: list[str]) -> int:
+        Session("dev", manifest, "text", yes=False).confirm("delete all volumes")
+        return 0
+
+    monkeypatch.setattr(main, "_run", asked)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    assert main.run(["down", "--volumes"]) == 130
+    assert capsys.readouterr().err.endswith("interrupted; nothing was changed\n")
