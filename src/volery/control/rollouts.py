@@ -28,7 +28,7 @@ from volery.decide.submit import Order, rollback
 from volery.decide.world import World
 from volery.model.deploy import STAGED
 from volery.model.errors import VoleryError
-from volery.model.ports import REFUSED, Answer, BuildStatus, Engine, Observation
+from volery.model.ports import REFUSED, RESTARTS, Answer, BuildStatus, Engine, Observation
 from volery.model.state import (
     BASELINE,
     Instance,
@@ -74,7 +74,7 @@ class RolloutDriver:
             service = draft.world.services[found.service]
             rollout = placed(found, service)
             situation = self._situation(draft, rollout, seen, settled)
-            after, changed = step(rollout, service, situation)
+            after, changed = step(_explained(draft.world, rollout), service, situation)
             draft.put("service", service.name, changed)
             record(draft, rollout, after)
             settled = settled and changed == service
@@ -225,6 +225,18 @@ def _was_killed(seen: Observation | None) -> bool:
         return True
     ended = seen.exit if seen else None
     return ended is not None and ended.signal == "SIGKILL" and not ended.out_of_memory
+
+
+def _explained(world: World, rollout: Rollout) -> Rollout:
+    """One that went back at once because its instances had ended, with how they did: that is known
+    a moment later."""
+    if rollout.phase is not Phase.ROLLING_BACK or not rollout.reason.endswith(RESTARTS):
+        return rollout
+    mine = world.instances_of(rollout.service, rollout.slot)
+    seen = [world.observed.get(item.id) for item in mine if item.release == rollout.to_release]
+    known = next((str(one.exit) for one in seen if one and one.exit), "it ended")
+    reason = rollout.reason.removesuffix(RESTARTS) + RESTARTS.replace("it ended", known)
+    return replace(rollout, reason=reason)
 
 
 def _detail(seen: Observation | None) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from starlette.testclient import TestClient
 from unit.api.plane import SimPlane, body
 
 from volery.api.app import create_app
+from volery.model.ports import RESTARTS
 from volery.model.state import Phase, Rollout
 
 
@@ -44,3 +47,26 @@ def test_only_a_loop_is_a_reason_of_its_own(pause: float, phase: Phase) -> None:
     assert canary(plane).phase is phase
     if phase is Phase.ROLLED_BACK:
         assert canary(plane).reason.startswith("catalog-bbbbbbbb-1 crashed after it was ready")
+
+
+def test_how_it_ended_is_told_also_where_it_goes_back_before_that_is_known() -> None:
+    plane = waiting_for_approval()
+    for identity in [key for key in plane.engine.processes if "bbbbbbbb" in key]:
+        plane.engine.exit(identity, 7)
+        process = plane.engine.processes[identity]
+        process.seen = replace(process.seen, exit=None, detail=RESTARTS)
+    while plane.controller.tick():
+        pass
+    gone = canary(plane)
+    assert gone.phase is Phase.ROLLING_BACK
+    assert gone.reason == f"no instance of catalog@bbbbbbbb is ready: {RESTARTS}"
+    for process in plane.engine.processes.values():
+        if process.seen.exits:
+            process.seen = replace(process.seen, exit=process.seen.exits[-1])
+    plane.run(20)
+    assert canary(plane).phase is Phase.ROLLED_BACK
+    assert (
+        canary(plane).reason
+        == "no instance of catalog@bbbbbbbb is ready: exit code 7; it starts again"
+    )
+    assert "exit code 7" in plane.operations.world.releases["catalog@bbbbbbbb"].reason
