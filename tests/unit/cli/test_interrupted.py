@@ -1,7 +1,9 @@
-"""Ctrl-C: what is said of what was asked for."""
+"""Ctrl-C, and a reader that has enough: what is said of what was asked for."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
@@ -57,3 +59,20 @@ def test_at_a_question_nothing_was_changed(
     monkeypatch.setattr(sys, "stdin", Terminal())
     assert main.run(["down", "--volumes"]) == 130
     assert capsys.readouterr().err.endswith("interrupted; nothing was changed\n")
+
+
+PRINTS_A_TABLE = """
+from volery.cli import main
+from volery.cli.show.console import out
+main._run = lambda _: [out().print("line") for _ in range(9)] and 0
+main.main(["plan"])
+"""
+
+
+def test_a_reader_that_has_enough_is_no_mistake() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", PRINTS_A_TABLE]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
