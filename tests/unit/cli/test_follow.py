@@ -163,6 +163,22 @@ def test_a_deploy_that_goes_on_quietly_says_once_what_it_waits_for(
     assert capsys.readouterr().err == "menu             waits: db-1 was killed 3 times\n"
 
 
+def test_without_a_terminal_a_step_that_lasts_says_once_what_it_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = _Story(Ledger(None, ""))  # type: ignore[arg-type]
+    silent = canary("analysing", 1, 5, reason="no request reached the new release yet")
+    story.show_lacking([silent])
+    assert not capsys.readouterr().err, "it has only begun"
+    monkeypatch.setattr(follow, "ANALYSING_SECONDS", 0.0)
+    for item in (silent, silent | {"reason": "3m more"}, silent | {"step": 2, "reason": "p95"}):
+        story.show_lacking([item])
+    assert capsys.readouterr().err.splitlines() == [
+        "menu             waits: no request reached the new release yet",
+        "menu             waits: p95",
+    ]
+
+
 def lines(state: str, *metrics: str) -> list[dict[str, Any]]:
     said = "nothing seen yet" if state == "missing" else "9 against 3"
     return [{"metric": name, "state": state, "text": f"{name}: {said}"} for name in metrics]
