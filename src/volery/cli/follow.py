@@ -216,6 +216,8 @@ class _Story:
             self._beneath(text)
         for line in item["log"]:
             err().print(f"{'':16} | {line}", markup=False)
+        if item["phase"] == "rolled_back" and item["seconds"]["shift"] and not item["log"]:
+            self._beneath(f"what it wrote: volery logs {item['service']} --previous")
         if item["phase"] == "paused":
             self._beneath(_ways_on(item))
 

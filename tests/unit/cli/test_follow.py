@@ -223,6 +223,18 @@ def test_evidence_is_shown_where_it_decided(
 
 
 @pytest.mark.parametrize(
+    ("seconds", "log", "told_of"), [(9.0, [], True), (0.0, [], False), (9.0, ["boom"], False)]
+)
+def test_where_to_read_what_a_release_wrote_that_had_requests(
+    capsys: pytest.CaptureFixture[str], seconds: float, log: list[str], told_of: bool
+) -> None:
+    spent = {"build": 0.0, "test": 0.0, "start": 0.1, "shift": seconds}
+    ended = canary("rolled_back", 1, 20, reason="x", verdict="abort", log=log, seconds=spent)
+    text = told(capsys, None, canary("analysing", 1, 20), ended)
+    assert ("volery logs menu --previous" in text) is told_of
+
+
+@pytest.mark.parametrize(
     ("paused_for", "verbs"),
     [
         ("person", ["resume", "promote", "abort"]),

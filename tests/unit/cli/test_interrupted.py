@@ -18,7 +18,7 @@ class Terminal(StringIO):
     def isatty(self) -> bool:
         return True
 
-    def readline(self, *_: object) -> str:
+    def readline(self, *_: object) -> str:  # type: ignore[override]
         raise KeyboardInterrupt
 
 
