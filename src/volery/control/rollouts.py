@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -291,7 +291,7 @@ def _turn(world: World, rollout: Rollout) -> tuple[Literal["wait", "go", "abort"
     group = [r for r in together if not _has_left(r)]
     behind = [r for r in group if r.id in rollout.waits_for]
     judged = group if rollout.cause == "deploy" else behind
-    bad = next((r for r in judged if _is_bad(r) and r.id != rollout.id), None)
+    bad = next(_to_blame(r for r in judged if r.id != rollout.id), None)
     if bad is not None and not _is_as_before(world, rollout, bad):
         return "abort", f"{bad.service} failed: {bad.reason}"
     if rollout.cause == "deploy":
@@ -306,6 +306,13 @@ def _is_as_before(world: World, rollout: Rollout, bad: Rollout) -> bool:
     live, need = world.services[rollout.service].live, world.services[bad.service].live
     starts_again = live is not None and live.release == rollout.to_release
     return rollout.cause == "up" and starts_again and need is not None
+
+
+def _to_blame(rollouts: Iterable[Rollout]) -> Iterator[Rollout]:
+    """The bad ones of a group, first those with which something is wrong: the others go back for
+    one of these."""
+    bad = [item for item in rollouts if _is_bad(item)]
+    return iter(sorted(bad, key=lambda item: item.verdict != "abort"))
 
 
 def _is_bad(rollout: Rollout) -> bool:
@@ -447,7 +454,10 @@ def _left(release: Release, rollout: Rollout) -> Release:
 def _undo_groups(draft: Draft) -> None:
     """`deploy a b` is one group: when b fails after a was done, a goes back too."""
     world = draft.world
-    failed = {r.group: r for r in world.rollouts.values() if r.cause == "deploy" and _is_bad(r)}
+    deploys = (r for r in world.rollouts.values() if r.cause == "deploy")
+    failed: dict[str, Rollout] = {}
+    for bad in _to_blame(deploys):
+        failed.setdefault(bad.group, bad)
     for rollout in list(world.rollouts.values()):
         cause = failed.get(rollout.group)
         if cause is None or not _needs_undo(world, rollout):
