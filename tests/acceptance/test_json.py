@@ -110,7 +110,7 @@ def check_status(project: Project, status: Any) -> None:
 def check_service(service: Any, address: str) -> None:
     shaped(
         service,
-        state=one_of("healthy", "degraded", "down", "deploying"),
+        state=one_of("healthy", "degraded", "down", "deploying", "leaving"),
         release=maybe(RELEASE),
         desired=whole,
         url=one_of(f"{address}/catalog"),

@@ -15,7 +15,7 @@ from volery.decide.forecast import Forecast
 from volery.decide.plan import Step
 from volery.decide.removed import why_there
 from volery.decide.story import Chapter
-from volery.decide.world import World
+from volery.decide.world import World, number_of
 from volery.model.application import SteadyState
 from volery.model.evidence import Line
 from volery.model.healing import IN_WORDS
@@ -214,6 +214,7 @@ def step(item: Step) -> Json:
         "because": item.because,
         "blast_radius": item.blast_radius or None,
         "refused": item.refused or None,
+        "then": item.then or None,
         "forecast": forecast(item.forecast) if item.forecast else None,
         "text": str(item),
     }
@@ -326,8 +327,21 @@ def _trouble(world: World, state: ServiceState) -> str:
     """What does not come up, and why; else who claims to be the primary and is not."""
     if state.start_trouble:
         return state.start_trouble
+    if state.live is None and world.rollout_of(state.name) is None:
+        return _never_served(world, state.name)
     found = claims.open_claims(world, state.name)
     return "; ".join(claims.said(identity, claim) for identity, claim in found.items())
+
+
+def _never_served(world: World, service: str) -> str:
+    """What became of the release that was to be the first one of a service."""
+    ended = [item for item in world.rollouts.values() if item.service == service]
+    if not ended:
+        return ""
+    newest = max(ended, key=lambda item: number_of(item.id))
+    words = {"failed": "could not be built", "refused": "was refused"}
+    became = words.get(world.releases[newest.to_release].state, "was taken back")
+    return f"{newest.to_release} {became}: {newest.reason}"
 
 
 def _primary(world: World, state: ServiceState) -> Json | None:
@@ -380,7 +394,10 @@ def heal(world: World, service: str) -> Json | None:
 
 
 def service_state(world: World, state: ServiceState) -> str:
-    """healthy, degraded, down or deploying. What was scaled to nothing serves nobody: down."""
+    """healthy, degraded, down, deploying, or leaving. What was scaled to nothing serves nobody:
+    down."""
+    if state.removing and state.name not in world.staying:
+        return "leaving"
     if world.rollout_of(state.name) is not None:
         return "deploying"
     there = world.instances_of(state.name, state.active)

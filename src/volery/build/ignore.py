@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+NEVER_NAMES = (b".git", b".volery", b"volery.yaml", b"__pycache__", b".DS_Store")
+NEVER_ENDS = (b".pyc", b"~", b".swp")
 IGNORE_FILES = (".gitignore", ".voleryignore")
 BYTES_MAX = 2**20
 _CLASSES = {
@@ -83,7 +85,8 @@ def ignored(chain: Sequence[Rules], path: bytes, is_folder: bool) -> bool:
 
 
 def never_source(name: bytes) -> bool:
-    """What is left out whatever the rules say: git's own, ours, and what Python leaves behind.
+    """What is left out whatever the rules say: git's own, ours, and what Python, editors and
+    desktops leave behind.
     What a manifest means for a release is part of it already: with `source: .` the rest of it, of
     other services and comments, would make each of its changes a new release of this one. A file of
     it that is called otherwise is known to who applies it, and left out by the walk.
@@ -91,7 +94,7 @@ def never_source(name: bytes) -> bool:
     Virtual environments are left out too, by the walk, which can see their `pyvenv.cfg`: they
     hold absolute paths and cannot be copied.
     """
-    return name in (b".git", b".volery", b"volery.yaml", b"__pycache__") or name.endswith(b".pyc")
+    return name in NEVER_NAMES or name.endswith(NEVER_ENDS)
 
 
 def read_rules(folder: Path, base: bytes) -> Rules | None:

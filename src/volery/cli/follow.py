@@ -28,6 +28,8 @@ MOVING = ("starting", "shifting", "promoting", "rolling_back")
 LOOK_EVERY_SECONDS = 0.15
 QUIET_SECONDS = 3.0
 """After so long without a line it is said what is waited for."""
+ANALYSING_SECONDS = 10.0
+"""After so long in a step, with no terminal to say it all the time, it is said what it needs."""
 INDENT = 17
 UNSEEN = ": nothing seen yet"
 
@@ -151,6 +153,8 @@ class _Story:
 
     def show_lacking(self, rollouts: Sequence[Json]) -> None:
         """What is waited for, if nothing was said for a while and it has not been said before."""
+        if self._status is None and time.monotonic() - self._told_at >= ANALYSING_SECONDS:
+            self._tell_needed([item for item in rollouts if item["phase"] == "analysing"])
         moving = [item["service"] for item in rollouts if item["phase"] in MOVING]
         if not moving or time.monotonic() - self._told_at < QUIET_SECONDS:
             return
@@ -161,6 +165,14 @@ class _Story:
                 self._lacking[name] = said
                 self._beneath(f"waits: {said}", name)
                 self._told_at = time.monotonic()
+
+    def _tell_needed(self, rollouts: Sequence[Json]) -> None:
+        """What the evidence of a step lacks, once for each step."""
+        for item in rollouts:
+            step = f"{item['id']} {item['step']}"
+            if item["reason"] and step not in self._lacking:
+                self._lacking[step] = item["reason"]
+                self._beneath(f"waits: {item['reason']}", item["service"])
 
     def _tell(self, item: Json, before: tuple[str, int, int] | None) -> None:
         moment = time.monotonic()
@@ -204,6 +216,8 @@ class _Story:
             self._beneath(text)
         for line in item["log"]:
             err().print(f"{'':16} | {line}", markup=False)
+        if item["phase"] == "rolled_back" and item["seconds"]["shift"] and not item["log"]:
+            self._beneath(f"what it wrote: volery logs {item['service']} --previous")
         if item["phase"] == "paused":
             self._beneath(_ways_on(item))
 

@@ -15,6 +15,7 @@ from volery.cli.overview import overview
 from volery.model.errors import EXIT, VoleryError
 
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+ONLY_LOOKS = ("-f", "--follow", "-w", "--watch")
 ASKS_FOR_ALL: tuple[list[str], ...] = ([], ["--help"], ["-h"])
 
 
@@ -33,8 +34,8 @@ def run(arguments: list[str]) -> int:
         return code
     except VoleryError as error:
         return _say(error, json)
-    except KeyboardInterrupt:
-        print("\ninterrupted; what was begun goes on (volery status)", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(_interrupted(interrupt, arguments), file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -52,6 +53,14 @@ def _run(arguments: list[str]) -> int:
     from volery.cli.commandline import invoke
 
     return invoke(arguments)
+
+
+def _interrupted(interrupt: KeyboardInterrupt, arguments: list[str]) -> str:
+    """What became of what was asked for: whoever was asked something says it with the interrupt."""
+    if any(word in ONLY_LOOKS for word in arguments):
+        return ""
+    said = str(interrupt) or "what was begun goes on (volery status)"
+    return f"\ninterrupted; {said}"
 
 
 def _open_closed_streams() -> None:

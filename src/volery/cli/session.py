@@ -187,7 +187,11 @@ class Session:
         name = self.environment
         wanted, how = ((name,), f"type {name} to go on:") if place else (("y", "yes"), "[y/N]")
         print(f"{question}{place} {how} ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in wanted:
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("nothing was changed") from None
+        if answer.strip().lower() not in wanted:
             hint = f"type {name}, or add --yes" if place else "answer y, or add --yes"
             raise VoleryError("not confirmed", code=Code.REFUSED, hint=hint)
 
@@ -216,14 +220,16 @@ def seconds(option: str, text: str | None) -> float | None:
 
 
 def _looks_like_production(manifest: Path, environment: str) -> bool:
-    """By its name, or by what a manifest with mistakes says as far as it can be read."""
+    """By its name, or by what a manifest with mistakes says; one that is no YAML may say it is."""
     import yaml
 
     from volery.model.application import PRODUCTION
 
     try:
         said = yaml.safe_load(manifest.read_text())["environments"][environment]["production"]
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    except yaml.YAMLError:
+        return True
+    except (OSError, ValueError, TypeError, KeyError):
         said = None
     return environment in PRODUCTION if said is None else said is not False
 

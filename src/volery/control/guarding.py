@@ -15,7 +15,6 @@ from volery.decide.guard import admit, noted, policy_of
 from volery.decide.submit import known
 from volery.model.errors import Code, VoleryError
 from volery.model.guard import EVERYTHING, Action, Brake, GuardState, Waiting
-from volery.model.state import Phase, Rollout
 from volery.model.units import format_duration
 
 
@@ -53,14 +52,6 @@ def put(draft: Draft, state: GuardState) -> None:
 def note_failure(draft: Draft, action: Action) -> None:
     """Remember an automatic action that did not help."""
     put(draft, noted(draft.world.guard, action))
-
-
-def note_turn(draft: Draft, before: Rollout, after: Rollout) -> None:
-    """A rollout that goes back by itself is an automatic change that did not help."""
-    turned = after.phase is Phase.ROLLING_BACK and before.phase is not Phase.ROLLING_BACK
-    if turned and after.cause in ("deploy", "up"):
-        text = f"{after.id} to {after.to_release} was rolled back: {after.reason}"
-        note_failure(draft, Action("rollback", after.service, draft.now, False, text))
 
 
 def machine_recovered(draft: Draft, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -11,7 +11,6 @@ from typing import Literal
 from volery.control.begin import begin, go_further_back
 from volery.control.draft import Draft
 from volery.control.evidence import EvidenceWatch
-from volery.control.guarding import note_turn
 from volery.control.watch import Ages
 from volery.decide import claims
 from volery.decide.asked import gate_state
@@ -30,7 +29,7 @@ from volery.decide.submit import Order, rollback
 from volery.decide.world import World
 from volery.model.deploy import STAGED
 from volery.model.errors import VoleryError
-from volery.model.ports import REFUSED, Answer, BuildStatus, Engine, Observation
+from volery.model.ports import REFUSED, RESTARTS, Answer, BuildStatus, Engine, Observation
 from volery.model.state import (
     BASELINE,
     Instance,
@@ -77,11 +76,9 @@ class RolloutDriver:
             service = draft.world.services[found.service]
             rollout = placed(found, service)
             situation = self._situation(draft, rollout, seen, settled)
-            after, changed = step(rollout, service, situation)
+            after, changed = step(_explained(draft.world, rollout), service, situation)
             draft.put("service", service.name, changed)
             record(draft, rollout, after)
-            if situation.turn != "abort" and not service.removing:
-                note_turn(draft, rollout, after)
             moved = (after, changed) != (rollout, service)
             _make_way(draft, after, situation.view, moved=moved)
             settled = settled and draft.world.services[service.name] == service
@@ -238,6 +235,18 @@ def _was_killed(seen: Observation | None) -> bool:
     return ended is not None and ended.signal == "SIGKILL" and not ended.out_of_memory
 
 
+def _explained(world: World, rollout: Rollout) -> Rollout:
+    """One that went back at once because its instances had ended, with how they did: that is known
+    a moment later."""
+    if rollout.phase is not Phase.ROLLING_BACK or not rollout.reason.endswith(RESTARTS):
+        return rollout
+    mine = world.instances_of(rollout.service, rollout.slot)
+    seen = [world.observed.get(item.id) for item in mine if item.release == rollout.to_release]
+    known = next((str(one.exit) for one in seen if one and one.exit), "it ended")
+    reason = rollout.reason.removesuffix(RESTARTS) + RESTARTS.replace("it ended", known)
+    return replace(rollout, reason=reason)
+
+
 def _detail(seen: Observation | None) -> str:
     if seen is None:
         return "nothing is known of it"
@@ -284,7 +293,7 @@ def _make_way(draft: Draft, rollout: Rollout, view: View, *, moved: bool) -> Non
     or a rollback; that only if it moves no further, and what is newer could begin in its place."""
     world = draft.world
     newer = world.newest_rollout_of(rollout.service)
-    if newer is None or newer.id == rollout.id:
+    if newer is None or newer.group == rollout.group:  # itself, or what is to follow it
         return
     if not is_asked_for(rollout) and (moved or not _could_begin(world, newer)):
         return
@@ -315,7 +324,7 @@ def _turn_in_group(world: World, rollout: Rollout) -> Turn:
     group = [r for r in together if not _has_left(r)]
     behind = [r for r in group if r.id in rollout.waits_for]
     judged = group if rollout.cause == "deploy" else behind
-    bad = next((r for r in judged if _is_bad(r) and r.id != rollout.id), None)
+    bad = next(_to_blame(r for r in judged if r.id != rollout.id), None)
     if bad is not None and not _is_as_before(world, rollout, bad):
         return "abort", f"{bad.service} failed: {bad.reason}"
     if rollout.cause == "deploy":
@@ -330,6 +339,13 @@ def _is_as_before(world: World, rollout: Rollout, bad: Rollout) -> bool:
     live, need = world.services[rollout.service].live, world.services[bad.service].live
     starts_again = live is not None and live.release == rollout.to_release
     return rollout.cause == "up" and starts_again and need is not None
+
+
+def _to_blame(rollouts: Iterable[Rollout]) -> Iterator[Rollout]:
+    """The bad ones of a group, first those with which something is wrong: the others go back for
+    one of these."""
+    bad = [item for item in rollouts if _is_bad(item)]
+    return iter(sorted(bad, key=lambda item: item.verdict != "abort"))
 
 
 def _is_bad(rollout: Rollout) -> bool:
@@ -471,7 +487,10 @@ def _left(release: Release, rollout: Rollout) -> Release:
 def _undo_groups(draft: Draft) -> None:
     """`deploy a b` is one group: when b fails after a was done, a goes back too."""
     world = draft.world
-    failed = {r.group: r for r in world.rollouts.values() if r.cause == "deploy" and _is_bad(r)}
+    deploys = (r for r in world.rollouts.values() if r.cause == "deploy")
+    failed: dict[str, Rollout] = {}
+    for bad in _to_blame(deploys):
+        failed.setdefault(bad.group, bad)
     for rollout in list(world.rollouts.values()):
         cause = failed.get(rollout.group)
         if cause is None or not _needs_undo(world, rollout):

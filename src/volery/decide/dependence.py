@@ -96,6 +96,6 @@ def _said(need: str, importance: Importance) -> str:
 
 def state_for_want(own: str, missing: tuple[Lack, ...]) -> str:
     """What a service is shown as: its own state, or worse for want of a need."""
-    if not missing or own in ("down", "deploying"):
+    if not missing or own in ("down", "deploying", "leaving"):
         return own
     return "degraded" if missing[0].importance == "degradable" else "down"

@@ -14,7 +14,7 @@ from volery.decide.judge import History, empty
 from volery.decide.order import start_order
 from volery.decide.phases import has_begun
 from volery.decide.removed import LEFT, why_kept
-from volery.decide.world import World
+from volery.decide.world import World, number_of
 from volery.model.application import RUN_FIELDS, Application, Service
 from volery.model.deploy import STAGED
 from volery.model.errors import Code, VoleryError
@@ -39,6 +39,8 @@ class Step:
     shares: tuple[float, ...] = ()
     refused: str = ""
     """The release that is wanted and was refused before, so that the last good one serves."""
+    then: str = ""
+    """The release that is wanted and rolled out as soon as the one that is started serves."""
 
     def __str__(self) -> str:
         arrow = f"{self.replaces} -> " if self.replaces else ""
@@ -80,7 +82,7 @@ def make_plan(
 
 def _foreseen(step: Step, application: Application, histories: Mapping[str, History]) -> Step:
     """With the shares a canary would take, also if it is only asked for when it is carried out."""
-    if step.verb != "replace":
+    if step.verb != "replace" and not step.then:
         return step
     service, history = application.services[step.service], histories.get(step.service, empty())
     sized = replace(step, shares=shares_at(service, history))
@@ -112,7 +114,8 @@ def _step(
     if live is not None and world.instances_of(name) and not first:
         refuse_other_traffic(world.releases.get(live.release), service)
     if state is None or live is None or _is_idle(world, name, live):
-        return _start(world, wave, made, refused)
+        judged = strategy in STAGED and not force
+        return _start(world, wave, made, refused, judged=judged)
     resized = only is None and state.scale != service.scale.min
     sizes = f"{state.scale} -> {service.scale.min} instances"
     if refused:
@@ -181,25 +184,39 @@ def refuse_other_traffic(serving: Release | None, wanted: Service) -> None:
     )
 
 
-def _start(world: World, wave: int, made: Release, refused: Release | None) -> Step:
+def _start(
+    world: World, wave: int, made: Release, refused: Release | None, *, judged: bool
+) -> Step:
     """A service that does not run. Where one that was refused has nothing before it, only another
-    `up` while the environment is up tries again: that is how a first start is mended."""
+    `up` while the environment is up tries again: that is how a first start is mended. One that was
+    being judged when it went down is judged again, beside what served."""
     name, because = made.service, "it does not run yet"
-    if refused is None:
-        return Step(wave, "start", name, because, made.id)
-    was_refused = f"{made.id} was refused: {refused.reason}"
     good = next(
         (r for r in world.releases.values() if r.service == name and r.state == "live"), None
     )
+    if refused is None:
+        if good is None or not judged or not _is_undecided(world, made):
+            return Step(wave, "start", name, because, made.id)
+        because = f"it served; then {made.id} is rolled out, which was undecided"
+        return Step(wave, "start", name, because, good.id, then=made.id)
+    was_refused = f"{made.id} was refused: {refused.reason}"
     if good is not None:
         running = world.newest_rollout_of(name)
         begun = running is not None and running.to_release == good.id
         verb: Verb = "keep" if begun else "start"
         return Step(wave, verb, name, was_refused, good.id, refused=made.id)
     if world.environment is None or world.environment.running:
+        because = f"it was refused: {refused.reason}"
         return Step(wave, "start", name, because, made.id)
     because = f"{was_refused}; no earlier release has served"
     return Step(wave, "refuse", name, because, refused=made.id)
+
+
+def _is_undecided(world: World, made: Release) -> bool:
+    """Whether a release was tried beside another one last, and that came to no good end."""
+    tried = [item for item in world.rollouts.values() if item.to_release == made.id]
+    newest = max(tried, key=lambda item: number_of(item.id), default=None)
+    return newest is not None and bool(newest.from_release) and newest.phase is not Phase.DONE
 
 
 def _difference(before: Release | None, after: Release) -> str:

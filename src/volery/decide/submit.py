@@ -77,12 +77,19 @@ def submit(
     for step in changing:
         behind = tuple(ids[name] for name in waiting[step.service])
         rollouts.append(_rollout(world, application, step, ids[step.service], group, behind, order))
-    wanted = [_wanted(world, step.release, releases[step.service], order) for step in changing]
+    later = [step for step in changing if step.then]
+    follow = [
+        _following(world, application, step, ids[step.service], group, order) for step in later
+    ]
+    named = [
+        (step.service, name) for step in changing for name in (step.release, step.then) if name
+    ]
+    wanted = [_wanted(world, name, releases[service], order) for service, name in named]
     wanted += _kept(world, plan, order)
     return Submission(
         services=tuple(_services(world, application, plan, order)),
         releases=tuple(item for item in wanted if world.releases.get(item.id) != item),
-        rollouts=tuple(rollouts),
+        rollouts=(*rollouts, *follow),
         superseded=tuple(
             (old, new)
             for new in rollouts
@@ -165,6 +172,15 @@ def _goes_on(world: World, step: Step) -> bool:
     )
 
 
+def _following(
+    world: World, application: Application, step: Step, first: str, group: str, order: Order
+) -> Rollout:
+    """The rollout of what is wanted, behind the start of what served before."""
+    identity = f"{step.service}-r{number_of(first) + 1}"
+    step = replace(step, verb="replace", release=step.then)
+    return _rollout(world, application, step, identity, group, (), order)
+
+
 def _rollout(
     world: World,
     application: Application,
@@ -189,7 +205,7 @@ def _rollout(
         cause=order.cause,  # type: ignore[arg-type]
         waits_for=behind,
         skip_tests=order.skip_tests,
-        shares=step.shares if strategy == "canary" else (),
+        shares=step.shares if strategy == "canary" and step.verb == "replace" else (),
         created_at=order.now,
         since=order.now,
         by=order.by,

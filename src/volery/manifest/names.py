@@ -3,11 +3,13 @@
 Commands that only look, or act on what runs, need nothing else of a manifest, and the typed model
 costs ten times as much as all they do. So the names are read alone, as far as they can be told:
 with mistakes elsewhere in the manifest nobody is kept from looking at, or going back to, what runs.
-Where they cannot be told, `read` says every mistake.
+A file that is no YAML (half a line, a merge conflict) is read by its top-level keys. Where the
+names cannot be told, `read` says every mistake.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from volery.manifest.yaml12 import Mapping, Scalar, compose
 from volery.model.names import is_name
 
 DEFAULT_ENVIRONMENTS = ("dev",)
+_TOP_LEVEL = re.compile(r"^(?=[^\s#])", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ def names(path: Path) -> Names | None:
             raise missing(path)
         return None
     root, _ = compose(data, str(path))
+    if root is None:
+        root, mistakes = compose(_entries(data), str(path))
+        root = None if mistakes else root
     app = root.entries.get("app") if root else None
     if root is None or app is None or not isinstance(app.value, Scalar):
         return None
@@ -46,6 +52,12 @@ def names(path: Path) -> Names | None:
     return (
         Names(app.value.text, environments) if environments and all(map(is_name, found)) else None
     )
+
+
+def _entries(data: bytes) -> bytes:
+    """What belongs to the two top-level keys with names, whatever stands between them."""
+    entries = _TOP_LEVEL.split(data.decode("utf-8-sig", "replace"))
+    return "".join(one for one in entries if one.startswith(("app:", "environments:"))).encode()
 
 
 def _environments(root: Mapping) -> tuple[str, ...]:

@@ -65,6 +65,9 @@ class Exit:
 REFUSED = "connection refused"
 """The `detail` of one at whose address nobody listens."""
 
+RESTARTS = "it ended; it starts again"
+"""The `detail` of one that has ended, as long as it is not known how."""
+
 
 @dataclass(frozen=True)
 class Observation:

@@ -59,7 +59,13 @@ def test_names_are_bytes() -> None:
     assert not rule.matches(b"\xfe.log", False)
 
 
-@pytest.mark.parametrize("name", [b".git", b".volery", b"volery.yaml", b"__pycache__", b"x.pyc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b".git", b".volery", b"volery.yaml", b"__pycache__", b"x.pyc"),
+        *(b".DS_Store", b"index.js~", b".index.js.swp"),
+    ],
+)
 def test_never_source(name: bytes) -> None:
     assert never_source(name)
 

@@ -163,6 +163,22 @@ def test_a_deploy_that_goes_on_quietly_says_once_what_it_waits_for(
     assert capsys.readouterr().err == "menu             waits: db-1 was killed 3 times\n"
 
 
+def test_without_a_terminal_a_step_that_lasts_says_once_what_it_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = _Story(Ledger(None, ""))  # type: ignore[arg-type]
+    silent = canary("analysing", 1, 5, reason="no request reached the new release yet")
+    story.show_lacking([silent])
+    assert not capsys.readouterr().err, "it has only begun"
+    monkeypatch.setattr(follow, "ANALYSING_SECONDS", 0.0)
+    for item in (silent, silent | {"reason": "3m more"}, silent | {"step": 2, "reason": "p95"}):
+        story.show_lacking([item])
+    assert capsys.readouterr().err.splitlines() == [
+        "menu             waits: no request reached the new release yet",
+        "menu             waits: p95",
+    ]
+
+
 def lines(state: str, *metrics: str) -> list[dict[str, Any]]:
     said = "nothing seen yet" if state == "missing" else "9 against 3"
     return [{"metric": name, "state": state, "text": f"{name}: {said}"} for name in metrics]
@@ -204,6 +220,18 @@ def test_evidence_is_shown_where_it_decided(
     text = told(capsys, None, canary("analysing", 1, 20), ended | {"evidence": EVIDENCE})
     said = [line.strip() for line in text.splitlines()[2:] if "volery " not in line]
     assert said == ["because: so it is", *shown]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "log", "told_of"), [(9.0, [], True), (0.0, [], False), (9.0, ["boom"], False)]
+)
+def test_where_to_read_what_a_release_wrote_that_had_requests(
+    capsys: pytest.CaptureFixture[str], seconds: float, log: list[str], told_of: bool
+) -> None:
+    spent = {"build": 0.0, "test": 0.0, "start": 0.1, "shift": seconds}
+    ended = canary("rolled_back", 1, 20, reason="x", verdict="abort", log=log, seconds=spent)
+    text = told(capsys, None, canary("analysing", 1, 20), ended)
+    assert ("volery logs menu --previous" in text) is told_of
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,59 @@ def test_the_releases_of_a_service_that_left_the_manifest(desk: Desk) -> None:
     assert {item["release"]: item["state"] for item in found} == {"catalog@aaaaaaaa": "kept"}
 
 
+def test_why_a_service_is_down_that_never_came_up(capsys: pytest.CaptureFixture[str]) -> None:
+    desk = Desk()
+    desk.plane.bad["catalog@aaaaaaaa"] = "tests"
+    desk.up()
+    for service in ("catalog", None):
+        status(service, session=desk.session())
+        said = capsys.readouterr().out
+        assert "catalog: catalog@aaaaaaaa was refused: " in said, said
+        assert "see: volery rollout catalog" in said
+    assert "shop@aaaaaaaa was taken back: catalog failed: " in said
+    steps = desk.client.post("/v1/plan", desk.session().apply_body())["steps"]
+    assert steps[0]["text"].startswith("[1] start catalog: catalog@aaaaaaaa, it was refused: ")
+    desk.plane.bad.clear()
+    desk.up()
+    status(session=desk.session())
+    assert "refused" not in capsys.readouterr().out
+
+
+def test_what_leaves_is_the_last_and_nothing_to_worry_about(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services = desk.manifest["services"]
+    desk.manifest = desk.manifest | {"services": {"shop": services["shop"] | {"needs": []}}}
+    desk.plane.sources.version = "bbbbbbbb"
+    desk.client.post("/v1/apply", desk.session().apply_body())
+    seen = set()
+    for _ in range(300):
+        found = desk.client.get("/v1/status")
+        if "catalog" not in found["services"]:
+            break
+        seen.add(found["services"]["catalog"]["state"])
+        tables.show_status(found)
+        if "leaving" in seen:
+            rows = capsys.readouterr().out.splitlines()[2:4]
+            assert [row.split()[0] for row in rows] == ["shop", "catalog"]
+    else:
+        raise AssertionError("never")
+    assert seen == {"healthy", "leaving"}
+
+
+def test_one_service_is_shown_with_its_brake(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.client.post("/v1/guard/stop", {"service": "shop", "by": "ann"})
+    status("shop", session=desk.session())
+    assert "the automation of shop stands still until " in capsys.readouterr().out
+    status("catalog", session=desk.session())
+    assert "stands still" not in capsys.readouterr().out
+    desk.client.post("/v1/guard/stop", {"service": None, "by": "ann"})
+    status("catalog", session=desk.session())
+    assert "all automation stands still until " in capsys.readouterr().out
+
+
 def test_fewer_lines_than_none_are_refused(desk: Desk) -> None:
     with pytest.raises(VoleryError, match="--lines must be 0 or more, got -5") as refused:
         logs("shop", lines=-5, session=desk.session())
@@ -119,7 +172,7 @@ STATUS = {
     [
         (tables.show_releases, (RELEASES,), [*NAMES[:2], "live", "refused"]),
         (tables.show_status, (STATUS,), [NAMES[0], "degraded", "0/2", "1203"]),
-        (tables.show_service, ("storefront", SERVICE), [NAMES[2], "stopping", "20011", "4194304"]),
+        (tables.show_service, ("storefront", STATUS), [NAMES[2], "stopping", "20011", "4194304"]),
     ],
 )
 def test_no_name_is_cut_off(

@@ -3,11 +3,14 @@ back."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from starlette.testclient import TestClient
 from unit.api.plane import SimPlane, body
 
 from volery.api.app import create_app
+from volery.model.ports import RESTARTS
 from volery.model.state import Phase, Rollout
 
 CANARY: dict[str, object] = {"strategy": "canary", "steps": ["50%"]}
@@ -71,3 +74,26 @@ def test_one_crash_is_none_wherever_it_waits(held: str) -> None:
     plane.engine.exit("catalog-bbbbbbbb-1", 1)
     plane.run(10)
     assert canary(plane).phase is Phase.ROLLED_BACK
+
+
+def test_how_it_ended_is_told_also_where_it_goes_back_before_that_is_known() -> None:
+    plane = waiting()
+    for identity in [key for key in plane.engine.processes if "bbbbbbbb" in key]:
+        plane.engine.exit(identity, 7)
+        process = plane.engine.processes[identity]
+        process.seen = replace(process.seen, exit=None, detail=RESTARTS)
+    while plane.controller.tick():
+        pass
+    gone = canary(plane)
+    assert gone.phase is Phase.ROLLING_BACK
+    assert gone.reason == f"no instance of catalog@bbbbbbbb is ready: {RESTARTS}"
+    for process in plane.engine.processes.values():
+        if process.seen.exits:
+            process.seen = replace(process.seen, exit=process.seen.exits[-1])
+    plane.run(20)
+    assert canary(plane).phase is Phase.ROLLED_BACK
+    assert (
+        canary(plane).reason
+        == "no instance of catalog@bbbbbbbb is ready: exit code 7; it starts again"
+    )
+    assert "exit code 7" in plane.operations.world.releases["catalog@bbbbbbbb"].reason

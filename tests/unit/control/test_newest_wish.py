@@ -333,6 +333,44 @@ def test_up_in_the_middle_of_down_leaves_nothing_of_what_was_on_its_way(shop: Sh
     assert [item.release for item in shop.instances()] == [A]
 
 
+def go_down(shop: Shop) -> None:
+    assert shop.api.post("/v1/down", json={}).status_code == 202
+    shop.plane.run(30)
+    assert shop.api.get("/v1/gone").json()["gone"]
+
+
+@pytest.mark.parametrize("strategy", ["canary", "blue-green"])
+def test_what_was_undecided_at_down_is_judged_anew_beside_what_served(
+    shop: Shop, strategy: str
+) -> None:
+    deploy = {"deploy": {"strategy": strategy, "approve": True}}
+    shop.deploy("bbbbbbbb", catalog=deploy)
+    shop.until_phase(Phase.ANALYSING if strategy == "canary" else Phase.PAUSED)
+    go_down(shop)
+    assert "catalog-r4" in shop.deploy("bbbbbbbb", catalog=deploy, services=None)
+    shop.until_phase(Phase.ANALYSING if strategy == "canary" else Phase.PAUSED)
+    assert shop.rollout(4).from_release == A and shop.rollout(4).weight < 100
+    assert {item.release for item in shop.instances()} == {A, B}
+    shop.act("promote", full=True)
+    shop.plane.run(60)
+    assert shop.live() == B
+    assert shop.told() == [(A, DONE), (B, Phase.FAILED), (A, DONE), (B, DONE)]
+
+
+def test_what_was_undecided_starts_at_once_for_who_insists_or_does_not_judge(shop: Shop) -> None:
+    judged = {"deploy": {"strategy": "canary", "approve": True}}
+    for more, force in ((judged, True), ({}, False)):
+        shop.deploy("bbbbbbbb", catalog=judged)
+        shop.until_phase(Phase.ANALYSING)
+        go_down(shop)
+        shop.deploy("bbbbbbbb", catalog=more, services=None, force=force)
+        shop.plane.run(30)
+        assert shop.live() == B
+        shop.deploy("aaaaaaaa")
+        shop.plane.run(60)
+        assert shop.live() == A
+
+
 def test_a_deploy_while_the_last_old_instances_leave_keeps_the_size_set_by_hand(shop: Shop) -> None:
     shop.act("scale", instances=6)
     shop.plane.run(10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from simulation.adapters import Behaviour
 from simulation.outside import Reply, SimOutside
 from starlette.testclient import TestClient
 from unit.api.plane import SimPlane, body
@@ -89,3 +90,22 @@ def test_nobody_waits_for_one_that_waits_for_it() -> None:
     two.plane.run(60)
     assert two.rollout("shop").paused_for == "gate"
     assert two.rollout("catalog").phase is Phase.DONE
+
+
+def test_all_blame_the_one_that_failed_and_not_each_other() -> None:
+    plane = SimPlane()
+    api, sent = TestClient(create_app(plane)), body()
+    names = ["one", "three", "two"]
+    sent["application"]["services"] = {name: {"run": ["serve"]} for name in names}
+    sent["application"]["gateway"]["routes"] = []
+    assert api.post("/v1/apply", json=sent).status_code == 202
+    plane.run()
+    bad = "two@bbbbbbbb"
+    plane.engine.behaviour = lambda release: Behaviour("crash" if release == bad else "good")
+    plane.sources.version = "bbbbbbbb"
+    assert api.post("/v1/apply", json=sent | {"services": names}).status_code == 202
+    plane.run(60)
+    rollouts = plane.operations.world.rollouts
+    assert "while starting" in rollouts["two-r2"].reason
+    told = {rollouts[f"{name}-r2"].reason for name in ("one", "three")}
+    assert told == {f"two failed: {rollouts['two-r2'].reason}"}

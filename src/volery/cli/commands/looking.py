@@ -49,7 +49,7 @@ def status(service: str | None = None, /, *, watch: Watch = False, session: Give
         from volery.cli.show.tables import show_service, show_status
 
         if service:
-            show_service(service, found["services"][service])
+            show_service(service, found)
         else:
             show_status(found)
 

@@ -48,7 +48,10 @@ def set_(name: str, /, *, session: Given) -> int:
     if sys.stdin.isatty():
         import getpass
 
-        value = getpass.getpass(f"{name}: ")
+        try:
+            value = getpass.getpass(f"{name}: ")
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("nothing was changed") from None
     else:
         given = sys.stdin.buffer.read()  # the locale does not say what a secret may be
         value = given.decode("utf-8", "surrogateescape").removesuffix("\n")

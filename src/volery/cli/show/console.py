@@ -40,10 +40,17 @@ def err() -> Console:
     return _console(stderr=True)
 
 
+class _Piped(Console):
+    """Where its reader has enough (`| head`), `main` says with which code it ends."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    return Console(stderr=stderr, highlight=False, emoji=False, width=width, soft_wrap=True)
+    return _Piped(stderr=stderr, highlight=False, emoji=False, width=width, soft_wrap=True)
 
 
 def styled(word: str) -> str:

@@ -63,7 +63,8 @@ def _step(rollout: Json) -> str:
 
 def _took(rollout: Json) -> str:
     spent = {key: value for key, value in rollout["seconds"].items() if value}
-    return ", ".join(f"{key} {format_duration(value)}" for key, value in spent.items())
+    words = {"shift": "with users"}
+    return ", ".join(f"{words.get(k, k)} {format_duration(v)}" for k, v in spent.items())
 
 
 def _tree(rollout: Json) -> RenderableType:

@@ -11,7 +11,7 @@ from volery.cli.show.guard import show_brakes, show_waiting
 from volery.cli.show.table import age, print_table, table
 
 Json = dict[str, Any]
-WORST_FIRST = ("down", "degraded", "deploying", "healthy")
+WORST_FIRST = ("down", "degraded", "deploying", "healthy", "leaving")
 
 
 def show_status(status: Json) -> None:
@@ -82,12 +82,15 @@ def _trouble(name: str, service: Json) -> str:
     """What does not come up, how often in a row, and where its words are."""
     often = service["start_failures"]
     again = f" ({often} times in a row)" if often > 1 else ""
-    logs = f"; see: volery logs {name}" if often else ""
-    return f"{service['trouble']}{again}{logs}"
+    look = f"; see: volery logs {name}" if often else ""
+    if service["release"] is None:
+        look = f"; see: volery rollout {name}"
+    return f"{service['trouble']}{again}{look}"
 
 
-def show_service(name: str, service: Json) -> None:
+def show_service(name: str, status: Json) -> None:
     """One service with its instances."""
+    service = status["services"][name]
     console = out()
     console.print(f"[bold]{name}[/] {styled(service['state'])}  {service['release'] or ''}")
     roles = service["primary"] is not None
@@ -114,10 +117,13 @@ def show_service(name: str, service: Json) -> None:
             age(item["started_at"]),
             limits,
         )
-    print_table(shown)
+    if service["instances"]:
+        print_table(shown)
     if roles:
         console.print(escape(_primary(service["primary"])))
     _show_trouble(name, service)
+    show_waiting(service["waiting"])
+    show_brakes([item for item in status["guard"]["brakes"] if item["service"] in (None, name)])
 
 
 def _primary(primary: Json) -> str:

@@ -23,7 +23,7 @@ from volery.engines.probes import Target
 from volery.engines.roles import RoleAsker, Said
 from volery.model.errors import VoleryError
 from volery.model.masking import Masking
-from volery.model.ports import Exit, InstanceSpec, Observation, RoleWatch, SideCommand
+from volery.model.ports import RESTARTS, Exit, InstanceSpec, Observation, RoleWatch, SideCommand
 from volery.supervise import logs, orphan
 from volery.supervise.death import DeathWatch
 from volery.supervise.identity import Identity, environment_of
@@ -420,7 +420,9 @@ class Instance:
         if self._child_alive:
             return self._health_state(status)
         if not self._orphaned and (status.phase == "waiting" or status.restart):
-            return "starting", status.detail or f"{self._exit() or 'it ended'}; it starts again"
+            ended = self._exit()
+            how = f"{ended}; it starts again" if ended else RESTARTS
+            return "starting", status.detail or how
         return "stopping", "its process ended"
 
     def _health_state(self, status: Status) -> tuple[State, str]:
