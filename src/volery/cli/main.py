@@ -12,7 +12,7 @@ import sys
 from itertools import pairwise
 
 from volery.cli.overview import overview
-from volery.model.errors import EXIT, VoleryError
+from volery.model.errors import EXIT, Code, VoleryError
 
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 ASKS_FOR_ALL: tuple[list[str], ...] = ([], ["--help"], ["-h"])
@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
         sys.stderr.close()
         return 141
     except OSError as error:
-        return _say(_unwritten(error) or _unexpected(error), json)
+        return _say(_unwritten(error) or _forbidden(error) or _unexpected(error), json)
     except Exception as error:  # noqa: BLE001 - the last resort: one line, the story in a file
         return _say(_unexpected(error), json)
 
@@ -69,6 +69,16 @@ def _unwritten(error: OSError) -> VoleryError | None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is not tried again at the end
     return VoleryError(
         f"cannot write the output: {error.strerror}", hint="write it to where there is room"
+    )
+
+
+def _forbidden(error: OSError) -> VoleryError | None:
+    """A file of another user is in the way; None if the error is about something else."""
+    if not isinstance(error, PermissionError) or error.filename is None:
+        return None
+    place = os.fsdecode(error.filename)
+    return VoleryError(
+        f"{place}: {error.strerror}", code=Code.REFUSED, hint=f"ls -ld {place}: whose is it?"
     )
 
 

@@ -90,10 +90,16 @@ class Session:
 
     @cached_property
     def home(self) -> Home:
-        """Where the environment's state lives."""
+        """Where the environment's state lives.
+
+        Raises:
+            VoleryError: REFUSED, another user's is there.
+        """
         from volery.api.home import Home
 
-        return Home.of(self._names.app, self.environment)
+        home = Home.of(self._names.app, self.environment)
+        home.require_access()
+        return home
 
     @cached_property
     def client(self) -> Client:
