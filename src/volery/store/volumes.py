@@ -14,9 +14,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from volery.model.errors import Code, VoleryError
 
@@ -121,7 +122,7 @@ class Volumes:
         Raises:
             VoleryError: NOT_FOUND, INVALID (several have this name), CONFLICT (its place is taken).
         """
-        volume = self._chosen(name)
+        (volume,) = self.chosen(name)
         place = self.live / volume.service / volume.folder
         if place.exists():
             raise VoleryError(
@@ -133,17 +134,15 @@ class Volumes:
         _move(volume.path, place)
         return Volume(volume.service, volume.folder, place)
 
-    def purge(self, name: str | None) -> list[Volume]:
-        """Destroy one deleted volume, or all of them, for good.
+    def purge(self, chosen: Sequence[Volume]) -> None:
+        """Destroy these deleted volumes for good.
 
         Raises:
-            VoleryError: NOT_FOUND, INVALID (several have this name), or it cannot be destroyed.
+            VoleryError: one of them cannot be destroyed.
         """
-        chosen = self.deleted() if name is None else [self._chosen(name)]
         for volume in chosen:
             _move(volume.path, self._given_up(volume))
-        self.finish()
-        return chosen
+        _destroy_all(self._given_up(volume) for volume in chosen)
 
     def empty(self, now: float) -> list[Volume]:
         """Give up what is kept no longer: from now on it cannot be restored; see `finish`."""
@@ -158,15 +157,7 @@ class Volumes:
         Raises:
             VoleryError: one of them cannot be destroyed.
         """
-        failed = []
-        for folder in _folders(self.trash):
-            if folder.name.startswith(PURGING):
-                try:
-                    _destroy(folder)
-                except VoleryError as error:
-                    failed.append(error)
-        if failed:
-            raise failed[0]
+        _destroy_all(item for item in _folders(self.trash) if item.name.startswith(PURGING))
 
     def _is_over(self, volume: Volume, now: float) -> bool:
         deleted_at, expires_at = volume.deleted_at or 0, volume.expires_at or 0
@@ -177,7 +168,14 @@ class Volumes:
     def _given_up(self, volume: Volume) -> Path:
         return self.trash / f"{PURGING}{volume.path.name}"
 
-    def _chosen(self, name: str) -> Volume:
+    def chosen(self, name: str | None) -> list[Volume]:
+        """The deleted volume of this name, or all of them.
+
+        Raises:
+            VoleryError: NOT_FOUND, INVALID (several have this name).
+        """
+        if name is None:
+            return self.deleted()
         found = [item for item in self.deleted() if name in (item.name, item.exact)]
         if not found:
             raise VoleryError(
@@ -188,7 +186,7 @@ class Volumes:
             raise VoleryError(
                 f"{len(found)} deleted volumes are called {name}", code=Code.INVALID, hint=names
             )
-        return found[0]
+        return found
 
 
 def _folders(place: Path) -> Iterator[Path]:
@@ -223,18 +221,35 @@ def _move(source: Path, target: Path) -> None:
         ) from None
 
 
+def _destroy_all(folders: Iterable[Path]) -> None:
+    failed = []
+    for folder in folders:
+        try:
+            _destroy(folder)
+        except VoleryError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
 def _destroy(folder: Path) -> None:
     """For good. Where somebody put a link to a bigger disk, only the link is ours."""
     try:
         if folder.is_symlink():
-            folder.unlink()
+            folder.unlink(missing_ok=True)
         else:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, onerror=_unless_gone)
     except OSError as error:
         raise VoleryError(
             f"cannot delete {folder}: {error.strerror or error}",
             hint=f"rm -r {folder}, as the user who owns what is in it",
         ) from None
+
+
+def _unless_gone(_: object, __: str, raised: tuple[Any, BaseException, Any]) -> None:
+    """Another one may be destroying the same: the control plane, or a person."""
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
 
 
 def _drop_empty(place: Path) -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from unit.cli.desk import Desk
 
 from volery.api import launch
 from volery.cli.commands.shipping import down
-from volery.cli.commands.volumes import list_
+from volery.cli.commands.volumes import list_, purge_
+from volery.cli.session import Session
 from volery.model.errors import Code, VoleryError
 from volery.store.files import hold
+from volery.store.sqlite import SqliteStore
 
 
 def test_volumes_are_listed_although_one_cannot_be_destroyed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(_: Path) -> None:
+    def refuse(_: Path, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setenv("VOLERY_HOME", str(tmp_path))
@@ -65,3 +69,50 @@ def test_an_environment_that_never_was_has_no_volumes(
     assert down(volumes=True, session=session) == 0
     assert capsys.readouterr().out == "nothing was running; there were no volumes\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """An environment that is down, with a ledger."""
+    monkeypatch.setenv("VOLERY_HOME", str(tmp_path))
+    session = Desk().session()
+    session.yes = True
+    session.home.create()
+    SqliteStore(session.home.ledger).close()
+    return session
+
+
+def told(session: Session) -> list[str]:
+    with SqliteStore(session.home.ledger, read_only=True) as store:
+        return [f"{item.kind} {item.data['volume']}" for item in store.events()]
+
+
+def test_one_that_cannot_be_destroyed_keeps_nobody_from_purging_another(
+    session: Session, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    destroy = shutil.rmtree
+
+    def refusing(folder: Path, **more: Any) -> None:
+        if "data-1" in folder.name:
+            raise PermissionError(13, "Permission denied")
+        destroy(folder, **more)
+
+    monkeypatch.setattr("volery.store.volumes.shutil.rmtree", refusing)
+    (session.home.trash / "purging~db~data-1~1~2").mkdir(parents=True)
+    (session.home.trash / "db~data-0~1~9999999999").mkdir()
+    assert purge_("db/data-0", session=session) == 0
+    assert not (session.home.trash / "db~data-0~1~9999999999").exists()
+    said = capsys.readouterr()
+    assert said.out == "db/data-0@1 is destroyed\n" and said.err.startswith(
+        "warning: cannot delete"
+    )
+    assert told(session) == ["volume.purged db/data-0@1"]
+
+
+def test_a_look_at_volumes_leaves_destroying_to_the_control_plane(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "is_in_use", lambda home: True)
+    left = session.home.trash / "purging~db~data-1~1~2"
+    left.mkdir(parents=True)
+    assert list_(session=session) == 0 and left.exists()

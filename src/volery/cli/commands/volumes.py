@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 def of_session(session: Session) -> Volumes:
     """The volumes of the environment; what expired is gone. If it cannot be destroyed, that is said
-    and keeps nobody from looking at the others."""
+    and keeps nobody from looking at the others. Where a control plane runs it is what destroys."""
+    from volery.api.launch import is_in_use
     from volery.model.errors import VoleryError
     from volery.store.volumes import Volumes
 
     found = Volumes(session.home.volumes, session.home.trash)
     try:
         tell(session, "expired", found.empty(time.time()))
-        found.finish()
+        if not is_in_use(session.home):
+            found.finish()
     except VoleryError as error:
         print(f"warning: {error.message}; {error.hint}", file=sys.stderr)
     return found
@@ -114,15 +116,16 @@ def purge_(name: str | None = None, /, *, session: Given) -> int:
     """
     there = of_session(session)
     what = "every deleted volume" if name is None else f"the deleted volume {name}"
-    radius = [f"{item.exact}: {item.size()} bytes" for item in there.deleted()]
-    shown = radius if name is None else [line for line in radius if line.startswith(name)]
-    session.confirm(f"destroy {what} for good", shown)
-    gone = there.purge(name)
-    tell(session, "purged", gone)
+    chosen = there.chosen(name)
+    radius = [f"{item.exact}: {item.size()} bytes" for item in chosen]
+    session.confirm(f"destroy {what} for good", radius)
+    # Said first: if that fails, or whoever types this is killed, it can be asked for again.
+    tell(session, "purged", chosen)
+    there.purge(chosen)
     if session.json:
-        session.emit({"purged": [item.exact for item in gone]})
+        session.emit({"purged": [item.exact for item in chosen]})
     else:
-        print("\n".join(f"{item.exact} is destroyed" for item in gone) or "the trash is empty")
+        print("\n".join(f"{item.exact} is destroyed" for item in chosen) or "the trash is empty")
     return 0
 
 
