@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
         print("\ninterrupted; what was begun goes on (volery status)", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _write_no_more(1, 2)
         return 141
     except OSError as error:
         return _say(_unwritten(error) or _forbidden(error) or _unexpected(error), json)
@@ -66,10 +66,17 @@ def _unwritten(error: OSError) -> VoleryError | None:
     """Where the output goes it cannot be written; None if the error is about something else."""
     if error.filename is not None or error.errno not in NOT_WRITTEN:
         return None
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is not tried again at the end
+    _write_no_more(1)
     return VoleryError(
         f"cannot write the output: {error.strerror}", hint="write it to where there is room"
     )
+
+
+def _write_no_more(*descriptors: int) -> None:
+    """What is left is not tried again at the end, where it would fail once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
 
 
 def _forbidden(error: OSError) -> VoleryError | None:

@@ -160,10 +160,10 @@ class Session:
             return str(os.getuid())
 
     def emit(self, document: object) -> None:
-        """Print one JSON document on stdout."""
+        """Print one JSON document on stdout, at once: another one may be long in coming."""
         import json
 
-        print(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+        print(json.dumps(document, indent=2 if sys.stdout.isatty() else None), flush=True)
 
     @cached_property
     def is_production(self) -> bool:
