@@ -116,11 +116,13 @@ class Volumes:
         name = f"{volume.service}~{volume.folder}~{now}~{now + keep}~{boot}-{int(up)}"
         return Volume(volume.service, volume.folder, self.trash / name, now, now + keep)
 
-    def restore(self, name: str) -> Volume:
-        """Bring a deleted volume back to where its service looks for it.
+    def restore(self, name: str, tell: Callable[[Volume], None] = lambda _: None) -> Volume:
+        """Bring a deleted volume back to where its service looks for it. `tell` writes it down
+        first: of what is back and was not written down nobody would know that it is to be kept.
 
         Raises:
-            VoleryError: NOT_FOUND, INVALID (several have this name), CONFLICT (its place is taken).
+            VoleryError: NOT_FOUND, INVALID (several have this name), CONFLICT (its place is taken),
+                or what `tell` raises; then nothing is restored.
         """
         (volume,) = self.chosen(name)
         place = self.live / volume.service / volume.folder
@@ -130,9 +132,11 @@ class Volumes:
                 code=Code.CONFLICT,
                 hint="volery down --volumes moves it to the trash too; then restore this one",
             )
+        back = Volume(volume.service, volume.folder, place)
+        tell(back)
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _move(volume.path, place)
-        return Volume(volume.service, volume.folder, place)
+        return back
 
     def purge(self, chosen: Sequence[Volume]) -> None:
         """Destroy these deleted volumes for good.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from unit.cli.desk import Desk
 
 from volery.api import launch
 from volery.cli.commands.shipping import down
-from volery.cli.commands.volumes import list_, purge_
+from volery.cli.commands.volumes import list_, purge_, restore_
 from volery.cli.session import Session
 from volery.model.errors import Code, VoleryError
 from volery.store.files import hold
@@ -116,3 +117,35 @@ def test_a_look_at_volumes_leaves_destroying_to_the_control_plane(
     left = session.home.trash / "purging~db~data-1~1~2"
     left.mkdir(parents=True)
     assert list_(session=session) == 0 and left.exists()
+
+
+def test_what_cannot_be_written_down_is_not_restored(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or nobody could write it down any more, and the primary would begin with an empty volume."""
+    monkeypatch.setattr("volery.store.sqlite.LOCK_SECONDS", 0.0)
+    deleted = session.home.trash / "db~data-0~1~9999999999"
+    deleted.mkdir(parents=True)
+    with SqliteStore(session.home.ledger), pytest.raises(VoleryError, match="control plane runs"):
+        restore_("db/data-0", session=session)
+    assert deleted.exists()
+    assert restore_("db/data-0", session=session) == 0
+    assert (session.home.volumes / "db" / "data-0").exists()
+    assert told(session) == ["volume.restored db/data-0"]
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_told(session: Session) -> None:
+    (session.home.trash / "db~data-0~1~9999999999").mkdir(parents=True)
+    (session.home.volumes / "db" / "data-0").mkdir(parents=True)
+    with pytest.raises(VoleryError, match="is there already"):
+        restore_("db/data-0", session=session)
+    assert told(session) == []
+
+
+def test_whoever_has_the_ledger_for_a_moment_is_waited_for(session: Session) -> None:
+    (session.home.trash / "db~data-0~1~9999999999").mkdir(parents=True)
+    lock = hold(session.home.ledger.with_name("ledger.db.lock"), 0.0, "")
+    letting_go = threading.Timer(0.3, os.close, [lock])
+    letting_go.start()
+    assert restore_("db/data-0", session=session) == 0
+    letting_go.join()

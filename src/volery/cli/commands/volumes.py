@@ -99,8 +99,7 @@ def restore_(name: str, /, *, session: Given) -> int:
     Args:
         name: As `volery volumes` names it, such as orders-db/data-0.
     """
-    restored = of_session(session).restore(name)
-    tell(session, "restored", [restored])
+    restored = of_session(session).restore(name, lambda it: tell(session, "restored", [it]))
     if session.json:
         session.emit(_as_json(restored))
     else:
