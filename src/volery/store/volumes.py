@@ -69,6 +69,14 @@ def machine() -> tuple[str, float]:
     return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class PartlyDeleted(VoleryError):
+    """Some volumes could not be moved to the trash; `moved` were."""
+
+    def __init__(self, error: VoleryError, moved: list[Volume]) -> None:
+        super().__init__(error.message, code=error.code, hint=error.hint, where=error.where)
+        self.moved = moved
+
+
 @dataclass(frozen=True)
 class Volumes:
     """The volumes of one environment: `live` and `trash` are folders in its home. What is deleted
@@ -93,18 +101,23 @@ class Volumes:
 
     def delete(self, now: float, keep: float) -> list[Volume]:
         """Move every live volume to the trash, to stay for `keep` seconds; with 0 it is given up at
-        once, and `finish` destroys it.
+        once, and `finish` destroys it. One that cannot be moved keeps no other.
 
         Raises:
-            VoleryError: a folder cannot be moved.
+            PartlyDeleted: a folder cannot be moved.
         """
-        moved = []
+        moved, failed = [], []
         for volume in self.all_live():
             self.trash.mkdir(parents=True, exist_ok=True, mode=0o700)
             target = self._place_in_trash(volume, int(now), int(keep))
-            _move(volume.path, target.path if keep else self._given_up(target))
-            moved.append(target)
+            try:
+                _move(volume.path, target.path if keep else self._given_up(target))
+                moved.append(target)
+            except VoleryError as error:
+                failed.append(error)
         _drop_empty(self.live)
+        if failed:
+            raise PartlyDeleted(failed[0], moved)
         return moved
 
     def _place_in_trash(self, volume: Volume, now: int, keep: int) -> Volume:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -16,6 +17,8 @@ from volery.cli.commands.shipping import down
 from volery.cli.commands.volumes import list_, purge_, restore_
 from volery.cli.session import Session
 from volery.model.errors import Code, VoleryError
+from volery.model.ports import Change
+from volery.model.tenure import Tenure
 from volery.store.files import hold
 from volery.store.sqlite import SqliteStore
 
@@ -149,3 +152,39 @@ def test_whoever_has_the_ledger_for_a_moment_is_waited_for(session: Session) -> 
     letting_go.start()
     assert restore_("db/data-0", session=session) == 0
     letting_go.join()
+
+
+def test_what_was_moved_is_told_although_another_could_not_be(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mount point, say. Its service is not told that it may begin without data."""
+    with SqliteStore(session.home.ledger) as store:
+        tenures = [
+            Change("tenure", name, Tenure(name, f"{name}-0", 1, 0.0)) for name in ("db", "kv")
+        ]
+        store.commit(tenures, ())
+    for name in ("db/data-0", "db/data-1", "kv/data-0"):
+        (session.home.volumes / name).mkdir(parents=True)
+    rename = Path.rename
+
+    def busy(path: Path, target: Path) -> Path:
+        if path.parts[-2:] == ("db", "data-1"):
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", busy)
+    with pytest.raises(VoleryError, match=r"cannot move .*data-1"):
+        down(volumes=True, session=session)
+    moved = ["volume.deleted db/data-0", "volume.deleted kv/data-0"]
+    assert [item.partition("@")[0] for item in told(session)] == moved
+    assert emptied(session) == []
+    monkeypatch.setattr(Path, "rename", rename)
+    assert down(volumes=True, session=session) == 0
+    assert [item.partition("@")[0] for item in told(session)][2:] == ["volume.deleted db/data-1"]
+    assert emptied(session) == ["db", "kv"]
+
+
+def emptied(session: Session) -> list[str]:
+    with SqliteStore(session.home.ledger, read_only=True) as store:
+        found = store.documents("tenure").items()
+    return [name for name, item in found if isinstance(item, Tenure) and item.emptied]

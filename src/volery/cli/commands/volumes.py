@@ -54,13 +54,14 @@ def delete_all(session: Session, keep: float) -> list[Volume]:
     can bring it up meanwhile: a control plane waits for its lock.
 
     Raises:
-        VoleryError: CONFLICT, somebody has brought it up; nothing is deleted.
+        VoleryError: CONFLICT, somebody has brought it up; nothing is deleted. Or one of them cannot
+            be moved; the others are deleted.
     """
     from volery.api.launch import has_instances
     from volery.api.told import tell_the_file
     from volery.model.errors import Code, VoleryError
     from volery.store.files import hold
-    from volery.store.volumes import Volumes
+    from volery.store.volumes import PartlyDeleted, Volumes
 
     home, there = session.home, Volumes(session.home.volumes, session.home.trash)
     if not home.path.exists():
@@ -70,10 +71,16 @@ def delete_all(session: Session, keep: float) -> list[Volume]:
     try:
         if has_instances(home):
             raise VoleryError(meanwhile, code=Code.CONFLICT, hint="volery status")
-        deleted = there.delete(time.time(), keep)
+        failed: VoleryError | None = None
+        try:
+            deleted = there.delete(time.time(), keep)
+        except PartlyDeleted as error:
+            failed, deleted = error, error.moved
         names = {item.exact: item.expires_at for item in deleted}
         # Said also where none was left: whoever deleted them before may have been killed first.
-        tell_the_file(home, "deleted", names, session.by)
+        tell_the_file(home, "deleted", names, session.by, whole=failed is None)
+        if failed:
+            raise failed
     finally:
         os.close(lock)
     of_session(session)
