@@ -113,6 +113,20 @@ def test_one_that_cannot_be_destroyed_keeps_nobody_from_purging_another(
     assert told(session) == ["volume.purged db/data-0@1"]
 
 
+def test_purging_asks_only_about_what_is_there(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session.yes = False
+    for number in (1, 10):
+        (session.home.trash / f"db~data-{number}~1~9999999999").mkdir(parents=True)
+    with pytest.raises(VoleryError) as unknown:
+        purge_("db/data-2", session=session)
+    assert unknown.value.code is Code.NOT_FOUND
+    with pytest.raises(VoleryError, match="needs --yes"):
+        purge_("db/data-1", session=session)
+    assert capsys.readouterr().err == "  db/data-1@1: 0 bytes\n"
+
+
 def test_a_look_at_volumes_leaves_destroying_to_the_control_plane(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
