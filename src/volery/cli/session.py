@@ -48,17 +48,21 @@ class Session:
         """The manifest."""
         from volery.manifest.load import find
 
-        if self.file is not None:
-            return self.file
         try:
-            here = Path.cwd()
+            path = find(Path.cwd()) if self.file is None else self.file
+            folder = os.fsencode(path.absolute().parent)
         except FileNotFoundError:
             raise VoleryError(
                 "the current folder is gone",
                 code=Code.INVALID,
                 hint="cd to the folder of the manifest, or say --file",
             ) from None
-        return find(here)
+        text = folder.decode("utf-8", "backslashreplace")
+        if text.encode() != folder:
+            raise VoleryError(
+                f"{text} has a name that is no UTF-8", code=Code.INVALID, hint="rename the folder"
+            )
+        return path
 
     @cached_property
     def application(self) -> Application:
