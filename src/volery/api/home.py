@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-from volery.model.errors import VoleryError
+from volery.model.errors import Code, VoleryError
 
 
 def root() -> Path:
@@ -71,6 +72,23 @@ class Home:
         """Deleted volumes that can still be restored."""
         return self.path / "trash"
 
+    def require_access(self) -> None:
+        """Whether this user may look at what is there already.
+
+        Raises:
+            VoleryError: REFUSED, another user keeps it, or its rights were changed.
+        """
+        for folder in (*reversed(self.path.parents), self.path):
+            if not folder.exists():
+                return
+            if not os.access(folder, os.X_OK):
+                name = _name_of(folder.stat().st_uid)
+                raise VoleryError(
+                    f"{folder} may not be entered: it belongs to {name}",
+                    code=Code.REFUSED,
+                    hint=f"type it as {name}, or set VOLERY_HOME to a folder of your own",
+                )
+
     def create(self) -> None:
         """Make the folder.
 
@@ -89,3 +107,10 @@ class Home:
                 f"cannot write {self.path}: {error.strerror}",
                 hint="set VOLERY_HOME to a folder that can be written",
             ) from None
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

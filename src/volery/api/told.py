@@ -42,8 +42,11 @@ async def volumes(plane: Plane, _: Request, body: VolumesBody) -> Response:
     return JSONResponse({"told": len(body.volumes)}, 202)
 
 
-def tell_the_file(home: Home, deed: Deed, names: Mapping[str, float | None], by: str) -> None:
-    """Write it down where no control plane runs; nothing where there is no ledger either.
+def tell_the_file(
+    home: Home, deed: Deed, names: Mapping[str, float | None], by: str, *, whole: bool = True
+) -> None:
+    """Write it down where no control plane runs; nothing where there is no ledger either. `whole`
+    as in `control.volumes.note_deeds`.
 
     Raises:
         VoleryError: the ledger cannot be written.
@@ -51,5 +54,5 @@ def tell_the_file(home: Home, deed: Deed, names: Mapping[str, float | None], by:
     if home.ledger.exists():
         with SqliteStore(home.ledger) as store:
             draft = Draft(store, time.time())
-            note_deeds(draft, deed, names, by)
+            note_deeds(draft, deed, names, by, whole=whole)
             draft.commit()

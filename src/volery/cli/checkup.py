@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -121,7 +121,7 @@ def port(host: str, number: int, ours: bool, environment: str) -> Check:
     return Check("ports", f"gateway {number}", "ok", "free")
 
 
-def examine(checks: Iterator[Callable[[], Iterator[Check]]]) -> list[Check]:
+def examine(checks: Iterable[Callable[[], Iterable[Check]]]) -> list[Check]:
     """Run every check; one that breaks is itself a finding."""
     found: list[Check] = []
     for check in checks:

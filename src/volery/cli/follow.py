@@ -7,7 +7,6 @@ On a terminal the last line moves: it says what is under way and what is still n
 
 from __future__ import annotations
 
-import sys
 import textwrap
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from rich.markup import escape
 
 from volery.api.client import Client
-from volery.cli.show.console import err, styled
+from volery.cli.show.console import err, moves, styled
 from volery.cli.standing import lacking
 from volery.model.errors import Code, VoleryError
 from volery.model.units import format_duration
@@ -128,7 +127,7 @@ class _Story:
         self._since: dict[str, float] = {}
         self._lacking: dict[str, str] = {}
         self._told_at = time.monotonic()
-        self._status = err().status("") if sys.stderr.isatty() else None
+        self._status = err().status("") if moves(err()) else None
 
     def __enter__(self) -> _Story:
         if self._status:

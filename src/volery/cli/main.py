@@ -12,7 +12,7 @@ import sys
 from itertools import pairwise
 
 from volery.cli.overview import overview
-from volery.model.errors import EXIT, VoleryError
+from volery.model.errors import EXIT, Code, VoleryError
 
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 ONLY_LOOKS = ("-f", "--follow", "-w", "--watch")
@@ -38,10 +38,10 @@ def run(arguments: list[str]) -> int:
         print(_interrupted(interrupt, arguments), file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _write_no_more(1, 2)
         return 141
     except OSError as error:
-        return _say(_unwritten(error) or _unexpected(error), json)
+        return _say(_unwritten(error) or _forbidden(error) or _unexpected(error), json)
     except Exception as error:  # noqa: BLE001 - the last resort: one line, the story in a file
         return _say(_unexpected(error), json)
 
@@ -75,9 +75,26 @@ def _unwritten(error: OSError) -> VoleryError | None:
     """Where the output goes it cannot be written; None if the error is about something else."""
     if error.filename is not None or error.errno not in NOT_WRITTEN:
         return None
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is not tried again at the end
+    _write_no_more(1)
     return VoleryError(
         f"cannot write the output: {error.strerror}", hint="write it to where there is room"
+    )
+
+
+def _write_no_more(*descriptors: int) -> None:
+    """What is left is not tried again at the end, where it would fail once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+
+
+def _forbidden(error: OSError) -> VoleryError | None:
+    """A file of another user is in the way; None if the error is about something else."""
+    if not isinstance(error, PermissionError) or error.filename is None:
+        return None
+    place = os.fsdecode(error.filename)
+    return VoleryError(
+        f"{place}: {error.strerror}", code=Code.REFUSED, hint=f"ls -ld {place}: whose is it?"
     )
 
 

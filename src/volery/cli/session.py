@@ -46,17 +46,21 @@ class Session:
         """The manifest."""
         from volery.manifest.load import find
 
-        if self.file is not None:
-            return self.file
         try:
-            here = Path.cwd()
+            path = find(Path.cwd()) if self.file is None else self.file
+            folder = os.fsencode(path.absolute().parent)
         except FileNotFoundError:
             raise VoleryError(
                 "the current folder is gone",
                 code=Code.INVALID,
                 hint="cd to the folder of the manifest, or say --file",
             ) from None
-        return find(here)
+        text = folder.decode("utf-8", "backslashreplace")
+        if text.encode() != folder:
+            raise VoleryError(
+                f"{text} has a name that is no UTF-8", code=Code.INVALID, hint="rename the folder"
+            )
+        return path
 
     @cached_property
     def application(self) -> Application:
@@ -88,10 +92,16 @@ class Session:
 
     @cached_property
     def home(self) -> Home:
-        """Where the environment's state lives."""
+        """Where the environment's state lives.
+
+        Raises:
+            VoleryError: REFUSED, another user's is there.
+        """
         from volery.api.home import Home
 
-        return Home.of(self._names.app, self.environment)
+        home = Home.of(self._names.app, self.environment)
+        home.require_access()
+        return home
 
     @cached_property
     def client(self) -> Client:
@@ -155,10 +165,10 @@ class Session:
             return str(os.getuid())
 
     def emit(self, document: object) -> None:
-        """Print one JSON document on stdout."""
+        """Print one JSON document on stdout, at once: another one may be long in coming."""
         import json
 
-        print(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+        print(json.dumps(document, indent=2 if sys.stdout.isatty() else None), flush=True)
 
     @cached_property
     def is_production(self) -> bool:

@@ -56,15 +56,18 @@ def _event(draft: Draft, item: Instance, kind: str, text: str, cause: str) -> No
     )
 
 
-def note_deeds(draft: Draft, deed: Deed, volumes: Mapping[str, float | None], by: str) -> None:
+def note_deeds(
+    draft: Draft, deed: Deed, volumes: Mapping[str, float | None], by: str, *, whole: bool = True
+) -> None:
     """An event for each volume, by its exact name (`orders-db/data-0@1764010000`), with the Unix
     second until which it can be restored, if it can. All are deleted at once: whoever is the
-    primary of something may begin without data then, and no more once any of it is back."""
+    primary of something may begin without data then, and no more once any of it is back. Not so
+    where one could not be deleted, and it was not the `whole`."""
     for name, until in sorted(volumes.items()):
         draft.add(_deed(deed, name, until, by, draft.now))
     services = {name.partition("/")[0] for name in volumes}
     for name, tenure in draft.world.tenures.items():
-        if deed == "deleted":
+        if deed == "deleted" and whole:
             draft.put("tenure", name, without_data(tenure))
         elif deed == "restored" and name in services:
             draft.put("tenure", name, replace(tenure, emptied=False))

@@ -74,7 +74,9 @@ class Stage:
         """Birdhouse runs with Volery's own Python, whatever `python` is elsewhere."""
         binaries = str(Path(sys.executable).parent)
         path = os.pathsep.join([binaries, os.environ.get("PATH", os.defpath)])
-        return os.environ | {"VOLERY_HOME": str(self.folder / "home"), "PATH": path}
+        home = str(self._home.path.parent.parent)
+        own = {"VOLERY_HOME": home, "VOLERY_ENV": self._home.path.name, "PATH": path}
+        return os.environ | own
 
     def variant(self, service: str, name: str | None) -> None:
         """Make the next release of a service a bad one, or a good new one."""

@@ -53,7 +53,15 @@ def _kinds(text: str) -> tuple[Kind, ...]:
 
 
 def _url(kind: Kind, url: str) -> str:
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError as error:
+        raise VoleryError(
+            f"{url!r} is no address: {error}",
+            code=Code.INVALID,
+            hint="such as http://127.0.0.1:8080/path",
+            where="probe",
+        ) from None
     if kind is Kind.LINE and parts.scheme == "http":
         return parts._replace(scheme="tcp").geturl()
     return parts.geturl()

@@ -38,6 +38,8 @@ from volery.store.files import hold, sync_folder
 from volery.store.retention import EVENTS_KEPT, expired
 
 BUSY_SECONDS = 5.0
+LOCK_SECONDS = 2.0
+"""Whoever only writes down what was done with volumes has the store for a moment."""
 LOG_BYTES_MAX = 16 * 2**20
 _REMEDY = "move it, its -wal and its -shm away; then restore it from a backup, or start anew"
 """All three: what lies in a write-ahead log would be taken for the end of any file beside it."""
@@ -73,7 +75,7 @@ class SqliteStore:
             with self._told():
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = path.with_name(path.name + ".lock")
-            self._lock = hold(lock, 0.0, "another control plane runs")
+            self._lock = hold(lock, LOCK_SECONDS, "another control plane runs")
         try:
             with self._told():
                 self._connection = _open_read_only(path) if read_only else _open(path)

@@ -14,9 +14,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from volery.model.errors import Code, VoleryError
 
@@ -68,6 +69,14 @@ def machine() -> tuple[str, float]:
     return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class PartlyDeleted(VoleryError):
+    """Some volumes could not be moved to the trash; `moved` were."""
+
+    def __init__(self, error: VoleryError, moved: list[Volume]) -> None:
+        super().__init__(error.message, code=error.code, hint=error.hint, where=error.where)
+        self.moved = moved
+
+
 @dataclass(frozen=True)
 class Volumes:
     """The volumes of one environment: `live` and `trash` are folders in its home. What is deleted
@@ -92,18 +101,23 @@ class Volumes:
 
     def delete(self, now: float, keep: float) -> list[Volume]:
         """Move every live volume to the trash, to stay for `keep` seconds; with 0 it is given up at
-        once, and `finish` destroys it.
+        once, and `finish` destroys it. One that cannot be moved keeps no other.
 
         Raises:
-            VoleryError: a folder cannot be moved.
+            PartlyDeleted: a folder cannot be moved.
         """
-        moved = []
+        moved, failed = [], []
         for volume in self.all_live():
             self.trash.mkdir(parents=True, exist_ok=True, mode=0o700)
             target = self._place_in_trash(volume, int(now), int(keep))
-            _move(volume.path, target.path if keep else self._given_up(target))
-            moved.append(target)
+            try:
+                _move(volume.path, target.path if keep else self._given_up(target))
+                moved.append(target)
+            except VoleryError as error:
+                failed.append(error)
         _drop_empty(self.live)
+        if failed:
+            raise PartlyDeleted(failed[0], moved)
         return moved
 
     def _place_in_trash(self, volume: Volume, now: int, keep: int) -> Volume:
@@ -115,13 +129,15 @@ class Volumes:
         name = f"{volume.service}~{volume.folder}~{now}~{now + keep}~{boot}-{int(up)}"
         return Volume(volume.service, volume.folder, self.trash / name, now, now + keep)
 
-    def restore(self, name: str) -> Volume:
-        """Bring a deleted volume back to where its service looks for it.
+    def restore(self, name: str, tell: Callable[[Volume], None] = lambda _: None) -> Volume:
+        """Bring a deleted volume back to where its service looks for it. `tell` writes it down
+        first: of what is back and was not written down nobody would know that it is to be kept.
 
         Raises:
-            VoleryError: NOT_FOUND, INVALID (several have this name), CONFLICT (its place is taken).
+            VoleryError: NOT_FOUND, INVALID (several have this name), CONFLICT (its place is taken),
+                or what `tell` raises; then nothing is restored.
         """
-        volume = self._chosen(name)
+        (volume,) = self.chosen(name)
         place = self.live / volume.service / volume.folder
         if place.exists():
             raise VoleryError(
@@ -129,21 +145,21 @@ class Volumes:
                 code=Code.CONFLICT,
                 hint="volery down --volumes moves it to the trash too; then restore this one",
             )
+        back = Volume(volume.service, volume.folder, place)
+        tell(back)
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _move(volume.path, place)
-        return Volume(volume.service, volume.folder, place)
+        return back
 
-    def purge(self, name: str | None) -> list[Volume]:
-        """Destroy one deleted volume, or all of them, for good.
+    def purge(self, chosen: Sequence[Volume]) -> None:
+        """Destroy these deleted volumes for good.
 
         Raises:
-            VoleryError: NOT_FOUND, INVALID (several have this name), or it cannot be destroyed.
+            VoleryError: one of them cannot be destroyed.
         """
-        chosen = self.deleted() if name is None else [self._chosen(name)]
         for volume in chosen:
             _move(volume.path, self._given_up(volume))
-        self.finish()
-        return chosen
+        _destroy_all(self._given_up(volume) for volume in chosen)
 
     def empty(self, now: float) -> list[Volume]:
         """Give up what is kept no longer: from now on it cannot be restored; see `finish`."""
@@ -158,15 +174,7 @@ class Volumes:
         Raises:
             VoleryError: one of them cannot be destroyed.
         """
-        failed = []
-        for folder in _folders(self.trash):
-            if folder.name.startswith(PURGING):
-                try:
-                    _destroy(folder)
-                except VoleryError as error:
-                    failed.append(error)
-        if failed:
-            raise failed[0]
+        _destroy_all(item for item in _folders(self.trash) if item.name.startswith(PURGING))
 
     def _is_over(self, volume: Volume, now: float) -> bool:
         deleted_at, expires_at = volume.deleted_at or 0, volume.expires_at or 0
@@ -177,7 +185,14 @@ class Volumes:
     def _given_up(self, volume: Volume) -> Path:
         return self.trash / f"{PURGING}{volume.path.name}"
 
-    def _chosen(self, name: str) -> Volume:
+    def chosen(self, name: str | None) -> list[Volume]:
+        """The deleted volume of this name, or all of them.
+
+        Raises:
+            VoleryError: NOT_FOUND, INVALID (several have this name).
+        """
+        if name is None:
+            return self.deleted()
         found = [item for item in self.deleted() if name in (item.name, item.exact)]
         if not found:
             raise VoleryError(
@@ -188,7 +203,7 @@ class Volumes:
             raise VoleryError(
                 f"{len(found)} deleted volumes are called {name}", code=Code.INVALID, hint=names
             )
-        return found[0]
+        return found
 
 
 def _folders(place: Path) -> Iterator[Path]:
@@ -223,18 +238,35 @@ def _move(source: Path, target: Path) -> None:
         ) from None
 
 
+def _destroy_all(folders: Iterable[Path]) -> None:
+    failed = []
+    for folder in folders:
+        try:
+            _destroy(folder)
+        except VoleryError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
 def _destroy(folder: Path) -> None:
     """For good. Where somebody put a link to a bigger disk, only the link is ours."""
     try:
         if folder.is_symlink():
-            folder.unlink()
+            folder.unlink(missing_ok=True)
         else:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, onerror=_unless_gone)
     except OSError as error:
         raise VoleryError(
             f"cannot delete {folder}: {error.strerror or error}",
             hint=f"rm -r {folder}, as the user who owns what is in it",
         ) from None
+
+
+def _unless_gone(_: object, __: str, raised: tuple[Any, BaseException, Any]) -> None:
+    """Another one may be destroying the same: the control plane, or a person."""
+    if not isinstance(raised[1], FileNotFoundError):
+        raise raised[1]
 
 
 def _drop_empty(place: Path) -> None:

@@ -115,6 +115,38 @@ def test_a_volume_whose_file_system_does_not_answer_holds_nobody_up(
     lab.run(scenario)
 
 
+def test_a_volume_that_hangs_keeps_no_other_from_being_looked_at(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, hangs, refusal = threading.Event(), threading.Event(), volumes._refusal
+    first, second = lab.work / "data-0", lab.work / "data-1"
+
+    def slow(path: Path) -> str:
+        if path == first and lab.work.joinpath("hang").exists():
+            hangs.set()
+            answers.wait(60)
+            return "is read-only"
+        return refusal(path)
+
+    async def scenario(engine: LocalEngine) -> None:
+        try:
+            for number, volume in enumerate((first, second), 1):
+                engine.start(lab.spec(f"web-{number}", volume=str(volume)))
+                await reaches(engine, f"web-{number}", "ready")
+            (lab.work / "hang").touch()
+            await until(hangs.is_set)
+            second.rmdir()
+            await until(lambda: engine.observe()["web-2"].volume == "is gone")
+            assert engine.observe()["web-1"].volume == ""
+            answers.set()
+            await until(lambda: engine.observe()["web-1"].volume == "is read-only")
+        finally:
+            answers.set()
+
+    monkeypatch.setattr(volumes, "_refusal", slow)
+    lab.run(scenario)
+
+
 PROGRAM = """
 import asyncio, os, sys
 from pathlib import Path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,3 +235,21 @@ def test_one_document_is_all_that_a_script_gets(capsys: pytest.CaptureFixture[st
     assert "volery" in json.loads(capsys.readouterr().out)["script"]
     assert run(["--output", "json"]) == 2
     assert json.loads(capsys.readouterr().err)["error"]["message"] == "which command?"
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["up"], ["plan", "--output", "json"]])
+def test_a_folder_whose_name_is_no_text_is_refused_with_its_place(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    monkeypatch.setenv("VOLERY_HOME", str(tmp_path / "home"))
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    (folder / "volery.yaml").write_text(MANIFEST)
+    monkeypatch.chdir(folder)
+    assert run(command) == 2
+    said = f"{tmp_path}/caf\\xe9 has a name that is no UTF-8"
+    error = capsys.readouterr().err
+    assert said in (json.loads(error)["error"]["message"] if "json" in command else error)

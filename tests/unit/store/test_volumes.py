@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,8 +94,12 @@ def test_purging_that_was_interrupted_is_finished_and_never_restored(there: Volu
         "db~data-0~1000~87400",
         "db~data-1~1000~87400",
     ]
-    assert [item.name for item in there.purge("db/data-0")] == ["db/data-0"]
-    assert len(there.purge(None)) == 1
+    (one,) = there.chosen("db/data-0")
+    assert one.name == "db/data-0"
+    there.purge([one])
+    assert len(there.chosen(None)) == 1
+    there.purge(there.chosen(None))
+    assert list(there.trash.iterdir()) == []
 
 
 def test_deleting_that_was_interrupted_goes_on(there: Volumes) -> None:
@@ -107,7 +114,7 @@ def test_what_is_not_ours_in_the_trash_is_left_alone(there: Volumes) -> None:
     (there.trash / "a~b~c~d").mkdir()
     assert there.deleted() == [] and there.empty(1e12) == []
     with pytest.raises(VoleryError) as refused:
-        there.purge("notes")
+        there.chosen("notes")
     assert refused.value.code is Code.NOT_FOUND
 
 
@@ -141,10 +148,10 @@ def test_one_that_cannot_be_destroyed_keeps_no_other(
 ) -> None:
     destroy = shutil.rmtree
 
-    def refusing(folder: Path) -> None:
+    def refusing(folder: Path, **more: Any) -> None:
         if "cache" in folder.name:
             raise PermissionError(13, "Permission denied")
-        destroy(folder)
+        destroy(folder, **more)
 
     monkeypatch.setattr("volery.store.volumes.shutil.rmtree", refusing)
     there.delete(1000.0, 60.0)
@@ -153,6 +160,25 @@ def test_one_that_cannot_be_destroyed_keeps_no_other(
         there.finish()
     (left,) = there.trash.iterdir()
     assert left.name.startswith("purging~cache~files-1~1000~1060")
+
+
+def test_two_at_once_destroy_the_same_volume(there: Volumes) -> None:
+    """The control plane, and somebody who purges."""
+    for number in range(2000):
+        (there.live / "db" / "data-0" / f"{number % 20}" / "deep").mkdir(
+            parents=True, exist_ok=True
+        )
+        (there.live / "db" / "data-0" / f"{number % 20}" / "deep" / f"{number}").touch()
+    there.delete(1000.0, 0)
+    begin = threading.Barrier(2)
+
+    def finish(_: int) -> None:
+        begin.wait()
+        there.finish()
+
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(finish, range(2)))
+    assert list(there.trash.iterdir()) == []
 
 
 @pytest.mark.parametrize("right", [1_000_000_000.0, 5.0])

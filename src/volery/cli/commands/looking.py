@@ -94,8 +94,9 @@ def _watch(session: Session, found: dict[str, Any]) -> tuple[dict[str, Any], int
     """Follow a rollout to where nothing can turn it round any more: the last one of its service,
     which may be its group's way back, and the exit code of a `deploy`."""
     from volery.cli.follow import exit_code, follow
+    from volery.cli.show.console import moves, out
 
-    whole = not session.json and sys.stdout.isatty()
+    whole = not session.json and moves(out())
     ended = _look_on(session, found) if whole else follow(session.client, [found["id"]])
     code = exit_code([item for item in ended if item["id"] == found["id"]]) or exit_code(ended)
     last = [item for item in ended if item["service"] == found["service"]][-1]
@@ -147,9 +148,9 @@ def _again_and_again(look: Callable[[], None], watch: bool, session: Session) ->
     while watch:
         time.sleep(LOOK_EVERY_SECONDS)
         if not session.json:
-            from volery.cli.show.console import out
+            from volery.cli.show.console import moves, out
 
-            if out().is_terminal:
+            if moves(out()):
                 out().clear()
             else:
                 print()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -45,14 +45,15 @@ def doctor(*, session: Given) -> int:
     from volery.api.home import root
     from volery.cli import checkup
 
-    checks: list[Callable[[], Iterator[checkup.Check]]] = [
+    checks: list[Callable[[], Iterable[checkup.Check]]] = [
         checkup.machine,
         checkup.envoy,
         checkup.local_engine,
         checkup.other_engines,
         partial(checkup.state, root()),
+        partial(_of_manifest, session),
     ]
-    found = checkup.examine(iter(checks)) + _of_manifest(session)
+    found = checkup.examine(checks)
     if session.json:
         session.emit({"checks": [vars(item) for item in found]})
     else:
@@ -66,7 +67,6 @@ def _of_manifest(session: Session) -> list[Check]:
 
     try:
         application = session.application.in_environment(session.environment)
-        ours = is_running(session.home)
     except VoleryError as error:
         first = str(next(iter(getattr(error, "mistakes", [])), error.message))
         missing = session.file is None and not hasattr(error, "mistakes")
@@ -74,9 +74,14 @@ def _of_manifest(session: Session) -> list[Check]:
             Check("manifest", "volery.yaml", "warning" if missing else "failed", first, error.hint)
         ]
     gateway = application.gateway
+    manifest = Check("manifest", str(session.path), "ok", f"{len(application.services)} services")
+    try:
+        ours = is_running(session.home)
+    except VoleryError as error:
+        return [manifest, Check("state", session.environment, "failed", error.message, error.hint)]
     control = "runs" if ours else "does not run"
     return [
-        Check("manifest", str(session.path), "ok", f"{len(application.services)} services"),
+        manifest,
         Check("control plane", session.environment, "ok", control),
         port(gateway.host, gateway.port, ours, session.environment),
     ]

@@ -21,14 +21,16 @@ LOCK_SECONDS = 3.0
 
 def of_session(session: Session) -> Volumes:
     """The volumes of the environment; what expired is gone. If it cannot be destroyed, that is said
-    and keeps nobody from looking at the others."""
+    and keeps nobody from looking at the others. Where a control plane runs it is what destroys."""
+    from volery.api.launch import is_in_use
     from volery.model.errors import VoleryError
     from volery.store.volumes import Volumes
 
     found = Volumes(session.home.volumes, session.home.trash)
     try:
         tell(session, "expired", found.empty(time.time()))
-        found.finish()
+        if not is_in_use(session.home):
+            found.finish()
     except VoleryError as error:
         print(f"warning: {error.message}; {error.hint}", file=sys.stderr)
     return found
@@ -55,14 +57,14 @@ def delete_all(session: Session, keep: float) -> list[Volume]:
     can bring it up meanwhile: a control plane waits for its lock.
 
     Raises:
-        VoleryError: CONFLICT, somebody has brought it up; nothing is deleted. Or one that is not to
-            be kept cannot be destroyed.
+        VoleryError: CONFLICT, somebody has brought it up; nothing is deleted. Or one of them cannot
+            be moved; the others are deleted. Or one that is not to be kept cannot be destroyed.
     """
     from volery.api.launch import has_instances
     from volery.api.told import tell_the_file
     from volery.model.errors import Code, VoleryError
     from volery.store.files import hold
-    from volery.store.volumes import Volumes
+    from volery.store.volumes import PartlyDeleted, Volumes
 
     home, there = session.home, Volumes(session.home.volumes, session.home.trash)
     if not home.path.exists():
@@ -72,10 +74,16 @@ def delete_all(session: Session, keep: float) -> list[Volume]:
     try:
         if has_instances(home):
             raise VoleryError(meanwhile, code=Code.CONFLICT, hint="volery status")
-        deleted = there.delete(time.time(), keep)
+        failed: VoleryError | None = None
+        try:
+            deleted = there.delete(time.time(), keep)
+        except PartlyDeleted as error:
+            failed, deleted = error, error.moved
         names = {item.exact: item.expires_at for item in deleted}
         # Said also where none was left: whoever deleted them before may have been killed first.
-        tell_the_file(home, "deleted", names, session.by)
+        tell_the_file(home, "deleted", names, session.by, whole=failed is None)
+        if failed:
+            raise failed
     finally:
         os.close(lock)
     if not keep:
@@ -103,8 +111,7 @@ def restore_(name: str, /, *, session: Given) -> int:
     Args:
         name: As `volery volumes` names it, such as orders-db/data-0.
     """
-    restored = of_session(session).restore(name)
-    tell(session, "restored", [restored])
+    restored = of_session(session).restore(name, lambda it: tell(session, "restored", [it]))
     if session.json:
         session.emit(_as_json(restored))
     else:
@@ -120,15 +127,16 @@ def purge_(name: str | None = None, /, *, session: Given) -> int:
     """
     there = of_session(session)
     what = "every deleted volume" if name is None else f"the deleted volume {name}"
-    radius = [f"{item.exact}: {item.size()} bytes" for item in there.deleted()]
-    shown = radius if name is None else [line for line in radius if line.startswith(name)]
-    session.confirm(f"destroy {what} for good", shown)
-    gone = there.purge(name)
-    tell(session, "purged", gone)
+    chosen = there.chosen(name)
+    radius = [f"{item.exact}: {item.size()} bytes" for item in chosen]
+    session.confirm(f"destroy {what} for good", radius)
+    # Said first: if that fails, or whoever types this is killed, it can be asked for again.
+    tell(session, "purged", chosen)
+    there.purge(chosen)
     if session.json:
-        session.emit({"purged": [item.exact for item in gone]})
+        session.emit({"purged": [item.exact for item in chosen]})
     else:
-        print("\n".join(f"{item.exact} is destroyed" for item in gone) or "the trash is empty")
+        print("\n".join(f"{item.exact} is destroyed" for item in chosen) or "the trash is empty")
     return 0
 
 

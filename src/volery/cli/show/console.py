@@ -4,6 +4,8 @@ NO_COLOR.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from functools import cache
 
@@ -40,6 +42,27 @@ def err() -> Console:
     return _console(stderr=True)
 
 
+def moves(console: Console) -> bool:
+    """Whether what is shown there may move: on a terminal that can, unless plain lines are wanted.
+    Whoever is ended by SIGTERM meanwhile leaves the cursor as it was."""
+    if not console.file.isatty() or console.is_dumb_terminal or _is_plain():
+        return False
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
+    return True
+
+
+def _end(number: int, _: object) -> None:
+    for console in (out(), err()):
+        console.show_cursor()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _is_plain() -> bool:
+    return bool(os.environ.get("NO_COLOR"))
+
+
 class _Piped(Console):
     """Where its reader has enough (`| head`), `main` says with which code it ends."""
 
@@ -50,7 +73,14 @@ class _Piped(Console):
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    return _Piped(stderr=stderr, highlight=False, emoji=False, width=width, soft_wrap=True)
+    return _Piped(
+        stderr=stderr,
+        color_system=None if _is_plain() else "auto",
+        highlight=False,
+        emoji=False,
+        width=width,
+        soft_wrap=True,
+    )
 
 
 def styled(word: str) -> str:

@@ -59,7 +59,7 @@ class About:
             service=str(document.get("service", "unknown")),
             protocol=cast(Protocol, document.get("protocol", "tcp")),
             directory=str(document.get("directory", "/")),
-            health=Health.model_validate(document.get("health", {})),
+            health=Health.model_validate(document.get("health", {}), extra="ignore"),
             grace=float(document.get("grace", 10.0)),
             port=document.get("port"),
             secret_names=tuple(document.get("secret_names", ())),

@@ -60,6 +60,7 @@ class LocalEngine:
         self._attended: frozenset[str] = frozenset()
         self._role_watches: Mapping[str, RoleWatch] = {}
         self._looks = volumes.Looks()
+        self._starts = volumes.Looks()
         self._all_at = time.monotonic() + OTHERS_SECONDS
         self._background: set[asyncio.Task[None]] = set()
 
@@ -108,7 +109,7 @@ class LocalEngine:
         if spec.id in self._instances:
             return
         if spec.volume:
-            self._looks.require_writable(Path(spec.volume))
+            self._starts.require_writable(Path(spec.volume))
         instance = Instance(self._folders / spec.id, About.of(spec), self._wake, self._hidden)
         self._instances[spec.id] = instance
         self._watch_role(instance)
@@ -206,7 +207,7 @@ class LocalEngine:
 
     async def _look_at_volumes(self) -> None:
         kept = {key: item.kept for key, item in self._instances.items() if item.kept}
-        found = await asyncio.to_thread(volumes.troubles, kept) if kept else {}
+        found = await asyncio.to_thread(self._looks.troubles, kept) if kept else {}
         for identity, why in found.items():
             instance = self._instances.get(identity)
             if instance is not None and instance.kept == kept[identity]:

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from volery.model.errors import VoleryError
 
+Key = TypeVar("Key", bound=Hashable)
+Answer = TypeVar("Answer")
 ANSWER_SECONDS = 2.0
-"""How long a file system may take to say what it is asked before an instance is started on it."""
+"""How long a file system may take to say what it is asked."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +43,29 @@ def identity_of(path: Path) -> str:
     return f"{seen.st_dev}:{seen.st_ino}"
 
 
-def troubles(volumes: Mapping[str, Kept]) -> dict[str, str]:
-    """What is wrong with each of these, by the same key; "" if nothing is."""
-    return {key: _trouble(Path(kept.path), kept.identity) for key, kept in volumes.items()}
-
-
-def _trouble(path: Path, identity: str) -> str:
+def _trouble(kept: Kept) -> str:
+    path = Path(kept.path)
     try:
         found = identity_of(path)
     except FileNotFoundError:
         return "is gone"
     except OSError as error:
         return f"cannot be looked at: {error.strerror}"
-    if identity and found != identity:
+    if kept.identity and found != kept.identity:
         return "is not the folder any more that it was at the start"
     return _refusal(path)
 
 
 class Looks:
-    """Whether instances may be started on their volumes. A file system that does not answer is not
-    waited for: it would hold up everybody."""
+    """Looks at volumes. A file system that does not answer is not waited for: it would hold up
+    everybody. It is asked again when it has answered."""
 
     def __init__(self) -> None:
-        self._asking: dict[Path, threading.Thread] = {}
+        self._asking: dict[object, threading.Thread] = {}
+
+    def troubles(self, volumes: Mapping[str, Kept]) -> dict[str, str]:
+        """What is wrong with each of these, by the same key; "" if nothing is."""
+        return self._ask({key: partial(_trouble, kept) for key, kept in volumes.items()})
 
     def require_writable(self, path: Path) -> None:
         """Whether an instance may be started on this volume, which need not exist yet.
@@ -68,20 +73,36 @@ class Looks:
         Raises:
             VoleryError: it could not write there, or that cannot be said.
         """
-        refused: list[VoleryError | None] = []
-        if path not in self._asking or not self._asking[path].is_alive():
-            asking = threading.Thread(target=lambda: refused.append(_refused(path)), daemon=True)
-            self._asking[path] = asking
-            asking.start()
-            asking.join(ANSWER_SECONDS)
-        if not refused:
+        look: dict[Path, Callable[[], VoleryError | None]] = {path: partial(_refused, path)}
+        answers = self._ask(look)
+        if path not in answers:
             raise VoleryError(
                 f"its volume {path} cannot be looked at: its file system does not answer",
                 hint="it is tried again by itself",
             )
-        del self._asking[path]
-        if refused[0]:
-            raise refused[0]
+        if refused := answers[path]:
+            raise refused
+
+    def _ask(self, looks: Mapping[Key, Callable[[], Answer]]) -> dict[Key, Answer]:
+        """The answers of those that have one soon, each in a thread of its own."""
+        answers: dict[Key, Answer] = {}
+
+        def ask(key: Key) -> None:
+            answers[key] = looks[key]()
+
+        hanging = {key: thread for key, thread in self._asking.items() if thread.is_alive()}
+        begun: dict[object, threading.Thread] = {
+            key: threading.Thread(target=ask, args=(key,), daemon=True)
+            for key in looks
+            if key not in hanging
+        }
+        self._asking = {**hanging, **begun}
+        for thread in begun.values():
+            thread.start()
+        deadline = time.monotonic() + ANSWER_SECONDS
+        for thread in begun.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return answers.copy()
 
 
 def _refused(path: Path) -> VoleryError | None:
