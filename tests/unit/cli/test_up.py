@@ -56,4 +56,4 @@ def test_nor_for_what_an_earlier_up_removed(monkeypatch: pytest.MonkeyPatch) -> 
     desk.plane.sources.version = "cccccccc"
     assert up(timeout="20s", session=desk.session()) == 0
     left = desk.client.get("/v1/status")["services"]["catalog"]
-    assert (left["state"], "is going" in left["removed"]) == ("down", True)
+    assert (left["state"], "is going" in left["removed"]) == ("leaving", True)
