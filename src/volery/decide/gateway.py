@@ -9,6 +9,7 @@ from volery.decide.gateway_routes import with_only
 from volery.decide.upkeep import is_leaving
 from volery.decide.world import World
 from volery.model.application import Application, Gateway, Route
+from volery.model.state import ServiceState
 
 
 def applied(world: World, application: Application, only: Collection[str] | None) -> Application:
@@ -20,11 +21,16 @@ def applied(world: World, application: Application, only: Collection[str] | None
 
 
 def awaited_by(world: World, routes: Sequence[Route]) -> tuple[str, ...]:
-    """The services that routes lead to and that do not serve: new ones, those that were awaited
-    already, and those that are just leaving."""
+    """The services that routes lead to and that do not serve: new ones, also those whose first
+    release is on its way or did not come up, those that were awaited already, and those that are
+    just leaving."""
     environment = world.environment
     before = environment.awaited if environment else ()
-    there = {name for name, service in world.services.items() if not is_leaving(world, service)}
+    there = {
+        name
+        for name, service in world.services.items()
+        if not is_leaving(world, service) and _has_served(world, service)
+    }
     led = {route.service for route in routes}
     return tuple(sorted(name for name in led if name in before or name not in there))
 
@@ -39,11 +45,14 @@ def arrived(world: World) -> frozenset[str]:
 
 def _serves(world: World, name: str) -> bool:
     service = world.services.get(name)
-    live = service.live if service else None
-    release = world.releases.get(live.release) if live else None
-    if release is None or release.state != "live" or world.rollout_of(name) is not None:
+    if service is None or not _has_served(world, service) or world.rollout_of(name) is not None:
         return False
     return any(item.intent == "run" and world.ready(item) for item in world.instances_of(name))
+
+
+def _has_served(world: World, service: ServiceState) -> bool:
+    release = world.releases.get(service.live.release) if service.live else None
+    return release is not None and release.state == "live"
 
 
 def gateway_changes(world: World, application: Application) -> tuple[str, ...]:
