@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from volery.decide.group import started_anew
-from volery.decide.order import waits_for
+from volery.decide.order import ordering_needs, waits_for
 from volery.decide.phases import has_begun
 from volery.decide.plan import Step, effective_strategy, refuse_other_traffic
 from volery.decide.staged import is_asked_for
@@ -216,8 +216,8 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     """The rollout that brings an earlier release back: to the one asked for, or the previous one.
 
     Raises:
-        VoleryError: NOT_FOUND without such a release; CONFLICT during another rollout; INVALID if
-            it cannot serve beside what runs.
+        VoleryError: NOT_FOUND without such a release; CONFLICT during another rollout, or if what
+            it needs is gone; INVALID if it cannot serve beside what runs.
     """
     state = known(world, service)
     _refuse_second_rollout(world, service)
@@ -225,6 +225,7 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
         raise VoleryError(f"{service} does not run", code=Code.CONFLICT, hint="volery up")
     release = earlier(world, state, to)
     refuse_other_traffic(world.releases.get(state.live.release), release.spec)
+    _refuse_without_needs(world, release)
     warm = state.slots[other(state.active)]
     quick = warm is not None and warm.release == release.id and state.warm_until is not None
     strategy = "blue-green" if quick else effective_strategy(release.spec)
@@ -233,6 +234,17 @@ def rollback(world: World, service: str, to: str | None, order: Order) -> Rollou
     if state.config.deploy.strategy == "recreate" and not quick:
         strategy = "recreate"  # also where that was not said yet when the release was made
     return _to_release(world, state, release.id, strategy, order)
+
+
+def _refuse_without_needs(world: World, release: Release) -> None:
+    """A release whose need has left since would come up and could do nothing."""
+    for need in ordering_needs(release.spec):
+        if need not in world.services:
+            raise VoleryError(
+                f"{release.id} needs {need}, which is not there",
+                code=Code.CONFLICT,
+                hint=f"add {need} to the manifest, then: volery up",
+            )
 
 
 def serves_already(world: World, service: str, to: str | None) -> str:

@@ -192,3 +192,17 @@ def test_going_back_runs_nothing_twice_that_must_not(before: str, today: str, be
     world = replace(world, releases=dict(world.releases) | {first.id: first})
     found = rollback(world, "catalog", "catalog@1", Order("rollback", "ann", 1.0))
     assert found.strategy == begun
+
+
+def test_nothing_goes_back_to_a_release_whose_need_is_gone() -> None:
+    def back(importance: str) -> str:
+        world = running(application(web={}))
+        spec = application(web={"needs": {"menu": {"importance": importance}}}).services["web"]
+        old = replace(world.releases["web@1"], id="web@0", spec=spec, state="kept")
+        world = replace(world, releases={**world.releases, old.id: old})
+        return rollback(world, "web", "web@0", Order("rollback", "ann", 1.0)).to_release
+
+    with pytest.raises(VoleryError, match="web@0 needs menu, which is not there") as refused:
+        back("critical")
+    assert refused.value.code is Code.CONFLICT
+    assert back("degradable") == "web@0", "it can do without"
