@@ -11,7 +11,7 @@ from typing import Literal
 
 from volery.decide.forecast import Forecast, forecast, shares_at
 from volery.decide.judge import History, empty
-from volery.decide.order import start_order
+from volery.decide.order import ordering_needs, start_order
 from volery.decide.phases import has_begun
 from volery.decide.removed import LEFT, why_kept
 from volery.decide.world import World, number_of
@@ -115,7 +115,7 @@ def _step(
         refuse_other_traffic(world.releases.get(live.release), service)
     if state is None or live is None or _is_idle(world, name, live):
         judged = strategy in STAGED and not force
-        return _start(world, wave, made, refused, judged=judged)
+        return _start(world, wave, made, _served(world, application, name), refused, judged=judged)
     resized = only is None and state.scale != service.scale.min
     sizes = f"{state.scale} -> {service.scale.min} instances"
     if refused:
@@ -184,16 +184,28 @@ def refuse_other_traffic(serving: Release | None, wanted: Service) -> None:
     )
 
 
+def _served(world: World, application: Application, service: str) -> Release | None:
+    """The release that served last, if what it needs is still there."""
+    served = (r for r in world.releases.values() if r.service == service and r.state == "live")
+    release = next(served, None)
+    if release is None or not application.services.keys() >= set(ordering_needs(release.spec)):
+        return None
+    return release
+
+
 def _start(
-    world: World, wave: int, made: Release, refused: Release | None, *, judged: bool
+    world: World,
+    wave: int,
+    made: Release,
+    good: Release | None,
+    refused: Release | None,
+    *,
+    judged: bool,
 ) -> Step:
     """A service that does not run. Where one that was refused has nothing before it, only another
     `up` while the environment is up tries again: that is how a first start is mended. One that was
     being judged when it went down is judged again, beside what served."""
     name, because = made.service, "it does not run yet"
-    good = next(
-        (r for r in world.releases.values() if r.service == name and r.state == "live"), None
-    )
     if refused is None:
         if good is None or not judged or not _is_undecided(world, made):
             return Step(wave, "start", name, because, made.id)

@@ -357,6 +357,23 @@ def test_what_was_undecided_at_down_is_judged_anew_beside_what_served(
     assert shop.told() == [(A, DONE), (B, Phase.FAILED), (A, DONE), (B, DONE)]
 
 
+def test_what_served_does_not_come_back_where_what_it_needs_has_left(shop: Shop) -> None:
+    sent = body(services=["shop"])
+    services = sent["application"]["services"]
+    services["shop"] |= {"needs": {}, "deploy": {"strategy": "blue-green", "approve": True}}
+    shop.plane.sources.version = "bbbbbbbb"
+    assert shop.api.post("/v1/apply", json=sent).status_code == 202
+    shop.plane.run(10)
+    assert shop.plane.operations.world.rollouts["shop-r2"].phase is Phase.PAUSED
+    go_down(shop)
+    del services["catalog"], sent["services"]
+    sent["application"]["gateway"] = {"routes": []}
+    assert shop.api.post("/v1/apply", json=sent).status_code == 202
+    shop.plane.run(30)
+    live = shop.plane.operations.world.services["shop"].live
+    assert live is not None and live.release == "shop@bbbbbbbb"
+
+
 def test_what_was_undecided_starts_at_once_for_who_insists_or_does_not_judge(shop: Shop) -> None:
     judged = {"deploy": {"strategy": "canary", "approve": True}}
     for more, force in ((judged, True), ({}, False)):
