@@ -403,6 +403,16 @@ def test_a_primary_that_was_demoted_for_nothing_is_started_again(
     assert bool(change.reason) is (step is not Step.DEMOTE)
 
 
+@pytest.mark.parametrize("others", ["replica", "syncing"])
+def test_a_primary_that_loses_its_data_while_it_is_demoted_is_lost(others: str) -> None:
+    """Its command may hang for half a minute, in which it would take writes."""
+    world = demoting({0: "primary 1", 1: f"{others} 9", 2: f"{others} 8"}, "waiting")
+    assert decided(world, furthest=1).tenure.changing is not None
+    change = decided(world, furthest=9).tenure.handover
+    assert change is not None and change.step is Step.ABANDONED
+    assert change.reason == "db-0 is lost: its data went back from position 9 to 1"
+
+
 def test_a_switchover_that_is_given_up_stops_the_primary_and_promotes_nobody() -> None:
     world = demoting(WELL, "yes", Step.WITHDRAW)
     handover = world.tenures["db"].handover

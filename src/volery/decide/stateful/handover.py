@@ -174,13 +174,14 @@ def _give_up(case: Case, why: str) -> Moved:
 
 
 def _unsure(case: Case) -> Moved | None:
-    """What follows when the primary is not known to be one now; None while it is."""
+    """What follows when the primary is not known to be one now, or is one that lost its data or its
+    disk; None while it is as it was."""
     out = case.handover.out
     primary = member(case.world, out)
-    if primary is not None and primary.role == "primary":
-        return None
     why = loss(case.world, case.service, case.state, case.tenure, case.given)
     lost = f"{out} is lost: {why or 'it is gone'}"
+    if primary is not None and primary.role == "primary":
+        return abandon(case.handover, lost) if why else None
     if primary is None or primary.dead or (why and _ready_replicas(case)):
         return abandon(case.handover, lost)
     if why:
