@@ -49,7 +49,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "half of its requests fail": ({"fail": 0.5}, ("errors", "fails its requests")),
     "all of its requests fail": ({"fail": 1}, ("fails its requests", "errors")),
     "it is much slower": ({"slow": 0.15}, ("p50", "p75", "p90", "p95")),
-    "it dies again and again": ({"die_at": 12}, ("crash", "exits", "ended", "errors")),
+    "it dies again and again": ({"die_at": 12}, ("crash", "exits", "exit code 9", "errors")),
     "it never starts": ({"dead": True}, ("no bird seed", "ended while starting", "crashed")),
 }
 

@@ -160,7 +160,7 @@ def test_a_command_that_cannot_be_killed_keeps_nobody_waiting(
     async def scenario() -> None:
         beating = asyncio.create_task(beat())
         with monkeypatch.context() as patched:
-            patched.setattr("volery.supervise.command._kill", lambda pid: False)
+            patched.setattr("volery.supervise.command.kill_session", lambda pid: False)
             late = Answer(False, "sh did not end within 1s", late=True)
             assert await asked(probe, tmp_path, seconds=1.0) == late
             before = beats[0]
