@@ -15,7 +15,7 @@ from typing import Any
 from rich.markup import escape
 
 from volery.api.client import Client
-from volery.cli.show.console import err, moves, styled
+from volery.cli.show.console import err, give_back_cursor, moves, styled
 from volery.cli.standing import lacking
 from volery.model.errors import Code, VoleryError
 from volery.model.units import format_duration
@@ -131,6 +131,7 @@ class _Story:
 
     def __enter__(self) -> _Story:
         if self._status:
+            give_back_cursor()
             self._status.start()
         return self
 

@@ -21,7 +21,6 @@ from volery.cli.show.console import out, styled
 out().print(f"[bold]{styled('healthy')}[/]")
 with _Story(None) as story:
     story.show([])
-    time.sleep(0.3)
     print("begun", flush=True)
     time.sleep(float(sys.argv[1]))
 rounds = iter((None, None))

@@ -108,9 +108,10 @@ def _look_on(session: Session, found: dict[str, Any]) -> list[dict[str, Any]]:
     from rich.live import Live
 
     from volery.cli.follow import at_end
-    from volery.cli.show.console import out
+    from volery.cli.show.console import give_back_cursor, out
     from volery.cli.show.rollout import rollout_view
 
+    give_back_cursor()
     ids = [found["id"]]
     with Live(rollout_view(found), console=out(), transient=True) as live:
         while True:

@@ -43,13 +43,15 @@ def err() -> Console:
 
 
 def moves(console: Console) -> bool:
-    """Whether what is shown there may move: on a terminal that can, unless plain lines are wanted.
-    Whoever is ended by SIGTERM meanwhile leaves the cursor as it was."""
-    if not console.file.isatty() or console.is_dumb_terminal or _is_plain():
-        return False
+    """Whether what is shown there may move: on a terminal that can, unless plain lines are
+    wanted."""
+    return console.file.isatty() and not console.is_dumb_terminal and not _is_plain()
+
+
+def give_back_cursor() -> None:
+    """From now on whoever is ended by SIGTERM shows the cursor again."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _end)
-    return True
 
 
 def _end(number: int, _: object) -> None:
