@@ -17,10 +17,11 @@ from pathlib import Path
 from volery.api.client import Client
 from volery.api.home import Home
 from volery.api.version import code
+from volery.manifest.inherited import INHERITED
 from volery.model.errors import Code, VoleryError
 from volery.supervise.process import Backoff, Spec, Supervised, Wish
 
-PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "VOLERY_ENVOY", "VOLERY_HOME")
+PASSED_ON = (*INHERITED, "VOLERY_ENVOY", "VOLERY_HOME")
 START_SECONDS = 60.0
 CHANGE_SECONDS = 2.0
 """For so long nobody may be there where one version takes the place of another."""

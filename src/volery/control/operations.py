@@ -27,6 +27,7 @@ from volery.decide.reversal import reverse
 from volery.decide.stateful import by_hand
 from volery.decide.submit import Order
 from volery.decide.world import World
+from volery.manifest.load import FILE_NAME
 from volery.model.application import Application, Service
 from volery.model.errors import Code, VoleryError
 from volery.model.guard import Brake
@@ -72,7 +73,7 @@ class Request:
     application: Application
     environment: str
     root: Path
-    manifest: str = "volery.yaml"
+    manifest: str = FILE_NAME
     """Name of its file in `root`."""
     base_env: Mapping[str, str] = field(default_factory=dict)
     by: str = ""
